@@ -1,0 +1,118 @@
+"""Domain: a box of named components, and the coordinates in which learners see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, final
+
+import numpy as np
+
+from hacontrol_envs.arrays import Array, Floats, like, namespace
+from hacontrol_envs.errors import ParameterError
+
+Scale = Literal["linear", "log"]
+
+
+@final
+class Domain:
+    """A box low <= x <= high of n named components, each on a linear or a logarithmic scale.
+
+    The unit coordinates of a point are u = 2 (c(x) - c(low)) / (c(high) - c(low)) - 1 with c the identity or the
+    logarithm, componentwise, so that the box becomes [-1, 1]^n. A problem's state may leave its box (the box says where
+    the problem is posed to learners, it is not a constraint); u is then outside [-1, 1] and `from_unit` still inverts.
+
+    Args:
+        names: what each component is called in plots and tables.
+        low, high: (n,) finite bounds, low < high; low > 0 on a logarithmic scale.
+        scales: "linear" or "log", one for all components or one each.
+
+    Raises:
+        ParameterError: bounds that are not finite, not increasing, or not positive on a logarithmic scale.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        low: Sequence[float] | Floats,
+        high: Sequence[float] | Floats,
+        scales: Scale | Sequence[Scale] = "linear",
+    ) -> None:
+        self.names = tuple(names)
+        self.low = np.asarray(low, dtype=np.float64)
+        self.high = np.asarray(high, dtype=np.float64)
+        self.scales: tuple[Scale, ...] = (scales,) * len(self.names) if isinstance(scales, str) else tuple(scales)
+        self.log = np.array([scale == "log" for scale in self.scales])
+        self._refuse_bad_bounds()
+        ends = [np.where(self.log, np.log(np.where(self.log, end, 1.0)), end) for end in (self.low, self.high)]
+        self.center: Floats = (ends[1] + ends[0]) / 2
+        self.half_width: Floats = (ends[1] - ends[0]) / 2
+
+    def _refuse_bad_bounds(self) -> None:
+        n = len(self.names)
+        if n == 0 or not self.low.shape == self.high.shape == self.log.shape == (n,):
+            raise ParameterError(f"a domain of {n} names needs {n} low and high bounds and scales, got {self!r}")
+        if not (np.all(np.isfinite(self.low)) and np.all(np.isfinite(self.high)) and np.all(self.low < self.high)):
+            raise ParameterError(f"a domain needs finite bounds with low < high, got {self!r}")
+        if np.any(self.low[self.log] <= 0):
+            raise ParameterError(f"a logarithmic scale needs a positive lower bound, got {self!r}")
+
+    def __repr__(self) -> str:
+        return f"Domain(names={self.names}, low={self.low}, high={self.high}, scales={self.scales})"
+
+    @property
+    def dimension(self) -> int:
+        """Number of components n."""
+        return len(self.names)
+
+    def coordinates(self, x: Array) -> Array:
+        """c(x): the logarithm of the components on a logarithmic scale, the others unchanged, (..., n)."""
+        if not self.log.any():
+            return x
+        xp = namespace(x)
+        if self.log.all():
+            return xp.log(x)
+        log = like_mask(self.log, x)
+        return xp.where(log, xp.log(xp.where(log, x, xp.ones_like(x))), x)
+
+    def from_coordinates(self, c: Array) -> Array:
+        """The inverse of `coordinates`, (..., n)."""
+        if not self.log.any():
+            return c
+        xp = namespace(c)
+        if self.log.all():
+            return xp.exp(c)
+        log = like_mask(self.log, c)
+        return xp.where(log, xp.exp(xp.where(log, c, xp.zeros_like(c))), c)
+
+    def to_unit(self, x: Array) -> Array:
+        """Unit coordinates of physical points, (..., n) -> (..., n)."""
+        return (self.coordinates(x) - like(self.center, x)) / like(self.half_width, x)
+
+    def from_unit(self, u: Array) -> Array:
+        """Physical points of unit coordinates, (..., n) -> (..., n)."""
+        return self.from_coordinates(like(self.center, u) + like(self.half_width, u) * u)
+
+    def unit_derivatives(self, x: Array) -> tuple[Array, Array]:
+        """du/dx and d2u/dx2, componentwise, each (..., n)."""
+        xp = namespace(x)
+        width = like(self.half_width, x)
+        if not self.log.any():
+            return xp.ones_like(x) / width, xp.zeros_like(x)
+        log = like_mask(self.log, x)
+        safe = xp.where(log, x, xp.ones_like(x))
+        return 1 / (safe * width), xp.where(log, -1 / (safe * safe * width), xp.zeros_like(x))
+
+    def ito(self, x: Array, drift: Array, diffusion: Array) -> tuple[Array, Array]:
+        """Drift (..., n) and diffusion (..., n, d) of the unit coordinates of a process with these coefficients at x.
+
+        Ito's formula, componentwise: du_i = (u_i' b_i + 1/2 u_i'' |sigma_i|^2) dt + u_i' sigma_i dW.
+        """
+        first, second = self.unit_derivatives(x)
+        xp = namespace(x)
+        variance = xp.sum(diffusion * diffusion, axis=-1)
+        return first * drift + second * variance / 2, first[..., None] * diffusion
+
+
+def like_mask(mask: Array, x: Array) -> Array:
+    """A boolean constant in the library and on the device of `x`."""
+    return mask if type(x) is np.ndarray else namespace(x).asarray(mask, device=x.device)

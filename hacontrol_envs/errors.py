@@ -1,0 +1,43 @@
+"""Everything that hacontrol raises on purpose, drawn as a tree.
+
+HacontrolError
+├── ParameterError   a problem, environment or agent was given a parameter it cannot have   (also a ValueError)
+├── ActionError      `step` was given something that is not a finite action of the right shape (also a ValueError)
+├── SeedError        a seed that is not a non-negative integer                              (also a ValueError)
+├── ResetError       `reset` options that make no sense, or `step` before `reset`           (also a ValueError)
+├── ContractError    `check_problem` or `check_vector_env` found a broken promise           (also an AssertionError)
+├── CheckpointError  a saved agent or a result file that is torn, altered or of another kind (also a ValueError)
+└── UnknownNameError an id, agent, suite or task that does not exist                        (also a LookupError)
+"""
+
+
+class HacontrolError(Exception):
+    """Root of every error that hacontrol raises on purpose."""
+
+
+class ParameterError(HacontrolError, ValueError):
+    """A parameter is missing, malformed or economically infeasible."""
+
+
+class ActionError(HacontrolError, ValueError):
+    """An action has the wrong type or shape, or is not finite."""
+
+
+class SeedError(HacontrolError, ValueError):
+    """A seed is not a non-negative integer."""
+
+
+class ResetError(HacontrolError, ValueError):
+    """Reset options make no sense, or an environment was stepped before it was reset."""
+
+
+class ContractError(HacontrolError, AssertionError):
+    """A problem or an environment breaks a promise that its interface makes."""
+
+
+class CheckpointError(HacontrolError, ValueError):
+    """A file is torn, altered, or of another kind than expected."""
+
+
+class UnknownNameError(HacontrolError, LookupError):
+    """No environment, agent, suite or task has this name."""

@@ -1,0 +1,71 @@
+"""Reading a problem's parameters: what a user may write, as arrays, refused with a clear message where it is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.errors import ParameterError
+
+
+def number(name: str, given: Any, *, above: float = -np.inf, at_least: float = -np.inf) -> float:
+    """A finite real number above one bound, or at least another."""
+    if isinstance(given, (bool, str)) or given is None:
+        raise ParameterError(f"{name} must be a number, got {given!r}")
+    try:
+        result = float(given)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"{name} must be a number, got {given!r}") from error
+    if not np.isfinite(result):
+        raise ParameterError(f"{name} must be finite, got {given!r}")
+    if not (result > above and result >= at_least):
+        bound = f"greater than {above}" if above > -np.inf else f"at least {at_least}"
+        raise ParameterError(f"{name} must be {bound}, got {given!r}")
+    return result
+
+
+def array(name: str, given: Any) -> Floats:
+    """A finite real array of at most two axes."""
+    try:
+        raw = np.asarray(given)
+    except ValueError as error:
+        raise ParameterError(f"{name} must be a number, a vector or a matrix, got {given!r}") from error
+    if raw.dtype.kind not in "iuf" or raw.ndim > 2 or raw.size == 0:
+        raise ParameterError(f"{name} must be a number, a vector or a matrix of numbers, got {given!r}")
+    if not np.all(np.isfinite(raw)):
+        raise ParameterError(f"{name} must be finite, got {given!r}")
+    return raw.astype(np.float64)
+
+
+def matrix(name: str, given: Any, rows: int, columns: int | None = None) -> Floats:
+    """A (rows, columns) matrix; a number stands for that multiple of the identity. `columns=None` leaves them free."""
+    result = array(name, given)
+    if result.ndim == 0:
+        result = float(result) * np.eye(rows, columns)
+    if result.ndim != 2 or result.shape[0] != rows or columns not in (None, result.shape[1]):
+        wanted = f"({rows}, {'any' if columns is None else columns})"
+        raise ParameterError(f"{name} must be a matrix of shape {wanted}, got shape {result.shape}: {given!r}")
+    return result
+
+
+def weight(name: str, given: Any, size: int, *, definite: bool) -> Floats:
+    """A symmetric positive semidefinite (or definite) matrix."""
+    result = matrix(name, given, size, size)
+    if not np.allclose(result, result.T, rtol=1e-12, atol=1e-14):
+        raise ParameterError(f"{name} must be symmetric, got {given!r}")
+    lowest = float(np.linalg.eigvalsh(result)[0])
+    scale = float(np.abs(result).max())
+    if lowest <= 0 if definite else lowest < -1e-12 * scale:
+        kind = "positive definite" if definite else "positive semidefinite"
+        raise ParameterError(f"{name} must be {kind}, but its smallest eigenvalue is {lowest:.3g}: {given!r}")
+    return (result + result.T) / 2
+
+
+def steps(horizon: float, dt: float) -> int:
+    """The whole number of steps of length dt in a horizon."""
+    count = round(horizon / dt)
+    if count < 1 or abs(count * dt - horizon) > 1e-9 * horizon:
+        raise ParameterError(f"dt must divide the horizon: horizon / dt = {horizon} / {dt} = {horizon / dt} steps")
+    return count

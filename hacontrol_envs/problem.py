@@ -1,0 +1,124 @@
+"""ControlProblem: a controlled diffusion, its generator, its Hamiltonian and its HJB residual, each written once."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, final
+
+import numpy as np
+
+from hacontrol_envs.arrays import Array, Floats, dot, namespace
+from hacontrol_envs.domain import Domain
+from hacontrol_envs.solution import Jet, Solution
+
+
+class ControlProblem(abc.ABC):
+    """Maximise J = E[ int_0^T e^{-rho t} r(t, X, A) dt + e^{-rho T} g(X_T) ] over controls A.
+
+    dX = b(t, X, A) dt + sigma(t, X, A) dW, with W a d-dimensional Brownian motion. The value function solves
+    rho V = max_a { r + V_t + L^a V } with the generator L^a V = b . V_x + 1/2 tr(sigma sigma' V_xx) (V_t = 0 when the
+    horizon is infinite). See Fleming and Soner (2006), Controlled Markov Processes and Viscosity Solutions.
+
+    A subclass states `drift`, `diffusion`, `reward`, `initial_state` and the attributes below. Coefficients take
+    time t (scalar or (...)), physical state x (..., n) and physical action a (..., m) with any leading batch axes, and are
+    written against the array API (`hacontrol_envs.arrays`), so that the same line serves simulation in NumPy and
+    learning in torch. Optional methods say more where more is known: the exact transition law, the exact expected
+    reward of a step, the solution.
+
+    Time is in the problem's own unit, `discount` is a rate per that unit, rewards are flows per that unit.
+    """
+
+    state: Domain
+    """Box in which the problem is posed to learners, and scale of each state."""
+    action: Domain
+    """Box of admissible physical actions."""
+    noise_dim: int
+    """d, the dimension of the Brownian motion."""
+    discount: float
+    """rho, the discount rate per unit of time."""
+    horizon: float | None
+    """T, or None for an infinite horizon."""
+    controlled_diffusion: bool = True
+    """False promises that sigma does not depend on the action, which makes greedy improvement cheaper."""
+
+    @abc.abstractmethod
+    def drift(self, t: Array, x: Array, a: Array) -> Array:
+        """b(t, x, a), (..., n), per unit of time."""
+
+    @abc.abstractmethod
+    def diffusion(self, t: Array, x: Array, a: Array) -> Array:
+        """sigma(t, x, a), (..., n, d), per square root of a unit of time."""
+
+    @abc.abstractmethod
+    def reward(self, t: Array, x: Array, a: Array) -> Array:
+        """r(t, x, a), (...), per unit of time."""
+
+    @abc.abstractmethod
+    def initial_state(self, rng: np.random.Generator, size: int) -> Floats:
+        """Independent draws of X_0, (size, n)."""
+
+    def terminal_reward(self, x: Array) -> Array:
+        """g(x), (...); zero unless a subclass says otherwise."""
+        return namespace(x).zeros_like(x[..., 0])
+
+    def solution(self, dt: float | None = None) -> Solution | None:
+        """The known optimum, or None.
+
+        With `dt`, the optimum of the sampled-data problem: the action is held over steps of length dt, the transition
+        is exact in law and the reward of a step is its exact expectation. None where it is not known.
+        """
+        return None
+
+    @property
+    def exact_noise_dim(self) -> int:
+        """Standard normals per row that `exact_step` consumes; may exceed `noise_dim` (Van Loan, 1978)."""
+        return self.noise_dim
+
+    def exact_step(self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats) -> Floats | None:
+        """X_{t+dt} given X_t = x and the action a held, exact in law, (..., n); None where the law is not known.
+
+        `noise` is (..., exact_noise_dim) independent standard normals.
+        """
+        return None
+
+    def exact_reward(self, t: Array, x: Floats, a: Floats, dt: float) -> Floats | None:
+        """E[ int_0^dt e^{-rho s} r(t+s, X_{t+s}, a) ds | X_t = x ], (...); None where it is not known."""
+        return None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The constructor's arguments as given, JSON-serialisable."""
+        if not dataclasses.is_dataclass(self):
+            return {}
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    @final
+    def generator(self, t: Array, x: Array, a: Array, jet: Jet) -> Array:
+        """L^a V = b . V_x + 1/2 tr(sigma sigma' V_xx), (...)."""
+        return dot(self.drift(t, x, a), jet.v_x) + self.second_order(t, x, a, jet.v_xx)
+
+    @final
+    def second_order(self, t: Array, x: Array, a: Array, v_xx: Array) -> Array:
+        """q = 1/2 tr(sigma sigma' M), (...), for a symmetric M (..., n, n)."""
+        xp = namespace(x)
+        sigma = self.diffusion(t, x, a)
+        return xp.sum(sigma * xp.matmul(v_xx, sigma), axis=(-2, -1)) / 2
+
+    @final
+    def hamiltonian(self, t: Array, x: Array, a: Array, p: Array, q: Array) -> Array:
+        """r + b . p + q, (...), with p = V_x (..., n) and q = 1/2 tr(sigma sigma' V_xx) (...)."""
+        return self.reward(t, x, a) + dot(self.drift(t, x, a), p) + q
+
+    @final
+    def hjb_residual(self, t: Array, x: Array, a: Array, jet: Jet) -> Array:
+        """r + V_t + L^a V - rho V, (...): zero at the optimum, and <= 0 for any other action there."""
+        q = self.second_order(t, x, a, jet.v_xx)
+        return self.hamiltonian(t, x, a, jet.v_x, q) + jet.v_t - self.discount * jet.v
+
+
+def _plain(parameter: Any) -> Any:
+    """A parameter as JSON can hold it."""
+    if isinstance(parameter, (np.ndarray, np.generic)):
+        return parameter.tolist()
+    return [_plain(entry) for entry in parameter] if isinstance(parameter, (list, tuple)) else parameter

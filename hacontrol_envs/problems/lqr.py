@@ -1,0 +1,267 @@
+"""LQR-v0: the linear-quadratic regulator, in any dimension and over any horizon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, final
+
+import numpy as np
+from scipy.linalg import solve_continuous_lyapunov
+
+from hacontrol_envs import parameters as read
+from hacontrol_envs.arrays import Array, Floats, broadcast_time, dot, like, matvec, namespace, quadratic
+from hacontrol_envs.domain import Domain
+from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.reference import riccati
+from hacontrol_envs.reference.riccati import HeldSystem, Quadratic
+from hacontrol_envs.registration import register
+from hacontrol_envs.solution import Jet, Solution
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LQR(ControlProblem):
+    """Steer a linear system to the origin at the least quadratic cost.
+
+    dX = (A X + B a) dt + D dW, r = -1/2 (x'Qx + a'Ra), g = -1/2 x'Sx. The value is -1/2 x'Px - c and the optimal action -Kx
+    with K = R^{-1}B'P, where rho P = P_t + Q + A'P + PA - P B R^{-1} B'P (P_t = 0 and P constant over an infinite horizon)
+    and rho c = c_t + tr(DD'P)/2. Without noise (D = 0) the same P solves the Hamilton-Jacobi equation. Anderson and Moore
+    (1990), Optimal Control; Bertsekas (2017), Dynamic Programming and Optimal Control.
+
+    A matrix may be given as nested lists, or as a number that stands for that multiple of the identity. With `dimension=n`
+    alone the problem is the standard chain: n states, each pulled to zero at rate 1/2, coupled to its neighbours with
+    strength 1/5, each with its own control and its own noise: A = -I/2 + (1/5) (ones beside the diagonal), B = I, Q = I,
+    R = I/10, D = 3I/10. One link of it is the scalar default, P = 0.2659750769.
+
+    Learners meet the problem in the box |x_i| <= 1 + 4 s_i, with s_i the stationary standard deviation under the optimal
+    policy, start uniformly in [-1, 1]^n, and act in |a_j| <= 1.5 sum_i |K_ji| (1 + 4 s_i), which the optimum never leaves there.
+    """
+
+    dimension: int | None = None
+    """n; None takes it from `state_matrix`, or 1."""
+    state_matrix: Any = None
+    """A, (n, n)."""
+    control_matrix: Any = None
+    """B, (n, m)."""
+    state_cost: Any = 1.0
+    """Q, (n, n) positive semidefinite."""
+    control_cost: Any = 0.1
+    """R, (m, m) positive definite."""
+    noise_matrix: Any = None
+    """D, (n, d); zero is allowed."""
+    discount: float = 0.1
+    """rho, per unit of time; positive over an infinite horizon."""
+    horizon: float | None = None
+    """T; None for an infinite horizon."""
+    terminal_cost: Any = 0.0
+    """S, (n, n) positive semidefinite; used over a finite horizon only."""
+
+    controlled_diffusion = False
+
+    def __post_init__(self) -> None:
+        rho = read.number("discount", self.discount, at_least=0.0)
+        if self.horizon is None and rho == 0:
+            raise ParameterError("discount must be greater than 0 over an infinite horizon, got 0")
+        if self.horizon is not None:
+            read.number("horizon", self.horizon, above=0.0)
+        for matrix in (self.A, self.B, self.Q, self.R, self.D, self.S):
+            matrix.setflags(write=False)
+        _ = self.state, self.action
+
+    @cached_property
+    def _size(self) -> int:
+        given = None if self.state_matrix is None else read.array("state_matrix", self.state_matrix)
+        n = self.dimension
+        if n is not None and (isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1):
+            raise ParameterError(f"dimension must be a positive integer, got {n!r}")
+        if given is None or given.ndim == 0:
+            return 1 if n is None else int(n)
+        if given.ndim != 2 or given.shape[0] != given.shape[1]:
+            raise ParameterError(f"state_matrix must be square, got shape {given.shape}")
+        if n not in (None, len(given)):
+            raise ParameterError(f"dimension={n} contradicts a state_matrix of shape {given.shape}")
+        return len(given)
+
+    @cached_property
+    def A(self) -> Floats:
+        """State matrix, (n, n)."""
+        n = self._size
+        if self.state_matrix is None:
+            return -0.5 * np.eye(n) + 0.2 * (np.eye(n, k=1) + np.eye(n, k=-1))
+        return read.matrix("state_matrix", self.state_matrix, n, n)
+
+    @cached_property
+    def B(self) -> Floats:
+        """Control matrix, (n, m)."""
+        return read.matrix("control_matrix", 1.0 if self.control_matrix is None else self.control_matrix, self._size)
+
+    @cached_property
+    def Q(self) -> Floats:
+        """State cost, (n, n)."""
+        return read.weight("state_cost", self.state_cost, self._size, definite=False)
+
+    @cached_property
+    def R(self) -> Floats:
+        """Control cost, (m, m)."""
+        return read.weight("control_cost", self.control_cost, self.B.shape[1], definite=True)
+
+    @cached_property
+    def D(self) -> Floats:
+        """Noise matrix, (n, d)."""
+        return read.matrix("noise_matrix", 0.3 if self.noise_matrix is None else self.noise_matrix, self._size)
+
+    @cached_property
+    def S(self) -> Floats:
+        """Terminal cost, (n, n)."""
+        return read.weight("terminal_cost", self.terminal_cost, self._size, definite=False)
+
+    @property
+    def noise_dim(self) -> int:  # type: ignore[override]
+        """d."""
+        return self.D.shape[1]
+
+    @property
+    def exact_noise_dim(self) -> int:
+        """n: over a step noise reaches every state, whatever d is."""
+        return self._size
+
+    @cached_property
+    def state(self) -> Domain:  # type: ignore[override]
+        """Box |x_i| <= 1 + 4 s_i."""
+        closed = self.A - self.B @ self._widest_gain
+        half = np.ones(self._size)
+        if np.linalg.eigvals(closed).real.max() < 0:
+            variance = np.diag(solve_continuous_lyapunov(closed, -self.D @ self.D.T))
+            half = 1 + 4 * np.sqrt(np.maximum(variance, 0.0))
+        names = ["x"] if self._size == 1 else [f"x{i + 1}" for i in range(self._size)]
+        return Domain(names, -half, half)
+
+    @cached_property
+    def action(self) -> Domain:  # type: ignore[override]
+        """Box |a_j| <= 1.5 sum_i |K_ji| (1 + 4 s_i)."""
+        half = 1.5 * np.abs(self._widest_gain) @ self.state.high
+        half = np.where(half > 0, half, 1.0)
+        m = len(half)
+        return Domain(["a"] if m == 1 else [f"a{j + 1}" for j in range(m)], -half, half)
+
+    @cached_property
+    def _widest_gain(self) -> Floats:
+        """K, or over a finite horizon its entry-wise largest values."""
+        if self.horizon is None:
+            return self._stationary.K
+        gains = self._backward(np.linspace(0.0, self.horizon, 201)).K
+        return np.take_along_axis(gains, np.abs(gains).argmax(axis=0)[None], axis=0)[0]
+
+    def drift(self, t: Array, x: Array, a: Array) -> Array:
+        return matvec(self.A, x) + matvec(self.B, a)
+
+    def diffusion(self, t: Array, x: Array, a: Array) -> Array:
+        xp = namespace(x)
+        return xp.broadcast_to(like(self.D, x), (*x.shape[:-1], *self.D.shape))
+
+    def reward(self, t: Array, x: Array, a: Array) -> Array:
+        return -(quadratic(self.Q, x) + quadratic(self.R, a)) / 2
+
+    def terminal_reward(self, x: Array) -> Array:
+        return -quadratic(self.S, x) / 2
+
+    def initial_state(self, rng: np.random.Generator, size: int) -> Floats:
+        return rng.uniform(-1.0, 1.0, (size, self._size))
+
+    def exact_step(self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats) -> Floats:
+        held = self._held(dt)
+        return matvec(held.F, x) + matvec(held.G, a) + matvec(held.noise, noise)
+
+    def exact_reward(self, t: Array, x: Floats, a: Floats, dt: float) -> Floats:
+        held = self._held(dt)
+        n = self._size
+        cross = matvec(held.M[:n, n:], a)
+        cost = quadratic(held.M[:n, :n], x) + 2 * dot(x, cross) + quadratic(held.M[n:, n:], a)
+        return -(cost + held.constant) / 2
+
+    @lru_cache(maxsize=8)  # noqa: B019  (a problem is small, and few step lengths are used with it)
+    def _held(self, dt: float) -> HeldSystem:
+        return riccati.hold(self.A, self.B, self.Q, self.R, self.D, self.discount, dt)
+
+    @cached_property
+    def _stationary(self) -> Quadratic:
+        try:
+            return riccati.continuous(self.A, self.B, self.Q, self.R, self.D, self.discount)
+        except (np.linalg.LinAlgError, ValueError) as error:
+            raise ParameterError(
+                "no control keeps the discounted cost finite: (state_matrix - discount/2, control_matrix) must be "
+                f"stabilisable and the Riccati equation solvable ({error}); got A = {self.A.tolist()}, B = {self.B.tolist()}"
+            ) from error
+
+    @cached_property
+    def _backward(self) -> Any:
+        assert self.horizon is not None
+        return riccati.backward(self.A, self.B, self.Q, self.R, self.D, self.discount, self.horizon, self.S)
+
+    def solution(self, dt: float | None = None) -> Solution:
+        """The Riccati solution; with `dt`, that of the discrete Riccati equation with cross terms."""
+        if self.horizon is None:
+            if dt is None:
+                found, source = self._stationary, "algebraic Riccati equation (Anderson and Moore, 1990)"
+            else:
+                found = riccati.sampled(self._held(dt), np.exp(-self.discount * dt))
+                source = "discrete Riccati equation of the sampled-data problem (Bertsekas, 2017)"
+            return self._solution(lambda t, x: found, "closed form", source, 0.0, with_jet=dt is None)
+        if dt is not None:
+            return self._sampled_solution(dt, self.horizon)
+
+        def at(t: Array, x: Array) -> Quadratic:
+            tau = self.horizon - np.asarray(broadcast_time(t, x), dtype=np.float64)
+            distinct, index = np.unique(tau, return_inverse=True)
+            return Quadratic(*(part[index.reshape(tau.shape)] for part in self._backward(distinct)))
+
+        source = "Riccati differential equation (Anderson and Moore, 1990) by DOP853, relative tolerance 1e-13"
+        return self._solution(at, "numerical", source, 1e-9, with_jet=True)
+
+    def _sampled_solution(self, dt: float, horizon: float) -> Solution:
+        steps = read.steps(horizon, dt)
+        table = riccati.sampled_backward(self._held(dt), np.exp(-self.discount * dt), steps, self.S)
+
+        def at(t: Array, x: Array) -> Quadratic:
+            index = steps - np.rint(np.asarray(broadcast_time(t, x)) / dt).astype(int)
+            return Quadratic(*(part[index] for part in table))
+
+        source = "backward discrete Riccati recursion of the sampled-data problem (Bertsekas, 2017)"
+        return self._solution(at, "closed form", source, 0.0, with_jet=False)
+
+    def _solution(self, at: Any, kind: Any, source: str, error: float, *, with_jet: bool) -> Solution:
+        def value(t: Array, x: Array) -> Array:
+            P, c, _ = (like(part, x) for part in at(t, x))
+            return -(dot(x, _rows(P, x)) / 2 + c)
+
+        def policy(t: Array, x: Array) -> Array:
+            return -_rows(like(at(t, x).K, x), x)
+
+        def jet(t: Array, x: Array) -> Jet:
+            found = at(t, x)
+            P, c, _ = (like(part, x) for part in found)
+            Px, shape = _rows(P, x), (*x.shape, x.shape[-1])
+            P_t, c_t = (like(part, x) for part in self._time_derivatives(found))
+            v = -(dot(x, Px) / 2 + c)
+            return Jet(v, -(dot(x, _rows(P_t, x)) / 2 + c_t), -Px, -namespace(x).broadcast_to(P, shape))
+
+        return Solution(value, policy, kind, source, error, jet if with_jet else None)
+
+    def _time_derivatives(self, found: Quadratic) -> tuple[Floats, Floats]:
+        """dP/dt and dc/dt by the Riccati equation; zero over an infinite horizon."""
+        P, c, K = found
+        if self.horizon is None:
+            return np.zeros_like(P), np.zeros_like(c)
+        cost = self.Q + self.A.T @ P + P @ self.A - P @ self.B @ K
+        spent = np.sum(self.D @ self.D.T * P, axis=(-2, -1)) / 2
+        return self.discount * P - cost, self.discount * c - spent
+
+
+def _rows(matrices: Array, x: Array) -> Array:
+    """M x with one matrix for all rows, or one for each."""
+    return namespace(x).matmul(matrices, x[..., None])[..., 0]
+
+
+register("LQR-v0", LQR, dt=0.02, max_episode_steps=250)

@@ -1,0 +1,312 @@
+"""Merton-v0: consumption and portfolio choice in continuous time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, final
+
+import numpy as np
+from scipy.optimize import brentq
+
+from hacontrol_envs import parameters as read
+from hacontrol_envs.arrays import Array, Floats, broadcast_time, dot, like, matvec, namespace
+from hacontrol_envs.domain import Domain
+from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.registration import register
+from hacontrol_envs.solution import Jet, Solution
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Merton(ControlProblem):
+    """Consume, and hold risky assets, out of wealth X > 0.
+
+    a = (pi, k): fractions of wealth in the risky assets, then consumption per unit of wealth.
+    dX = [r_f + pi'(mu - r_f) - k] X dt + X pi'Sigma dW,  r = u(k X),  g = bequest * u(X),  u(c) = c^{1-g}/(1-g) (log c at
+    risk aversion g = 1). Then pi* = (Sigma Sigma')^{-1}(mu - r_f)/g at all times; with M = r_f + (mu - r_f)'pi*/2 and
+    nu = (rho - (1-g) M)/g, consumption is k*(t) = 1/f(t), where f solves f' = nu f - 1, f(T) = bequest^{1/g}: the constant
+    f = 1/nu over an infinite horizon. The value is f^g x^{1-g}/(1-g), or f log x + h(t) at g = 1. Merton (1969, 1971).
+
+    Over an infinite horizon nu > 0 is necessary for a finite value, and required.
+
+    Learners meet wealth in [0.1, 10] on a logarithmic scale, start log-uniformly in [1/2, 2], and act in a box around the
+    optimum (not centred on it) in which every constant action has a finite value. The action is held as fractions over a
+    step, so wealth is lognormal over it, and the sampled-data optimum of an infinite horizon is the continuous one.
+    """
+
+    risk_free_rate: float = 0.03
+    """r_f, per unit of time."""
+    expected_return: Any = 0.08
+    """mu, a number or one for each risky asset, per unit of time."""
+    volatility: Any = 0.20
+    """Sigma: a number, one for each asset, or a matrix (assets, sources of noise), per square root of a unit of time."""
+    risk_aversion: float = 2.0
+    """g, relative risk aversion; 1 is log utility."""
+    discount: float = 0.05
+    """rho, per unit of time."""
+    horizon: float | None = None
+    """T; None for an infinite horizon."""
+    bequest: float = 1.0
+    """Weight of u(X_T) at a finite horizon; positive."""
+
+    def __post_init__(self) -> None:
+        read.number("risk_free_rate", self.risk_free_rate)
+        read.number("risk_aversion", self.risk_aversion, above=0.0)
+        read.number("discount", self.discount, at_least=0.0)
+        read.number("bequest", self.bequest, above=0.0)
+        if self.horizon is not None:
+            read.number("horizon", self.horizon, above=0.0)
+        covariance = self.sigma @ self.sigma.T
+        if np.linalg.matrix_rank(covariance, hermitian=True) < self.assets:
+            raise ParameterError(f"volatility must have full row rank, or an asset is redundant; got {self.volatility!r}")
+        if self.horizon is None and self.nu <= 0:
+            g, M = self.risk_aversion, self.riskless_equivalent
+            raise ParameterError(
+                "lifetime utility is infinite: discount - (1 - risk_aversion) * M > 0 is violated, with M = risk_free_rate "
+                f"+ (excess return)'pi*/2 = {M:.6g}: {self.discount:.6g} - ({1 - g:.6g}) * {M:.6g} = {self.nu * g:.6g}. "
+                "Raise discount, or give a horizon"
+            )
+        _ = self.state, self.action
+
+    @cached_property
+    def excess(self) -> Floats:
+        """mu - r_f, (assets,)."""
+        mu = np.atleast_1d(read.array("expected_return", self.expected_return))
+        if mu.ndim != 1:
+            raise ParameterError(f"expected_return must be a number or a vector, got shape {mu.shape}")
+        excess: Floats = mu - self.risk_free_rate
+        return excess
+
+    @property
+    def assets(self) -> int:
+        """Number of risky assets."""
+        return len(self.excess)
+
+    @cached_property
+    def sigma(self) -> Floats:
+        """Sigma, (assets, noise_dim)."""
+        given = read.array("volatility", self.volatility)
+        if given.ndim == 1 and len(given) == self.assets:
+            given = np.diag(given)
+        return read.matrix("volatility", given, self.assets)
+
+    @property
+    def noise_dim(self) -> int:  # type: ignore[override]
+        """Number of sources of noise."""
+        return self.sigma.shape[1]
+
+    @cached_property
+    def fractions(self) -> Floats:
+        """pi*, (assets,)."""
+        solved: Floats = np.linalg.solve(self.sigma @ self.sigma.T, self.excess) / self.risk_aversion
+        return solved
+
+    @cached_property
+    def riskless_equivalent(self) -> float:
+        """M, the riskless rate that is as good as the best portfolio."""
+        return float(self.risk_free_rate + self.excess @ self.fractions / 2)
+
+    @cached_property
+    def nu(self) -> float:
+        """nu = (rho - (1-g) M)/g, the optimal consumption-wealth ratio over an infinite horizon."""
+        g = self.risk_aversion
+        return (self.discount - (1 - g) * self.riskless_equivalent) / g
+
+    @cached_property
+    def state(self) -> Domain:  # type: ignore[override]
+        """Wealth in [0.1, 10] on a logarithmic scale."""
+        return Domain(["wealth"], [0.1], [10.0], "log")
+
+    @cached_property
+    def action(self) -> Domain:  # type: ignore[override]
+        """Fractions in [pi* - w, pi* + w/2], consumption in [k*/4, k* (1 + 1/2 / max(g - 1, 1/2))].
+
+        w_i |Sigma_i| sums to at most sqrt(0.8 k*/(g max(g - 1, 1/2))), which keeps every constant action's value finite
+        over an infinite horizon. Over a finite one consumption spans [min k*(t)/4, 1.5 max k*(t)].
+        """
+        g, spare = self.risk_aversion, max(self.risk_aversion - 1, 0.5)
+        ratios = 1 / self._f(np.array([0.0, 1.0]) * (self.horizon or 0.0))
+        reach = np.sqrt(0.8 * ratios[0] / (g * spare))
+        width = reach / (self.assets * np.linalg.norm(self.sigma, axis=1))
+        top = ratios[0] * (1 + 0.5 / spare) if self.horizon is None else 1.5 * ratios.max()
+        names = ["risky fraction"] if self.assets == 1 else [f"risky fraction {i + 1}" for i in range(self.assets)]
+        low = np.append(self.fractions - width, ratios.min() / 4)
+        return Domain([*names, "consumption / wealth"], low, np.append(self.fractions + width / 2, top))
+
+    def drift(self, t: Array, x: Array, a: Array) -> Array:
+        return (self._mean_growth(a) * x[..., 0])[..., None]
+
+    def diffusion(self, t: Array, x: Array, a: Array) -> Array:
+        return (x * matvec(self.sigma.T, a[..., :-1]))[..., None, :]
+
+    def reward(self, t: Array, x: Array, a: Array) -> Array:
+        return self._utility(a[..., -1] * x[..., 0])
+
+    def terminal_reward(self, x: Array) -> Array:
+        return self.bequest * self._utility(x[..., 0])
+
+    def initial_state(self, rng: np.random.Generator, size: int) -> Floats:
+        drawn: Floats = np.exp(rng.uniform(-np.log(2.0), np.log(2.0), (size, 1)))
+        return drawn
+
+    def _mean_growth(self, a: Array) -> Array:
+        """Drift of dX/X."""
+        return self.risk_free_rate + dot(like(self.excess, a), a[..., :-1]) - a[..., -1]
+
+    def _utility(self, c: Array) -> Array:
+        g = self.risk_aversion
+        return namespace(c).log(c) if g == 1 else c ** (1 - g) / (1 - g)
+
+    def exact_step(self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats) -> Floats:
+        loading = matvec(self.sigma.T, a[..., :-1])
+        growth = (self._mean_growth(a) - dot(loading, loading) / 2) * dt + np.sqrt(dt) * dot(loading, noise)
+        return x * np.exp(growth)[..., None]
+
+    def exact_reward(self, t: Array, x: Floats, a: Floats, dt: float) -> Floats:
+        """u(k x) int_0^dt e^{-c s} ds, c = rho - (1-g)(drift of log X) - (1-g)^2 (variance of log X)/2; affine at g = 1."""
+        g, loading = self.risk_aversion, matvec(self.sigma.T, a[..., :-1])
+        growth, variance = self._mean_growth(a), dot(loading, loading)
+        utility = self._utility(a[..., -1] * x[..., 0])
+        if g == 1:
+            return utility * _discounting(np.float64(self.discount), dt) + (growth - variance / 2) * _discounted_time(
+                self.discount, dt
+            )
+        return utility * _discounting(self.discount - (1 - g) * (growth - g * variance / 2), dt)
+
+    def constant_action_value(self, x: Floats, a: Floats) -> Floats:
+        """Value from wealth x (..., 1) of holding the action a (..., assets + 1) forever, (...); -inf where it diverges.
+
+        x^{1-g}/(1-g) k^{1-g} / (rho - (1-g)(r_f + pi'(mu - r_f) - k - g |Sigma'pi|^2/2)). Infinite horizon only.
+        """
+        if self.horizon is not None:
+            raise ParameterError(f"constant_action_value is for an infinite horizon, but horizon={self.horizon}")
+        g, loading = self.risk_aversion, matvec(self.sigma.T, a[..., :-1])
+        growth, variance = self._mean_growth(a), dot(loading, loading)
+        utility = self._utility(a[..., -1] * x[..., 0])
+        if g == 1:
+            return utility / self.discount + (growth - variance / 2) / self.discount**2
+        rate = self.discount - (1 - g) * (growth - g * variance / 2)
+        with np.errstate(divide="ignore"):
+            return np.where(rate > 0, utility / np.maximum(rate, 0.0), -np.inf if g > 1 else np.inf)
+
+    def solution(self, dt: float | None = None) -> Solution:
+        """Merton's closed form; with `dt` over a finite horizon, backward induction on the consumption ratio."""
+        if dt is not None and self.horizon is not None:
+            return self._sampled_solution(dt, self.horizon)
+        f, f_t, h, h_t = self._f, self._f_t, self._h, self._h_t
+        if self.risk_aversion != 1:
+            h = h_t = np.zeros_like
+        return self._solution(lambda t: 1 / f(t), f, f_t, h, h_t, "Merton (1969, 1971)")
+
+    def _f(self, t: Floats) -> Floats:
+        """f' = nu f - 1, f(T) = bequest^{1/g}."""
+        nu, g = self.nu, self.risk_aversion
+        if self.horizon is None:
+            return np.full_like(t, 1 / nu)
+        tau = self.horizon - t
+        return self.bequest ** (1 / g) * np.exp(-nu * tau) + _discounting(np.float64(nu), tau)
+
+    def _f_t(self, t: Floats) -> Floats:
+        return self.nu * self._f(t) - 1
+
+    def _h(self, t: Floats) -> Floats:
+        """Log utility: h' = rho h + log f - M f + 1, h(T) = 0, by Gauss-Legendre quadrature of its closed-form integrand."""
+        if self.horizon is None:
+            return (np.log(self.discount) + self.riskless_equivalent / self.discount - 1) / self.discount * np.ones_like(t)
+        nodes, weights = np.polynomial.legendre.leggauss(64)
+        ahead = (self.horizon - t)[..., None] * (nodes + 1) / 2
+        f = self._f(t[..., None] + ahead)
+        integrand = np.exp(-self.discount * ahead) * (self.riskless_equivalent * f - np.log(f) - 1)
+        return (self.horizon - t) / 2 * (integrand @ weights)
+
+    def _h_t(self, t: Floats) -> Floats:
+        f = self._f(t)
+        return self.discount * self._h(t) + np.log(f) - self.riskless_equivalent * f + 1
+
+    def _sampled_solution(self, dt: float, horizon: float) -> Solution:
+        steps = read.steps(horizon, dt)
+        k, f, h = (np.asarray(column) for column in self._sampled_table(dt, steps))
+
+        def at(table: Floats) -> Any:
+            return lambda t: table[steps - np.rint(t / dt).astype(int)]
+
+        return self._solution(at(k), at(f), None, at(h), None, "backward induction on k (one root per step), after Merton (1969)")
+
+    def _sampled_table(self, dt: float, steps: int) -> tuple[list[float], list[float], list[float]]:
+        """k, f and h with 0 .. steps steps to go; the best fractions stay pi*, whatever k."""
+        rho, g, M = self.discount, self.risk_aversion, self.riskless_equivalent
+        gamma = np.exp(-rho * dt)
+        ks, fs, hs = [np.nan], [self.bequest ** (1 / g)], [0.0]
+        for _ in range(steps):
+            f, h = fs[-1], hs[-1]
+            if g == 1:
+                flow, drag = _discounting(np.float64(rho), dt), _discounted_time(rho, dt)
+                k = float(flow / (drag + gamma * f * dt))
+                fs.append(float(flow + gamma * f))
+                hs.append(float(np.log(k) * flow + (M - k) * (drag + gamma * f * dt) + gamma * h))
+            else:
+                k, worth = self._best_ratio(f, dt)
+                fs.append(worth ** (1 / g))
+                hs.append(0.0)
+            ks.append(k)
+        return ks, fs, hs
+
+    def _best_ratio(self, f: float, dt: float) -> tuple[float, float]:
+        """The k that maximises k^{1-g} int_0^dt e^{-c s} ds + e^{-c dt} f^g over (1-g), c = rho - (1-g)(M - k); the maximum."""
+        g = self.risk_aversion
+
+        def parts(k: float) -> tuple[float, float]:
+            rate = self.discount - (1 - g) * (self.riskless_equivalent - k)
+            return rate, float(_discounting(np.float64(rate), dt))
+
+        def slope(k: float) -> float:
+            rate, flow = parts(k)
+            return k**-g * (flow - k * _discounted_time(rate, dt)) - dt * np.exp(-rate * dt) * f**g
+
+        k = float(brentq(slope, 0.01 / (f + dt), 10 / f, xtol=1e-15, rtol=1e-14))
+        rate, flow = parts(k)
+        return k, float(k ** (1 - g) * flow + np.exp(-rate * dt) * f**g)
+
+    def _solution(self, k: Any, f: Any, f_t: Any, h: Any, h_t: Any, source: str) -> Solution:
+        g = self.risk_aversion
+
+        def of_time(table: Any, t: Array, x: Array) -> Array:
+            return like(table(np.asarray(broadcast_time(t, x), dtype=np.float64)), x)
+
+        def value(t: Array, x: Array) -> Array:
+            F = of_time(f, t, x)
+            return F**g * self._utility(x[..., 0]) + of_time(h, t, x)
+
+        def policy(t: Array, x: Array) -> Array:
+            xp = namespace(x)
+            ratio = of_time(k, t, x)[..., None]
+            return xp.concat([xp.broadcast_to(like(self.fractions, x), (*x.shape[:-1], self.assets)), ratio], axis=-1)
+
+        def jet(t: Array, x: Array) -> Jet:
+            F, F_t, wealth = of_time(f, t, x), of_time(f_t, t, x), x[..., 0]
+            v_t = g * F ** (g - 1) * F_t * self._utility(wealth) + of_time(h_t, t, x)
+            v_x = F**g * wealth ** (-g)
+            return Jet(value(t, x), v_t, v_x[..., None], (-g * v_x / wealth)[..., None, None])
+
+        return Solution(value, policy, "closed form", source, 0.0, jet if f_t else None)
+
+
+def _discounting(rate: Floats | np.float64, time: Floats | float) -> Floats:
+    """int_0^time e^{-rate s} ds, for any sign of the rate."""
+    z = np.asarray(rate * time)
+    safe = np.where(z == 0, 1.0, z)
+    result: Floats = np.where(z == 0, 1.0, -np.expm1(-safe) / safe) * time
+    return result
+
+
+def _discounted_time(rate: float, time: float) -> float:
+    """int_0^time s e^{-rate s} ds, by its series where the closed form would cancel."""
+    z = rate * time
+    if abs(z) < 1e-2:
+        return time**2 * (1 / 2 - z / 3 + z**2 / 8 - z**3 / 30 + z**4 / 144 - z**5 / 840)
+    return float((-np.expm1(-z) - z * np.exp(-z)) / rate**2)
+
+
+register("Merton-v0", Merton, dt=0.25, max_episode_steps=200)

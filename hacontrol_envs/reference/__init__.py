@@ -1,0 +1,1 @@
+"""Numerical references that solutions call."""

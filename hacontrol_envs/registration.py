@@ -1,0 +1,62 @@
+"""Names: how `gym.make("Merton-v0", **parameters)` finds a problem."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from typing import Any
+
+import gymnasium as gym
+
+from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.problem import ControlProblem
+
+NAMESPACE = "hacontrol"
+
+
+def register(id: str, problem: type[ControlProblem], *, dt: float, max_episode_steps: int) -> None:
+    """Make a problem available as `gym.make(id)` and `gym.make_vec(id)`.
+
+    The canonical id is "hacontrol/" + id; the bare id is an alias, unless somebody else holds it.
+
+    Args:
+        id: name and version, such as "Merton-v0".
+        problem: the class; its constructor's parameters become keyword arguments of `gym.make`.
+        dt: default length of a step, in the problem's unit of time.
+        max_episode_steps: after how many steps an infinite horizon is cut off (truncation) unless `gym.make` is told
+            otherwise. A finite horizon terminates at T and is never cut off.
+    """
+    kwargs = {"problem": f"{problem.__module__}:{problem.__qualname__}", "dt": dt, "episode_steps": max_episode_steps}
+    for name in (f"{NAMESPACE}/{id}", id):
+        held = gym.registry.get(name)
+        if held is None or held.kwargs.get("problem") == kwargs["problem"]:
+            gym.registry.pop(name, None)
+            gym.register(
+                name,
+                entry_point="hacontrol_envs.env:make_env",
+                vector_entry_point="hacontrol_envs.env:make_vector_env",
+                kwargs=kwargs,
+            )
+
+
+def registered_ids() -> list[str]:
+    """The bare ids of every problem registered with hacontrol, sorted."""
+    return sorted(name.split("/", 1)[1] for name in gym.registry if name.startswith(f"{NAMESPACE}/"))
+
+
+def build_problem(path: str, parameters: dict[str, Any]) -> ControlProblem:
+    """The problem at "module:Class" with these parameters.
+
+    Raises:
+        ParameterError: a name that the problem does not have, with the nearest that it has.
+    """
+    module, _, name = path.partition(":")
+    problem: type[ControlProblem] = getattr(importlib.import_module(module), name)
+    known = list(inspect.signature(problem).parameters)
+    for given in parameters:
+        if given not in known:
+            near = difflib.get_close_matches(given, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ParameterError(f"{name} has no parameter {given!r}{hint} It has: {', '.join(known)}")
+    return problem(**parameters)
