@@ -1,0 +1,20 @@
+"""Agents that learn, or know, a policy for an environment of hacontrol_envs, with Stable-Baselines3's verbs.
+
+>>> import gymnasium as gym, hacontrol_envs
+>>> from hacontrol_agents import NeuralPolicyIteration
+>>> agent = NeuralPolicyIteration(env=gym.make("LQR-v0"), seed=0).learn()
+"""
+
+from hacontrol_agents.agent import Agent, agents, find_agent, make_agent
+from hacontrol_agents.analytic import AnalyticAgent, RandomAgent
+from hacontrol_agents.neural_policy_iteration import NeuralPolicyIteration
+
+__all__ = [
+    "Agent",
+    "AnalyticAgent",
+    "NeuralPolicyIteration",
+    "RandomAgent",
+    "agents",
+    "find_agent",
+    "make_agent",
+]

@@ -1,0 +1,270 @@
+"""Agent: what everything that learns, or knows, a policy has in common."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias, final
+
+import gymnasium as gym
+import numpy as np
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from torch import Tensor
+from typing_extensions import Self
+
+from hacontrol_agents import checkpoint as files
+from hacontrol_envs import ControlProblem, Jet
+from hacontrol_envs.arrays import Array, Floats
+from hacontrol_envs.errors import CheckpointError, ParameterError, UnknownNameError
+
+Callback: TypeAlias = "Callable[[Agent], bool | None]"
+"""Called after every iteration of learning; returning False stops it."""
+
+_AGENTS: dict[str, type[Agent]] = {}
+
+
+@dataclass(kw_only=True)
+class Agent(abc.ABC):
+    """Learns a policy for an environment whose problem is known, with Stable-Baselines3's verbs.
+
+    A subclass is a dataclass whose fields are its hyperparameters, names itself in `name`, and states `policy` and
+    `_learn`; what it has learnt is what `_tensors`, `_record` and `_restore` carry to and from a file.
+    """
+
+    env: Any
+    """A Gymnasium environment, single or vector, whose `unwrapped` has a `problem` (any of hacontrol_envs)."""
+    seed: int | None = None
+    """Seed of everything random; None draws one."""
+    device: str = "cpu"
+    """Where torch computes: "cpu", "cuda", ..."""
+
+    name: ClassVar[str]
+    """What the leaderboard and the command line call it."""
+
+    evaluations: int = field(default=0, init=False)
+    """State-action points at which the problem's coefficients, or the environment, were evaluated so far."""
+    seconds: float = field(default=0.0, init=False)
+    """Wall time spent in `learn` so far."""
+    history: list[dict[str, float]] = field(default_factory=list, init=False)
+    """The learning curve: one row an iteration, each with "evaluations" and "seconds"."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "name" in cls.__dict__:
+            _AGENTS[cls.name] = cls
+
+    def __post_init__(self) -> None:
+        if not isinstance(getattr(getattr(self.env, "unwrapped", None), "problem", None), ControlProblem):
+            raise ParameterError(f'env must be an hacontrol environment, such as gym.make("LQR-v0"); got {self.env!r}')
+        if self.seed is None:
+            self.seed = int(np.random.SeedSequence().generate_state(1)[0])
+        if isinstance(self.seed, bool) or not isinstance(self.seed, (int, np.integer)) or self.seed < 0:
+            raise ParameterError(f"seed must be a non-negative integer, got {self.seed!r}")
+        self.seed = int(self.seed)
+
+    @property
+    def problem(self) -> ControlProblem:
+        """The problem behind the environment."""
+        problem: ControlProblem = self.env.unwrapped.problem
+        return problem
+
+    @abc.abstractmethod
+    def policy(self, t: Array, x: Floats) -> Floats:
+        """The physical action (..., m) at times t and physical states x (..., n)."""
+
+    def value(self, t: Array, x: Floats) -> Floats:
+        """The learnt value (...) at times t and physical states x (..., n)."""
+        raise NotImplementedError(f"{type(self).__name__} learns no value function")
+
+    def jet(self, t: Array, x: Floats) -> Jet:
+        """The learnt value with its derivatives."""
+        raise NotImplementedError(f"{type(self).__name__} learns no value function")
+
+    @final
+    def learn(
+        self,
+        total_timesteps: int | None = None,
+        callback: Callback | None = None,
+        progress_bar: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> Self:
+        """Learn, and return self.
+
+        Args:
+            total_timesteps: budget in state-action points (see `evaluations`); None takes the agent's own default.
+            callback: called with the agent after every iteration; returning False stops.
+            progress_bar: show a bar on the terminal.
+            checkpoint: a file that is replaced as learning goes on. If it exists, learning goes on from it, and ends with
+                the same weights, to the bit, as if it had never been interrupted (agents with `exact_resume`).
+
+        Raises:
+            ParameterError: a budget that is not a positive integer.
+            CheckpointError: the checkpoint is damaged, or is of another agent, problem, seed or hyperparameters.
+        """
+        if total_timesteps is not None and (isinstance(total_timesteps, bool) or int(total_timesteps) < 1):
+            raise ParameterError(f"total_timesteps must be a positive integer or None, got {total_timesteps!r}")
+        budget = None if total_timesteps is None else self.evaluations + int(total_timesteps)
+        if checkpoint is not None and Path(checkpoint).exists():
+            self._resume(checkpoint)
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}"), TimeElapsedColumn())
+        with Progress(*columns, disable=not progress_bar, transient=True) as progress:
+            task = progress.add_task(f"{self.name} on {type(self.problem).__name__}", total=1.0, status="")
+            started = time.perf_counter() - self.seconds
+
+            def report(done: float, **row: float) -> bool:
+                """Note one iteration; True asks to stop."""
+                self.seconds = time.perf_counter() - started
+                self.history.append({"evaluations": self.evaluations, "seconds": self.seconds, **row})
+                status = "  ".join(f"{key} {number:.2e}" for key, number in row.items())
+                progress.update(task, completed=min(done, 1.0), status=status)
+                if checkpoint is not None:
+                    self.save(checkpoint)
+                return callback is not None and callback(self) is False
+
+            self._learn(budget, report)
+            self.seconds = time.perf_counter() - started
+        return self
+
+    @abc.abstractmethod
+    def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
+        """Learn until `evaluations` reaches the budget, calling `report(share done, **figures)` after each iteration."""
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Floats, Any]:
+        """Action in the environment's box for an observation or a batch of them; same signature as SB3's."""
+        env = self.env.unwrapped
+        t, x = env.from_observation(np.asarray(observation))
+        action = env.from_physical(np.asarray(self.policy(t, x)))
+        return np.clip(action, -1.0, 1.0).astype(np.float32), state
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Every field that the constructor takes, apart from the environment, the seed and the device."""
+        own = [f.name for f in dataclasses.fields(self) if f.init and f.name not in ("env", "seed", "device")]
+        return {name: getattr(self, name) for name in own}
+
+    @final
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write everything to one file, atomically (see `hacontrol_agents.checkpoint`)."""
+        env = self.env.unwrapped
+        record = {
+            **self._identity(),
+            "env": {"dt": env.dt, "scheme": env.scheme, "episode_steps": env.episode_steps},
+            "evaluations": self.evaluations,
+            "seconds": self.seconds,
+            "history": self.history,
+            "state": self._record(),
+        }
+        return files.write(path, self._tensors(), record)
+
+    @final
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], env: Any = None, device: str = "cpu") -> Self:
+        """The agent in a file, on the environment it was saved with or on another of the same problem.
+
+        Raises:
+            CheckpointError: the file is damaged, or holds an agent of another class or problem.
+        """
+        tensors, record = files.read(path)
+        kind = find_agent(record["agent"])
+        if not issubclass(kind, cls):
+            raise CheckpointError(f"{os.fspath(path)!r} holds a {kind.__name__}, not a {cls.__name__}")
+        if env is None:
+            env = _rebuild(record)
+        agent = kind(env=env, seed=record["seed"], device=device, **_tuples(record["hyperparameters"]))
+        agent._refuse_other(record, path)
+        agent._adopt(tensors, record)
+        return agent
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "agent": self.name,
+            "problem": type(self.problem).__name__,
+            "parameters": self.problem.parameters,
+            "hyperparameters": self.hyperparameters,
+            "seed": self.seed,
+        }
+
+    def _refuse_other(self, record: dict[str, Any], path: str | os.PathLike[str]) -> None:
+        for key, own in self._identity().items():
+            if _lists(own) != record[key]:
+                raise CheckpointError(f"{os.fspath(path)!r} was saved with {key} = {record[key]!r}, not {own!r}")
+
+    def _resume(self, path: str | os.PathLike[str]) -> None:
+        tensors, record = files.read(path)
+        self._refuse_other(record, path)
+        self._adopt(tensors, record)
+
+    def _adopt(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+        self.evaluations, self.seconds, self.history = record["evaluations"], record["seconds"], record["history"]
+        self._restore({name: tensor.to(self.device) for name, tensor in tensors.items()}, record["state"])
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """What was learnt, as tensors."""
+        return {"empty": torch.zeros(0)}
+
+    def _record(self) -> dict[str, Any]:
+        """What was learnt and is no tensor, as JSON can hold it."""
+        return {}
+
+    def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+        """The inverse of `_tensors` and `_record`."""
+
+
+def agents() -> dict[str, type[Agent]]:
+    """Every known agent by name."""
+    return dict(sorted(_AGENTS.items()))
+
+
+def find_agent(name: str) -> type[Agent]:
+    """The agent of this name.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    if name not in _AGENTS:
+        raise UnknownNameError(f"no agent is called {name!r}; there are: {', '.join(agents())}")
+    return _AGENTS[name]
+
+
+def make_agent(name: str, **arguments: Any) -> Agent:
+    """An agent by name: `make_agent("npi", env=env, seed=0)`.
+
+    Raises:
+        UnknownNameError: no agent has the name.
+        ParameterError: the agent has no such hyperparameter.
+    """
+    kind = find_agent(name)
+    known = [f.name for f in dataclasses.fields(kind) if f.init]
+    for given in arguments:
+        if given not in known:
+            raise ParameterError(f"{name} has no hyperparameter {given!r}; it has: {', '.join(known)}")
+    return kind(**arguments)
+
+
+def _rebuild(record: dict[str, Any]) -> gym.Env[Any, Any]:
+    """The environment a file names. Only registered problems are built: a file cannot name code to run."""
+    for spec in gym.registry.values():
+        if str(spec.kwargs.get("problem", "")).rpartition(":")[2] == record["problem"]:
+            made: gym.Env[Any, Any] = gym.make(spec.id, **{**record["env"], **_tuples(record["parameters"])})
+            return made
+    raise CheckpointError(f"no registered problem is called {record['problem']!r}; pass env= to load")
+
+
+def _lists(value: Any) -> Any:
+    """A value as it returns from JSON."""
+    if isinstance(value, dict):
+        return {key: _lists(entry) for key, entry in value.items()}
+    return [_lists(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def _tuples(hyperparameters: dict[str, Any]) -> dict[str, Any]:
+    """JSON's lists as the tuples that hyperparameters are."""
+    return {key: tuple(entry) if isinstance(entry, list) else entry for key, entry in hyperparameters.items()}

@@ -1,0 +1,76 @@
+"""The ceiling and the floor of the leaderboard: the known optimum, and noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import numpy as np
+
+from hacontrol_agents.agent import Agent
+from hacontrol_envs import Jet, Solution
+from hacontrol_envs.arrays import Array, Floats
+from hacontrol_envs.errors import ParameterError
+
+
+@final
+@dataclass(kw_only=True)
+class AnalyticAgent(Agent):
+    """Plays the known optimum of the problem: `problem.solution().policy`.
+
+    The optimum of continuous time is played as it is, and loses a little at a finite step; with `sampled=True` it is the
+    optimum of the environment's own sampled-data problem, which nothing can beat there.
+    """
+
+    sampled: bool = False
+    """Play the optimum of the sampled-data problem at the environment's dt."""
+
+    name: ClassVar[str] = "analytic"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        solution = self.problem.solution(dt=self.env.unwrapped.dt) if self.sampled else self.problem.solution()
+        if solution is None:
+            raise ParameterError(f"no {'sampled-data ' * self.sampled}solution of {type(self.problem).__name__} is known")
+        self.solution: Solution = solution
+
+    def policy(self, t: Array, x: Floats) -> Floats:
+        chosen: Floats = self.solution.policy(t, x)
+        return chosen
+
+    def value(self, t: Array, x: Floats) -> Floats:
+        known: Floats = self.solution.value(t, x)
+        return known
+
+    def jet(self, t: Array, x: Floats) -> Jet:
+        return self.solution.jet(t, x) if self.solution.jet else super().jet(t, x)
+
+    def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
+        """There is nothing to learn."""
+
+
+@final
+@dataclass(kw_only=True)
+class RandomAgent(Agent):
+    """Draws every action uniformly from the action box."""
+
+    name: ClassVar[str] = "random"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._rng = np.random.default_rng(self.seed)
+
+    def policy(self, t: Array, x: Floats) -> Floats:
+        box = self.problem.action
+        drawn: Floats = box.from_unit(self._rng.uniform(-1.0, 1.0, (*np.shape(x)[:-1], box.dimension)))
+        return drawn
+
+    def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
+        """There is nothing to learn."""
+
+    def _record(self) -> dict[str, Any]:
+        return {"rng": self._rng.bit_generator.state}
+
+    def _restore(self, tensors: dict[str, Any], record: dict[str, Any]) -> None:
+        self._rng.bit_generator.state = record["rng"]
