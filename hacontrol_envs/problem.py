@@ -86,6 +86,15 @@ class ControlProblem(abc.ABC):
         """E[ int_0^dt e^{-rho s} r(t+s, X_{t+s}, a) ds | X_t = x ], (...); None where it is not known."""
         return None
 
+    def exact_transition(
+        self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats, out: tuple[Floats, Floats] | None = None
+    ) -> tuple[Floats | None, Floats | None]:
+        """`exact_step` and `exact_reward` of the same step, for problems that save work by computing both at once.
+
+        With `out`, arrays (N, n) and (N,), the others are contiguous rows (N, ...); an override may write there and return it.
+        """
+        return self.exact_step(t, x, a, dt, noise), self.exact_reward(t, x, a, dt)
+
     @property
     def parameters(self) -> dict[str, Any]:
         """The constructor's arguments as given, JSON-serialisable."""

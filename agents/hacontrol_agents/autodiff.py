@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hacontrol_agents.networks import MLP, Activation
+from hacontrol_envs.errors import ParameterError
 
 __all__ = ["apply_generator", "gradient", "jet", "parameter_jacobian"]
 
@@ -43,11 +44,12 @@ def apply_generator(network: MLP, z: Tensor, drift: Tensor, columns: Tensor) -> 
 
     Shapes: z (B, n), drift (B, n), columns (B, n, m) with sigma_k in columns[..., k], m >= 0 -> v (B,), Lv (B,).
     Both have first derivatives in the network's parameters, and none in z, drift or columns.
-    Raises ValueError for mismatched shapes, a network without exactly one output, or inputs that require grad.
+    Raises ParameterError (a ValueError) for mismatched shapes, a network without exactly one output, or inputs that
+    require grad.
     """
     _check(network, z, drift, columns)
     if torch.is_grad_enabled() and any(x.requires_grad for x in (z, drift, columns)):
-        raise ValueError("apply_generator is differentiable in the parameters only; detach z, drift and columns")
+        raise ParameterError("apply_generator is differentiable in the parameters only; detach z, drift and columns")
     activations, theta = network.activations, list(network.parameters())
     if torch.is_grad_enabled() and any(p.requires_grad for p in theta):
         v, lv = _Generator.apply(activations, z, drift, columns, *theta)  # type: ignore[no-untyped-call]
@@ -65,7 +67,7 @@ def parameter_jacobian(
 
     theta holds the P parameters in the order of torch.nn.utils.parameters_to_vector(network.parameters()).
     Shapes: z (B, n), drift (B, n), columns (B, n, m), rates scalar or (B,) -> v (B,), Lv (B,), J (B, P).
-    Raises ValueError for mismatched shapes or a network without exactly one output.
+    Raises ParameterError for mismatched shapes or a network without exactly one output.
     """
     _check(network, z, drift, columns)
     activations, theta = network.activations, list(network.parameters())
@@ -74,7 +76,7 @@ def parameter_jacobian(
     jacobian = z.new_empty(len(z), sum(p.numel() for p in theta))
     values = []
     for x, rate, block in zip(
-        _streams(z, drift, columns), rates.split(rows, dim=1), jacobian.split(rows), strict=True
+        _streams(z, drift, columns), torch.split(rates, rows, 1), torch.split(jacobian, rows), strict=True
     ):
         value, tape = _forward(activations, layers, x)
         _backward(activations, layers, x, tape, rate, _outer_products(theta, block))
@@ -87,7 +89,7 @@ def parameter_jacobian(
 def gradient(network: MLP, z: Tensor) -> tuple[Tensor, Tensor]:
     """Value and gradient in the input by one reverse pass: z (B, n) -> v (B,), grad v (B, n).
 
-    Not differentiable in the parameters. Raises ValueError for a mismatched shape or more than one output.
+    Not differentiable in the parameters. Raises ParameterError for a mismatched shape or more than one output.
     """
     _check(network, z)
     v, grad, _ = _reverse(network, z)
@@ -99,10 +101,11 @@ def jet(network: MLP, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Value, gradient and Hessian in the input: z (B, n) -> v (B,), grad v (B, n), Hess v (B, n, n).
 
     Each hidden unit u, with pre-activation z_u, adds one rank-one term: Hess v = sum_u dv/dh_u f''(z_u) dz_u dz_u'.
-    Not differentiable in the parameters. Raises ValueError for a mismatched shape or more than one output.
+    Not differentiable in the parameters. Raises ParameterError for a mismatched shape or more than one output.
     """
     _check(network, z)
-    v, grad, hessian = (torch.cat(parts) for parts in zip(*map(lambda x: _jet(network, x), z.split(_rows(z)))))
+    jets = [_jet(network, part) for part in torch.split(z, _rows(z))]
+    v, grad, hessian = (torch.cat(parts) for parts in zip(*jets, strict=True))
     return v, grad, hessian
 
 
@@ -119,11 +122,11 @@ class _Generator(torch.autograd.Function):
         return v, lv
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, grad_v: Tensor, grad_l: Tensor) -> Any:
         theta = ctx.saved_tensors
         sums = [torch.zeros_like(p) for p in theta]
-        rates = torch.stack((grad_v, grad_l)).split(_rows(grad_v), dim=1)
+        rates = torch.split(torch.stack((grad_v, grad_l)), _rows(grad_v), 1)
         for x, tape, rate in zip(ctx.streams, ctx.tapes, rates, strict=True):
             _backward(ctx.activations, _pairs(theta), x, tape, rate, _sums(sums))
         return None, None, None, None, *sums
@@ -133,7 +136,7 @@ def _forward(activations: _Activations, layers: _Layers, x: Tensor) -> tuple[Ten
     """Push the streams x (m + 2, B, n) through the layers: (v, Lv) as (2, B), and the tape."""
     tape: _Tape = []
     for depth, (weight, bias) in enumerate(layers[:-1]):
-        z = (x.flatten(0, 1) @ weight.T).view(*x.shape[:2], -1)
+        z = (x.flatten(0, 1) @ weight.T).view(*x.shape[:2], len(weight))
         z0 = z[0].add_(bias)
         z0.copy_(activations[depth].value(z0))
         tape.append(z)
@@ -178,7 +181,7 @@ def _backward(
         torch.mul(f1, gl, out=al)
         torch.mul(zk, bend, out=ak)
         torch.mul(f1, g0, out=a0).addcmul_(bend, zl)
-        a0.addcmul_(activation.third(h, f1, f2).mul_(s), gl, value=0.5)
+        a0.addcmul_(activation.third(h, f1, f2) * s, gl, value=0.5)
         if len(g) == len(z):
             ak.addcmul_(gk, f1)
             a0.addcmul_(f2, _dot(gk, zk))
@@ -197,10 +200,14 @@ def _sums(sums: Sequence[Tensor]) -> _Collect:
 
 def _outer_products(theta: Sequence[Tensor], jacobian: Tensor) -> _Collect:
     """Collect the parameter gradient of each row, into jacobian (B, P)."""
-    blocks = jacobian.split([p.numel() for p in theta], dim=1)
+    blocks = torch.split(jacobian, [p.numel() for p in theta], 1)
 
     def collect(depth: int, adjoint: Tensor, inputs: Tensor) -> None:
-        blocks[2 * depth].copy_(torch.einsum("sbo,sbi->boi", adjoint, inputs).flatten(1))
+        products = blocks[2 * depth].view(len(jacobian), adjoint.shape[2], inputs.shape[2])
+        left, right = adjoint[..., None], inputs[:, :, None]
+        torch.mul(left[0], right[0], out=products)
+        for a, b in zip(left[1:], right[1:], strict=True):  # two to four times as fast as one bmm or einsum
+            products.addcmul_(a, b)
         blocks[2 * depth + 1].copy_(adjoint[0])
 
     return collect
@@ -237,8 +244,8 @@ def _jet(network: MLP, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _streams(z: Tensor, drift: Tensor, columns: Tensor) -> Iterator[Tensor]:
     """The input streams (m + 2, rows, n): z itself, then what it moves along to first and to second order."""
-    for part in zip(*(x.split(_rows(z)) for x in (z, columns, drift)), strict=True):
-        yield torch.cat((part[0][None], part[1].permute(2, 0, 1), part[2][None]))
+    for point, sigma, b in zip(*(torch.split(x, _rows(z)) for x in (z, columns, drift)), strict=True):
+        yield torch.cat((point[None], sigma.permute(2, 0, 1), b[None]))
 
 
 def _rows(z: Tensor) -> int:
@@ -262,10 +269,10 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 def _check(network: MLP, z: Tensor, drift: Tensor | None = None, columns: Tensor | None = None) -> None:
     inputs, outputs = network.layers[0].in_features, network.layers[-1].out_features
     if outputs != 1:
-        raise ValueError(f"derivatives are taken of a scalar network, got one with {outputs} outputs")
+        raise ParameterError(f"derivatives are taken of a scalar network, got one with {outputs} outputs")
     if z.ndim != 2 or z.shape[1] != inputs:
-        raise ValueError(f"z must have shape (B, {inputs}) for this network, got {tuple(z.shape)}")
+        raise ParameterError(f"z must have shape (B, {inputs}) for this network, got {tuple(z.shape)}")
     if drift is not None and drift.shape != z.shape:
-        raise ValueError(f"drift must have z's shape {tuple(z.shape)}, got {tuple(drift.shape)}")
+        raise ParameterError(f"drift must have z's shape {tuple(z.shape)}, got {tuple(drift.shape)}")
     if columns is not None and (columns.ndim != 3 or columns.shape[:2] != z.shape):
-        raise ValueError(f"columns must have shape {(*z.shape, 'm')}, got {tuple(columns.shape)}")
+        raise ParameterError(f"columns must have shape {(*z.shape, 'm')}, got {tuple(columns.shape)}")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+
+from hacontrol_envs.errors import ParameterError
 
 __all__ = ["ACTIVATIONS", "MLP", "Activation"]
 
@@ -40,7 +43,7 @@ ACTIVATIONS: dict[str, Activation] = {
         value=torch.exp,
         first=lambda h: h,
         second=lambda h, f1: h,
-        third=lambda h, f1, f2: h.clone(),
+        third=lambda h, f1, f2: h,
     ),
     "softplus": Activation(
         # torch's own softplus turns linear beyond a threshold and loses digits there.
@@ -59,7 +62,7 @@ class MLP(nn.Module):
     a fresh one with torch's default seed if None) and never from the global random state.
 
     Shapes: z (..., inputs) -> (..., outputs).
-    Raises ValueError for an unknown activation or a width below 1.
+    Raises ParameterError (a ValueError) for an unknown activation or a width below 1.
     """
 
     def __init__(
@@ -76,12 +79,14 @@ class MLP(nn.Module):
         widths = (inputs, *hidden, outputs)
         names = (activation,) * len(hidden) if isinstance(activation, str) else tuple(activation)
         if len(names) != len(hidden) or not set(names) <= set(ACTIVATIONS):
-            raise ValueError(f"need one activation of {sorted(ACTIVATIONS)}, or one per hidden layer; got {activation!r}")
+            raise ParameterError(
+                f"unknown activation: need one of {sorted(ACTIVATIONS)}, or one per hidden layer; got {activation!r}"
+            )
         if min(widths) < 1:
-            raise ValueError(f"every layer needs at least one unit, got widths {widths}")
+            raise ParameterError(f"every layer needs at least one unit, got widths {widths}")
         self.activations = tuple(ACTIVATIONS[name] for name in names)
         generator = torch.Generator() if generator is None else generator
-        self.layers = nn.ModuleList(_linear(i, o, generator, dtype) for i, o in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(_linear(i, o, generator, dtype) for i, o in pairwise(widths))
 
     def forward(self, z: Tensor) -> Tensor:
         """Values (..., outputs) at the points z (..., inputs)."""
@@ -94,7 +99,7 @@ class MLP(nn.Module):
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator, dtype: torch.dtype) -> nn.Linear:
     # Linear's own initialisation would draw from the global random state.
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs, dtype=dtype)
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs, dtype=dtype)  # type: ignore[no-untyped-call]
     nn.init.xavier_uniform_(layer.weight, generator=generator)
     nn.init.zeros_(layer.bias)
     return layer

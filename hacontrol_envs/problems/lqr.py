@@ -11,6 +11,7 @@ from scipy.linalg import solve_continuous_lyapunov
 
 from hacontrol_envs import parameters as read
 from hacontrol_envs.arrays import Array, Floats, broadcast_time, dot, like, matvec, namespace, quadratic
+from hacontrol_envs.compiled import over_rows
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.problem import ControlProblem
@@ -18,6 +19,7 @@ from hacontrol_envs.reference import riccati
 from hacontrol_envs.reference.riccati import HeldSystem, Quadratic
 from hacontrol_envs.registration import register
 from hacontrol_envs.solution import Jet, Solution
+from hacontrol_envs.transitions import linear_quadratic
 
 
 @final
@@ -171,15 +173,27 @@ class LQR(ControlProblem):
         return rng.uniform(-1.0, 1.0, (size, self._size))
 
     def exact_step(self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats) -> Floats:
-        held = self._held(dt)
-        return matvec(held.F, x) + matvec(held.G, a) + matvec(held.noise, noise)
+        return self.exact_transition(t, x, a, dt, noise)[0]
 
     def exact_reward(self, t: Array, x: Floats, a: Floats, dt: float) -> Floats:
+        return self.exact_transition(t, x, a, dt, np.zeros(self._size))[1]
+
+    def exact_transition(
+        self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats, out: tuple[Floats, Floats] | None = None
+    ) -> tuple[Floats, Floats]:
+        """Gaussian state F x + G a + N(0, noise noise'), and minus half the expected cost z'Mz + constant, z = (x, a)."""
+
+        def fill(x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
+            linear_quadratic(x, a, noise, *self._held_loops(dt), x_next, reward)
+
+        return over_rows(fill, x, a, noise, out)
+
+    @lru_cache(maxsize=8)  # noqa: B019  (a problem is small, and few step lengths are used with it)
+    def _held_loops(self, dt: float) -> tuple[Floats, Floats, float]:
+        """[F G noise]' and M, contiguous, and the constant of the cost."""
         held = self._held(dt)
-        n = self._size
-        cross = matvec(held.M[:n, n:], a)
-        cost = quadratic(held.M[:n, :n], x) + 2 * dot(x, cross) + quadratic(held.M[n:, n:], a)
-        return -(cost + held.constant) / 2
+        response = np.ascontiguousarray(np.hstack([held.F, held.G, held.noise]).T)
+        return response, np.ascontiguousarray(held.M), float(held.constant)
 
     @lru_cache(maxsize=8)  # noqa: B019  (a problem is small, and few step lengths are used with it)
     def _held(self, dt: float) -> HeldSystem:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, final
 
 import numpy as np
@@ -11,11 +11,13 @@ from scipy.optimize import brentq
 
 from hacontrol_envs import parameters as read
 from hacontrol_envs.arrays import Array, Floats, broadcast_time, dot, like, matvec, namespace
+from hacontrol_envs.compiled import over_rows
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.problem import ControlProblem
 from hacontrol_envs.registration import register
 from hacontrol_envs.solution import Jet, Solution
+from hacontrol_envs.transitions import portfolio
 
 
 @final
@@ -160,20 +162,29 @@ class Merton(ControlProblem):
         return namespace(c).log(c) if g == 1 else c ** (1 - g) / (1 - g)
 
     def exact_step(self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats) -> Floats:
-        loading = matvec(self.sigma.T, a[..., :-1])
-        growth = (self._mean_growth(a) - dot(loading, loading) / 2) * dt + np.sqrt(dt) * dot(loading, noise)
-        return x * np.exp(growth)[..., None]
+        return self.exact_transition(t, x, a, dt, noise)[0]
 
     def exact_reward(self, t: Array, x: Floats, a: Floats, dt: float) -> Floats:
-        """u(k x) int_0^dt e^{-c s} ds, c = rho - (1-g)(drift of log X) - (1-g)^2 (variance of log X)/2; affine at g = 1."""
-        g, loading = self.risk_aversion, matvec(self.sigma.T, a[..., :-1])
-        growth, variance = self._mean_growth(a), dot(loading, loading)
-        utility = self._utility(a[..., -1] * x[..., 0])
-        if g == 1:
-            return utility * _discounting(np.float64(self.discount), dt) + (growth - variance / 2) * _discounted_time(
-                self.discount, dt
-            )
-        return utility * _discounting(self.discount - (1 - g) * (growth - g * variance / 2), dt)
+        return self.exact_transition(t, x, a, dt, np.zeros(self.noise_dim))[1]
+
+    def exact_transition(
+        self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats, out: tuple[Floats, Floats] | None = None
+    ) -> tuple[Floats, Floats]:
+        """Lognormal wealth; u(k x) int_0^dt e^{-c s} ds with c = rho - (1-g)(growth - g variance/2), affine at g = 1."""
+
+        def fill(x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
+            portfolio(x, a, noise, self._rates, self.excess, self.sigma, dt, self._log_weights(dt), x_next, reward)
+
+        return over_rows(fill, x, a, noise, out)
+
+    @cached_property
+    def _rates(self) -> tuple[float, float, float]:
+        return float(self.risk_free_rate), float(self.discount), float(self.risk_aversion)
+
+    @lru_cache(maxsize=8)  # noqa: B019  (a problem is small, and few step lengths are used with it)
+    def _log_weights(self, dt: float) -> tuple[float, float]:
+        """int_0^dt e^{-rho s} ds and int_0^dt s e^{-rho s} ds."""
+        return float(_discounting(np.float64(self.discount), dt)), _discounted_time(self.discount, dt)
 
     def constant_action_value(self, x: Floats, a: Floats) -> Floats:
         """Value from wealth x (..., 1) of holding the action a (..., assets + 1) forever, (...); -inf where it diverges.

@@ -1,0 +1,30 @@
+"""The leaderboard: agents judged by their distance from a known optimum, one stage reading what the one before wrote.
+
+    suite (TOML) -> tasks -> a subprocess and an immutable result file per task -> scores -> table, Markdown, HTML page
+
+`hacontrol run quick` does it all. Each stage is also a function: `load_suite`, `run_suite`, `evaluate`, `read_results`.
+"""
+
+from hacontrol_benchmarks.metrics import METRICS, evaluate
+from hacontrol_benchmarks.regret import Regret, regret
+from hacontrol_benchmarks.results import Result, publish, read_result, read_results
+from hacontrol_benchmarks.runner import run_suite
+from hacontrol_benchmarks.suites import Suite, load_suite, suite_names
+from hacontrol_benchmarks.tasks import Evaluation, Task
+
+__all__ = [
+    "METRICS",
+    "Evaluation",
+    "Regret",
+    "Result",
+    "Suite",
+    "Task",
+    "evaluate",
+    "load_suite",
+    "publish",
+    "read_result",
+    "read_results",
+    "regret",
+    "run_suite",
+    "suite_names",
+]

@@ -1,0 +1,191 @@
+"""The command line: `hacontrol run`, `report`, `compare` and `list`."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import tyro
+from hacontrol_agents import Agent, agents
+from rich.console import Console
+from rich.table import Table
+
+import hacontrol_envs
+from hacontrol_benchmarks.metrics import METRICS, evaluate
+from hacontrol_benchmarks.report import SUITE_FILE, show, write_report
+from hacontrol_benchmarks.results import read_results
+from hacontrol_benchmarks.runner import check_tasks, run_suite
+from hacontrol_benchmarks.suites import load_suite, suite_file, suite_names
+from hacontrol_benchmarks.tasks import Task, agent_class
+from hacontrol_benchmarks.worker import agent_file
+from hacontrol_envs.errors import HacontrolError, ParameterError, UnknownNameError
+
+LEADERBOARD = Path("leaderboard")
+
+
+def run(
+    suite: tyro.conf.Positional[str], folder: Path | None = None, workers: int = 2, retry_failed: bool = False
+) -> int:
+    """Run a suite, or go on with it, and report.
+
+    Args:
+        suite: name of a suite (see `hacontrol list`), or a .toml file.
+        folder: where results are kept; leaderboard/SUITE by default.
+        workers: tasks at a time.
+        retry_failed: run failed tasks again.
+    """
+    chosen = load_suite(suite)
+    folder = folder or LEADERBOARD / chosen.name
+    tasks = chosen.tasks()
+    check_tasks(tasks)
+    folder.mkdir(parents=True, exist_ok=True)
+    if suite_file(suite).resolve() != (folder / SUITE_FILE).resolve():
+        shutil.copyfile(suite_file(suite), folder / SUITE_FILE)
+    results = run_suite(tasks, folder, workers=workers, retry_failed=retry_failed)
+    _report(folder)
+    return 1 if any(result.status == "failed" for result in results) else 0
+
+
+def report(folder: tyro.conf.Positional[Path] = LEADERBOARD / "quick") -> int:
+    """Print the tables of a folder of results, and write its report.md and index.html.
+
+    Args:
+        folder: where `hacontrol run` kept the results.
+    """
+    _report(folder)
+    return 0
+
+
+def compare(
+    env: tyro.conf.Positional[str],
+    agent: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    out: Path = Path("compare.png"),
+    total_timesteps: int | None = None,
+    run: Path | None = None,
+    seed: int = 0,
+    parameters: str = "{}",
+) -> int:
+    """Draw learned against analytic in one figure, and print the numbers.
+
+    Args:
+        env: id of the environment, such as Merton-v0.
+        agent: name of an agent; give it more than once to compare several. npi by default.
+        out: the figure; its suffix decides the format.
+        total_timesteps: budget of learning in state-action points.
+        run: a folder of results whose trained agents are drawn instead of training.
+        seed: seed of learning and of the trajectories.
+        parameters: keyword arguments of the environment as JSON, such as '{"dimension": 2}'.
+    """
+    from hacontrol_benchmarks.compare import compare_figure, save_figure
+
+    task = Task(problem=env, env=env, parameters=_read_parameters(parameters), label="", agent="", seed=seed)
+    made = task.make_env()
+    found: dict[str, Agent] = {}
+    for name in agent or ("npi",):
+        found[name] = _load(run, task, name, made) if run else _train(name, made, seed, total_timesteps)
+    _print_numbers({name: evaluate(trained, made) for name, trained in found.items()})
+    print(save_figure(compare_figure(found, made, seed=seed), out))
+    return 0
+
+
+def list_names() -> int:
+    """Show environments with their parameters, agents with their hyperparameters, and suites."""
+    console = Console()
+    console.print("[bold]Environments[/]  gym.make(id, **parameters)")
+    for id in hacontrol_envs.registered_ids():
+        module, _, name = gym.spec(id).kwargs["problem"].partition(":")
+        kind = getattr(sys.modules[module], name)
+        defaults = [f"{p.name}={p.default!r}" for p in inspect.signature(kind).parameters.values()]
+        _entry(console, id, [*defaults, f"dt={gym.spec(id).kwargs['dt']}"])
+    console.print("\n[bold]Agents[/]  hacontrol_agents.make_agent(name, env=env, seed=0, **hyperparameters)")
+    for name, kind in agents().items():
+        chosen = [f for f in fields(kind) if f.init and f.name not in ("env", "seed")]
+        _entry(console, name, [f"{f.name}={_default(f)}" for f in chosen])
+    console.print("\n[bold]Suites[/]  hacontrol run NAME")
+    for name in suite_names():
+        console.print(f"  [cyan]{name}[/]  {load_suite(name).description}", highlight=False)
+    return 0
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code is 0, 1 if tasks failed, or 2 with one line that says what was wrong."""
+    commands: dict[str, Callable[..., Any]] = {"run": run, "report": report, "compare": compare, "list": list_names}
+    try:
+        return int(tyro.extras.subcommand_cli_from_dict(commands, prog="hacontrol", description=__doc__, args=args))
+    except HacontrolError as error:
+        print(f"hacontrol: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("hacontrol: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _report(folder: Path) -> None:
+    console = Console()
+    page = write_report(folder, console)
+    console.print(f"The page: {page}", highlight=False, soft_wrap=True)
+
+
+def _read_parameters(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ParameterError(f"parameters must be JSON, got {text!r}: {error}") from error
+    if not isinstance(found, dict):
+        raise ParameterError(f"parameters must be a JSON object, got {text!r}")
+    return found
+
+
+def _train(name: str, env: Any, seed: int, total_timesteps: int | None) -> Agent:
+    agent: Agent = agent_class(name)(env=env, seed=seed)
+    return agent.learn(total_timesteps=total_timesteps, progress_bar=True)
+
+
+def _load(folder: Path, asked: Task, name: str, env: Any) -> Agent:
+    """The trained agent of this name or label, on this environment, with the first seed there is."""
+    for result in read_results(folder):
+        task = result.task
+        same = task.env == asked.env and task.parameters == asked.parameters and name in (task.label, task.agent)
+        if same and agent_file(task, folder).is_file():
+            loaded: Agent = agent_class(task.agent).load(agent_file(task, folder), env=env)
+            return loaded
+    where = f"{asked.env} with {asked.parameters}"
+    raise UnknownNameError(f"{str(folder)!r} has no trained agent called {name!r} on {where}")
+
+
+def _print_numbers(scores: dict[str, dict[str, Any]]) -> None:
+    table = Table(box=None, padding=(0, 2))
+    table.add_column("metric")
+    for name in scores:
+        table.add_column(name, justify="right")
+    for metric in METRICS:
+        found = [score[metric] for score in scores.values()]
+        if not any(isinstance(value, dict) for value in found):
+            table.add_row(metric, *map(show, found))
+            continue
+        keys = next(value for value in found if isinstance(value, dict))
+        for key in keys:
+            table.add_row(f"{metric}  {key}", *(show(value and value[key]) for value in found))
+    Console().print(table)
+
+
+def _entry(console: Console, name: str, arguments: list[str]) -> None:
+    console.print(f"  [cyan]{name}[/]", highlight=False)
+    console.print(f"      {', '.join(arguments)}", highlight=False, markup=False)
+
+
+def _default(field: Any) -> str:
+    if field.default is not MISSING:
+        return repr(field.default)
+    return repr(field.default_factory()) if field.default_factory is not MISSING else "required"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

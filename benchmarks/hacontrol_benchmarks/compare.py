@@ -1,0 +1,184 @@
+"""Learned against analytic in one figure: value, policy, trajectories on common noise, HJB residual, learning curve."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from hacontrol_agents import Agent
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hacontrol_benchmarks.law import Policy, act, exact_law
+from hacontrol_envs import ControlProblem, Solution
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.errors import ParameterError
+
+Agents: TypeAlias = "dict[str, Agent]"
+Panel: TypeAlias = "Callable[[Axes], None]"
+
+COLOURS = ("#0b6e8f", "#d1691e", "#5b8c2a", "#8a4fa3", "#b3261e", "#7a6a00")
+TRUTH: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.2, "label": "optimum", "zorder": 5}
+MOST_ACTIONS = 3
+
+
+def compare_figure(agents: Agents, env: Any, *, seed: int = 0) -> Figure:
+    """The agents on the environment, each against the known optimum.
+
+    Value, policy and residual are drawn along the first state component, across its box at time 0, the others at the
+    box's centre. Trajectories start from the same state and share their noise.
+
+    Raises:
+        ParameterError: the problem has no known optimum.
+    """
+    scene = _Scene(agents, env, seed)
+    panels = scene.panels()
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.6 * columns, 3.3 * rows), layout="constrained", dpi=150)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, panel in zip(grid, panels, strict=False):
+        panel(axes)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25, linewidth=0.6)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    grid[0].legend(frameon=False, fontsize="small")
+    figure.suptitle(f"{type(scene.problem).__name__}: learned against analytic", fontsize="medium")
+    return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write a figure; the suffix decides the format.
+
+    Raises:
+        ParameterError: matplotlib does not know the format.
+    """
+    target = Path(path)
+    known = figure.canvas.get_supported_filetypes()
+    if target.suffix.lstrip(".") not in known:
+        raise ParameterError(f"a figure is saved as one of {', '.join(sorted(known))}, got {target.name!r}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target)
+    return target
+
+
+class _Scene:
+    """What the panels share."""
+
+    def __init__(self, agents: Agents, env: Any, seed: int) -> None:
+        self.agents, self.seed, self.dt = agents, seed, env.unwrapped.dt
+        self.problem: ControlProblem = env.unwrapped.problem
+        self.law = exact_law(self.problem, self.dt)
+        known = self.problem.solution()
+        if known is None:
+            raise ParameterError(f"{type(self.problem).__name__} has no known optimum to compare with")
+        self.optimum: Solution = known
+        unit = np.zeros((201, self.problem.state.dimension))
+        unit[:, 0] = np.linspace(-1.0, 1.0, 201)
+        self.x, self.t = self.problem.state.from_unit(unit), np.zeros(201)
+        self.colours = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(agents)}
+
+    def panels(self) -> list[Panel]:
+        """Those that this problem and these agents have something for."""
+        found: list[Panel] = [self.value]
+        found += [self._policy_panel(j) for j in range(min(self.problem.action.dimension, MOST_ACTIONS))]
+        if self.law is not None:
+            found.append(self.trajectories)
+        if any(self._asked(agent, "jet") for agent in self.agents.values()):
+            found.append(self.residual)
+        if any(agent.history for agent in self.agents.values()):
+            found.append(self.learning)
+        return found
+
+    def value(self, axes: Axes) -> None:
+        """V along the first state."""
+        axes.plot(self.x[:, 0], self.optimum.value(self.t, self.x), **TRUTH)
+        for name, agent in self.agents.items():
+            found = self._asked(agent, "value")
+            if found is not None:
+                axes.plot(self.x[:, 0], found, color=self.colours[name], linewidth=2, label=name)
+            else:
+                axes.plot([], [], color=self.colours[name], linewidth=2, label=f"{name} (no value)")
+        self._along_state(axes, "value")
+
+    def _policy_panel(self, j: int) -> Panel:
+        def policy(axes: Axes) -> None:
+            best = np.asarray(self.optimum.policy(self.t, self.x))[:, j]
+            axes.plot(self.x[:, 0], best, **TRUTH)
+            for name, agent in self.agents.items():
+                chosen = act(self.problem, agent.policy, self.t, self.x)[:, j]
+                axes.plot(self.x[:, 0], chosen, color=self.colours[name], linewidth=2)
+            low, high = axes.get_ylim()  # an error of 1e-6 is for the numbers, not for the eye
+            least = 0.05 * float(np.abs(best).max())
+            axes.set_ylim(min(low, best.min() - least), max(high, best.max() + least))
+            self._along_state(axes, f"policy: {self.problem.action.names[j]}")
+
+        return policy
+
+    def trajectories(self, axes: Axes) -> None:
+        """The first state over time."""
+        t, path = self._follow(self.optimum.policy)
+        axes.plot(t, path, **TRUTH)
+        for name, agent in self.agents.items():
+            axes.plot(t, self._follow(agent.policy)[1], color=self.colours[name], linewidth=1.4)
+        if self.problem.state.log[0]:
+            axes.set_yscale("log")
+        axes.set(xlabel="time", title=f"{self.problem.state.names[0]} on common noise")
+
+    def residual(self, axes: Axes) -> None:
+        """|HJB residual| at the agent's own value and policy, relative to the optimum's reward."""
+        scale = np.sqrt(np.mean(self.problem.reward(self.t, self.x, self.optimum.policy(self.t, self.x)) ** 2))
+        for name, agent in self.agents.items():
+            jet = self._asked(agent, "jet")
+            if jet is not None:
+                a = act(self.problem, agent.policy, self.t, self.x)
+                found = np.abs(self.problem.hjb_residual(self.t, self.x, a, jet)) / scale
+                axes.semilogy(self.x[:, 0], np.maximum(found, 1e-17), color=self.colours[name], linewidth=1.4)
+        self._along_state(axes, "relative HJB residual")
+
+    def learning(self, axes: Axes) -> None:
+        """Each agent's own learning curve: its residual, or the first figure that it reports."""
+        for name, agent in self.agents.items():
+            key = _figure_of(agent.history)
+            if key is not None:
+                rows = [(row["evaluations"], row[key]) for row in agent.history if row.get(key) is not None]
+                axes.plot(*zip(*rows, strict=True), color=self.colours[name], linewidth=1.6, label=f"{name}: {key}")
+        drawn = np.concatenate([np.asarray(line.get_ydata()) for line in axes.lines] or [np.ones(1)])
+        axes.set_xscale("log")
+        axes.set_yscale("log" if np.all(drawn > 0) else "linear")
+        axes.set(xlabel="state-action points", title="learning curve")
+        axes.legend(frameon=False, fontsize="small")
+
+    def _follow(self, policy: Policy) -> tuple[Floats, Floats]:
+        law, rng, problem = self.law, np.random.default_rng(self.seed), self.problem
+        assert law is not None
+        end = problem.horizon or min(2 / problem.discount, 500 * self.dt)
+        x, times = problem.initial_state(rng, 3), np.arange(round(end / self.dt) + 1) * self.dt
+        seen = [x]
+        for now in times[:-1]:
+            t = np.full(len(x), now)
+            x = law.step(t, x, act(problem, policy, t, x), rng.standard_normal((len(x), law.noise_dim)))
+            seen.append(x)
+        return times, np.stack(seen)[:, :, 0]
+
+    def _asked(self, agent: Agent, what: str) -> Any:
+        """The agent's value or jet along the first state, None where it learns none."""
+        try:
+            return getattr(agent, what)(self.t, self.x)
+        except NotImplementedError:
+            return None
+
+    def _along_state(self, axes: Axes, title: str) -> None:
+        if self.problem.state.log[0]:
+            axes.set_xscale("log")
+        axes.set(xlabel=self.problem.state.names[0], title=title)
+
+
+def _figure_of(history: list[dict[str, float]]) -> str | None:
+    """The column of a learning curve to draw."""
+    names = [name for name in (history[-1] if history else {}) if name not in ("evaluations", "seconds")]
+    return "residual" if "residual" in names else next(iter(names), None)

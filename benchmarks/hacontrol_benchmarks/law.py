@@ -1,0 +1,67 @@
+"""The exact law of a problem sampled at step dt: where its agents are judged, whatever scheme they learnt on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias, final
+
+import numpy as np
+
+from hacontrol_envs import ControlProblem
+from hacontrol_envs.arrays import Array, Floats
+
+Policy: TypeAlias = "Callable[[Array, Floats], Any]"
+"""Times (...) and physical states (..., n) to physical actions (..., m)."""
+
+
+@final
+@dataclass(frozen=True)
+class ExactLaw:
+    """Transition and expected reward of a step of length dt, the action held, both without discretisation error."""
+
+    problem: ControlProblem
+    dt: float
+
+    @property
+    def gamma(self) -> float:
+        """Discount factor of a step, e^{-rho dt}."""
+        return math.exp(-self.problem.discount * self.dt)
+
+    @property
+    def noise_dim(self) -> int:
+        """Standard normals that a step takes."""
+        return self.problem.exact_noise_dim
+
+    def step(self, t: Array, x: Floats, a: Floats, noise: Floats) -> Floats:
+        """The state after a step, (..., n)."""
+        after = self.problem.exact_step(t, x, a, self.dt, noise)
+        assert after is not None  # `exact_law` has seen to it
+        return after
+
+    def reward(self, t: Array, x: Floats, a: Floats) -> Floats:
+        """Expected discounted reward of a step, (...)."""
+        reward = self.problem.exact_reward(t, x, a, self.dt)
+        assert reward is not None
+        return reward
+
+
+def exact_law(problem: ControlProblem, dt: float) -> ExactLaw | None:
+    """The exact law, or None where the problem does not know it."""
+    x, a = (box.from_unit(np.zeros((1, box.dimension))) for box in (problem.state, problem.action))
+    t, noise = np.zeros(1), np.zeros((1, problem.exact_noise_dim))
+    step = problem.exact_step(t, x, a, dt, noise)
+    return None if step is None or problem.exact_reward(t, x, a, dt) is None else ExactLaw(problem, dt)
+
+
+def act(problem: ControlProblem, policy: Policy, t: Floats, x: Floats) -> Floats:
+    """A policy's physical action in the action box, float64.
+
+    Raises:
+        FloatingPointError: it is not finite.
+    """
+    a = np.asarray(policy(t, x), dtype=np.float64)
+    if not np.isfinite(a).all():
+        raise FloatingPointError("the policy returned an action that is not finite")
+    return np.clip(a, problem.action.low, problem.action.high)

@@ -1,0 +1,208 @@
+"""Metrics: small pure functions of a `Case`, each registered by its name, with its formula where it is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias, final
+
+import gymnasium as gym
+import numpy as np
+from hacontrol_agents import Agent
+
+from hacontrol_benchmarks import sampling
+from hacontrol_benchmarks.law import act
+from hacontrol_benchmarks.regret import Regret, regret
+from hacontrol_benchmarks.tasks import Evaluation
+from hacontrol_envs import ControlProblem, Solution
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.errors import ParameterError
+
+Score: TypeAlias = "float | dict[str, float] | None"
+"""None where the metric does not apply: an agent without a value has no value error."""
+
+
+@final
+class Case:
+    """An agent before its judge: the problem, the truth, and the points at which they are compared."""
+
+    def __init__(self, agent: Agent, env: Any, evaluation: Evaluation) -> None:
+        self.agent, self.evaluation = agent, evaluation
+        self.problem: ControlProblem = env.unwrapped.problem
+        self.dt: float = env.unwrapped.dt
+        known = self.problem.solution()
+        if known is None:
+            raise ParameterError(f"{type(self.problem).__name__} has no known optimum to be judged by")
+        self.optimum: Solution = known
+
+    @cached_property
+    def regret(self) -> Regret | None:
+        """What the policy gives away in the environment's sampled-data problem."""
+        how = self.evaluation
+        return regret(self.problem, self.agent.policy, self.dt, paths=how.paths, max_steps=how.max_steps, seed=how.seed)
+
+    @cached_property
+    def law(self) -> sampling.Points | None:
+        """Times and states of the optimal policy."""
+        return sampling.optimal_law(self.problem, self.dt, self.evaluation)
+
+    @cached_property
+    def box(self) -> sampling.Points:
+        """Times and states of the box."""
+        return sampling.box(self.problem, self.evaluation)
+
+    @cached_property
+    def has_value(self) -> bool:
+        """Whether the agent learnt a value function."""
+        return self._offers("value")
+
+    @cached_property
+    def has_jet(self) -> bool:
+        """Whether it knows that value's derivatives."""
+        return self._offers("jet")
+
+    def _offers(self, name: str) -> bool:
+        t, x = self.box
+        try:
+            getattr(self.agent, name)(t[:1], x[:1])
+        except (NotImplementedError, AttributeError):
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that says how far an agent is from the optimum, or what it cost."""
+
+    compute: Callable[[Case], Score]
+    meaning: str
+    """One sentence for the reader of a report."""
+
+
+METRICS: dict[str, Metric] = {}
+"""Every metric by name."""
+
+
+def metric(meaning: str) -> Callable[[Callable[[Case], Score]], Callable[[Case], Score]]:
+    """Register the decorated function under its name."""
+
+    def register(compute: Callable[[Case], Score]) -> Callable[[Case], Score]:
+        METRICS[compute.__name__] = Metric(compute, meaning)
+        return compute
+
+    return register
+
+
+def evaluate(agent: Agent, env: gym.Env[Any, Any], evaluation: Evaluation | None = None) -> dict[str, Score]:
+    """Every metric of an agent on an environment.
+
+    Raises:
+        ParameterError: the problem has no known optimum.
+        FloatingPointError: the agent returns something that is not finite.
+    """
+    case = Case(agent, env, evaluation or Evaluation())
+    return {name: metric.compute(case) for name, metric in METRICS.items()}
+
+
+@metric(
+    "What the policy loses in the sampled-data problem against that problem's own optimum, both exact in law. "
+    "Merton: share of initial wealth wasted (certainty equivalent); LQR: relative loss of value."
+)
+def value_loss(case: Case) -> Score:
+    return case.regret.loss if case.regret else None
+
+
+@metric("One standard error of value_loss, from the noise of the trajectories.")
+def value_loss_error(case: Case) -> Score:
+    return case.regret.loss_error if case.regret else None
+
+
+@metric("V* - J in units of reward, averaged over the initial states.")
+def value_regret(case: Case) -> Score:
+    return case.regret.regret if case.regret else None
+
+
+@metric("V* of the sampled-data problem in units of reward, averaged over the initial states.")
+def value_optimal(case: Case) -> Score:
+    return case.regret.optimal if case.regret else None
+
+
+@metric("Share of the regret that the last tenth of the simulated time added: about what is neglected beyond it.")
+def value_loss_tail(case: Case) -> Score:
+    return case.regret.last_tenth if case.regret else None
+
+
+@metric("Relative L2 error of the worst action component against the continuous optimum, at states the optimum visits.")
+def policy_error_law(case: Case) -> Score:
+    return max(_policy_errors(case, case.law).values()) if case.law else None
+
+
+@metric("The same, uniformly on the problem's box in learners' coordinates.")
+def policy_error_box(case: Case) -> Score:
+    return max(_policy_errors(case, case.box).values())
+
+
+@metric("policy_error_law of each action component.")
+def policy_error_law_by_action(case: Case) -> Score:
+    return _policy_errors(case, case.law) if case.law else None
+
+
+@metric("policy_error_box of each action component.")
+def policy_error_box_by_action(case: Case) -> Score:
+    return _policy_errors(case, case.box)
+
+
+@metric("Relative L2 error of the learnt value against the continuous-time optimum, at states the optimum visits.")
+def value_error_law(case: Case) -> Score:
+    return _value_error(case, case.law) if case.law and case.has_value else None
+
+
+@metric("The same, uniformly on the box.")
+def value_error_box(case: Case) -> Score:
+    return _value_error(case, case.box) if case.has_value else None
+
+
+@metric(
+    "Quantiles of |r + V_t + L^a V - rho V| at the agent's own value and policy, relative to the root mean square of "
+    "the optimum's reward, at states the optimum visits. A small residual does not prove a good policy."
+)
+def residual_law(case: Case) -> Score:
+    return _residuals(case, case.law) if case.law and case.has_jet else None
+
+
+@metric("The same, uniformly on the box.")
+def residual_box(case: Case) -> Score:
+    return _residuals(case, case.box) if case.has_jet else None
+
+
+def _policy_errors(case: Case, points: sampling.Points) -> dict[str, float]:
+    """rms(a_j - a*_j) / rms(a*_j) for every component j; relative to the box's half-width where a*_j is always 0."""
+    t, x = points
+    best = np.asarray(case.optimum.policy(t, x))
+    size = _rms(best)
+    size = np.where(size > 0, size, (case.problem.action.high - case.problem.action.low) / 2)
+    errors = _rms(act(case.problem, case.agent.policy, t, x) - best) / size
+    return dict(zip(case.problem.action.names, errors.tolist(), strict=True))
+
+
+def _value_error(case: Case, points: sampling.Points) -> float:
+    """rms(V - V*) / rms(V*)."""
+    best = np.asarray(case.optimum.value(*points))
+    return float(_rms(np.asarray(case.agent.value(*points)) - best) / _rms(best))
+
+
+def _residuals(case: Case, points: sampling.Points) -> dict[str, float]:
+    """Quantiles of |HJB residual| / rms(r(t, x, a*))."""
+    t, x = points
+    scale = _rms(np.asarray(case.problem.reward(t, x, case.optimum.policy(t, x))))
+    a = act(case.problem, case.agent.policy, t, x)
+    relative = np.abs(np.asarray(case.problem.hjb_residual(t, x, a, case.agent.jet(t, x)))) / scale
+    found = {f"{level}%": float(np.quantile(relative, level / 100)) for level in (50, 95, 99)}
+    return {**found, "max": float(relative.max())}
+
+
+def _rms(values: Floats) -> Floats:
+    """Root mean square over the first axis."""
+    root: Floats = np.sqrt(np.mean(values**2, axis=0))
+    return root

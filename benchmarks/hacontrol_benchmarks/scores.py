@@ -1,0 +1,169 @@
+"""From result files to ranked tables: one `Board` per problem, agents ranked by their distance from the optimum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from hacontrol_benchmarks.results import Result, number
+from hacontrol_benchmarks.statistics import Interval, stratified_bootstrap
+from hacontrol_envs.arrays import Floats
+
+FLOOR = 1e-16
+"""Losses below are rounding, and count as zero."""
+HEADLINES = ("value_loss", "policy_error_law", "policy_error_box")
+"""Agents are ranked by the first of these that their problem has."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table beside the headline."""
+
+    title: str
+    read: Callable[[Result], float | None]
+    meaning: str
+    style: str = "small"
+    """"small" for numbers whose order of magnitude matters, "count" and "seconds"."""
+
+
+def _metric(name: str, key: str | None = None) -> Callable[[Result], float | None]:
+    def read(result: Result) -> float | None:
+        found = result.metrics.get(name)
+        return number(found if key is None or found is None else found[key])
+
+    return read
+
+
+COLUMNS = (
+    Column(
+        "policy error, law",
+        _metric("policy_error_law"),
+        "Relative L2 distance of the action (its worst component) from the continuous-time optimum, at states that the "
+        "optimum visits.",
+    ),
+    Column("policy error, box", _metric("policy_error_box"), "The same, uniformly over the problem's whole state box."),
+    Column(
+        "value error, law",
+        _metric("value_error_law"),
+        "Relative L2 distance of the learnt value function from the true one; empty for agents that learn none.",
+    ),
+    Column(
+        "residual, 95 %",
+        _metric("residual_law", "95%"),
+        "95 % quantile of the Hamilton-Jacobi-Bellman residual of the agent's own value and policy, relative to the "
+        "reward; empty without derivatives of a value. A small residual alone proves nothing.",
+    ),
+    Column("seconds", lambda result: result.times.learning, "Wall time of learning on the machine below.", "seconds"),
+    Column(
+        "evaluations",
+        lambda result: result.evaluations,
+        "State-action points at which learning evaluated the problem or stepped the environment.",
+        "count",
+    ),
+)
+HEADLINE_MEANING = {
+    "value_loss": "What the policy loses against the optimum of the same sampled-data problem. Merton: the share of "
+    "initial wealth that it wastes (certainty equivalent). Other problems: the relative loss of value. 0 is optimal; "
+    "an agent that plays the continuous-time optimum still loses what a finite step costs.",
+    "policy_error_law": COLUMNS[0].meaning,
+    "policy_error_box": COLUMNS[1].meaning,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """An agent on a problem: all its seeds."""
+
+    agent: str
+    rank: int
+    runs: int
+    failures: tuple[str, ...]
+    """Messages of the runs that failed."""
+    loss: Interval | None
+    """Interquartile mean of the headline's logarithm over seeds, and its 95 % interval. None if all failed."""
+    cells: tuple[float | None, ...]
+    """Median over seeds of each of COLUMNS."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """A problem and its ranked agents."""
+
+    problem: str
+    setting: str
+    headline: str
+    rows: tuple[Row, ...]
+
+
+Grouped: TypeAlias = "dict[str, list[Result]]"
+
+
+def boards(results: Iterable[Result]) -> list[Board]:
+    """A ranked table per problem, in the order in which problems appear."""
+    return [_board(problem, found) for problem, found in _grouped(results, lambda result: result.task.problem).items()]
+
+
+def _grouped(results: Iterable[Result], key: Callable[[Result], str]) -> Grouped:
+    groups: Grouped = {}
+    for result in results:
+        groups.setdefault(key(result), []).append(result)
+    return groups
+
+
+def _board(problem: str, results: list[Result]) -> Board:
+    headline = next(
+        (name for name in HEADLINES if any(_metric(name)(result) is not None for result in results)), HEADLINES[0]
+    )
+    groups = _grouped(results, lambda result: result.task.label)
+    rows = sorted((_row(agent, found, headline) for agent, found in groups.items()), key=_order)
+    ranked = tuple(replace(row, rank=place) for place, row in enumerate(rows, start=1))
+    return Board(problem, _setting(results), headline, ranked)
+
+
+def _row(agent: str, results: list[Result], headline: str) -> Row:
+    logs = _logs(results, headline)
+    good = [result for result in results if result.status == "ok"]
+    failures = tuple(f"seed {result.task.seed}: {result.message}" for result in results if result.status == "failed")
+    loss = _exponentiated(stratified_bootstrap(logs[:, None])) if len(logs) else None
+    return Row(
+        agent,
+        0,
+        len(results),
+        failures,
+        loss,
+        tuple(_middle(column.read(result) for result in good) for column in COLUMNS),
+    )
+
+
+def _order(row: Row) -> tuple[bool, float, str]:
+    """Agents without failures first, then by loss."""
+    return bool(row.failures), row.loss.estimate if row.loss else math.inf, row.agent
+
+
+def _logs(results: list[Result], headline: str) -> Floats:
+    found = [_metric(headline)(result) for result in results if result.status == "ok"]
+    return np.log10([min(max(loss, FLOOR), 1e300) for loss in found if loss is not None])
+
+
+def _exponentiated(interval: Interval) -> Interval:
+    return Interval(*(0.0 if log <= math.log10(FLOOR) + 1e-9 else 10.0 ** min(log, 300.0) for log in interval))
+
+
+def _middle(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None
+
+
+def _setting(results: list[Result]) -> str:
+    """The environment in words: id, parameters that were given, step."""
+    task = results[0].task
+    given = [f"{name} = {value}" for name, value in {**task.parameters, **_step(results)}.items()]
+    return f"{task.env}{' with ' if given else ''}{', '.join(given)}"
+
+
+def _step(results: list[Result]) -> dict[str, Any]:
+    return next(({"dt": result.dt} for result in results if result.dt is not None), {})

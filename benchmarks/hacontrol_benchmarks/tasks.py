@@ -1,0 +1,109 @@
+"""Task: everything that decides one row of the leaderboard, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import re
+from typing import Any
+
+import gymnasium as gym
+import msgspec
+from hacontrol_agents import Agent, find_agent
+
+import hacontrol_envs
+from hacontrol_envs.errors import ParameterError, UnknownNameError
+
+
+class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How carefully an agent is judged."""
+
+    paths: int = 128
+    """Trajectories over which the regret is averaged, four from each initial state."""
+    points: int = 4096
+    """States on the optimal law, and as many in the box, at which policy, value and residual are compared."""
+    max_steps: int = 5000
+    """A trajectory is followed at most this many steps."""
+    seed: int = 20_250
+    """Seed of the judge, the same for all agents: they face the same initial states and the same noise."""
+
+    def __post_init__(self) -> None:
+        for name in ("paths", "points", "max_steps"):
+            if getattr(self, name) < 4:
+                raise ValueError(f"{name} must be at least 4, got {getattr(self, name)}")
+
+
+class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One agent, one environment, one seed, one budget."""
+
+    problem: str
+    """What the report calls the environment with these parameters."""
+    env: str
+    """Id of the environment, as `gym.make` takes it."""
+    parameters: dict[str, Any] = {}
+    """Its keyword arguments: of the problem, and `dt`, `scheme`."""
+    label: str
+    """What the report calls the agent with these hyperparameters."""
+    agent: str
+    """Name of the agent, or "module:Class" of one that is not ours."""
+    hyperparameters: dict[str, Any] = {}
+    """Its keyword arguments, apart from the environment and the seed."""
+    seed: int = 0
+    """Seed of learning."""
+    total_timesteps: int | None = None
+    """Budget in state-action points; None leaves it to the agent."""
+    evaluation: Evaluation = Evaluation()
+    """How it is judged."""
+
+    @property
+    def id(self) -> str:
+        """A readable name and a hash of the whole content: the same task has the same id everywhere."""
+        digest = hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
+        readable = re.sub(r"[^A-Za-z0-9.]+", "-", f"{self.problem} {self.label} {self.seed}")
+        return f"{readable}-{digest[:12]}"
+
+    def make_env(self) -> gym.Env[Any, Any]:
+        """The environment.
+
+        Raises:
+            UnknownNameError, ParameterError: there is none of this id, or it does not take these parameters.
+        """
+        if self.env not in hacontrol_envs.registered_ids():
+            known = ", ".join(hacontrol_envs.registered_ids())
+            raise UnknownNameError(f"no environment is called {self.env!r}; there are: {known}")
+        env: gym.Env[Any, Any] = gym.make(self.env, **self.parameters)
+        return env
+
+    def make_agent(self, env: gym.Env[Any, Any]) -> Agent:
+        """The agent, before learning.
+
+        Raises:
+            UnknownNameError, ParameterError: there is none of this name, or it has no such hyperparameter.
+        """
+        kind, arguments = agent_class(self.agent), as_tuples(self.hyperparameters)
+        known = list(kind.__dataclass_fields__) if hasattr(kind, "__dataclass_fields__") else list(arguments)
+        for given in arguments:
+            if given not in known:
+                raise ParameterError(f"{self.agent} has no hyperparameter {given!r}; it has: {', '.join(known)}")
+        agent: Agent = kind(env=env, seed=self.seed, **arguments)
+        return agent
+
+
+def agent_class(name: str) -> Any:
+    """The agent called `name`, or the class at "module:Class".
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    module, separator, attribute = name.partition(":")
+    if not separator:
+        return find_agent(name)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UnknownNameError(f"no agent class is found at {name!r}: {error}") from error
+
+
+def as_tuples(hyperparameters: dict[str, Any]) -> dict[str, Any]:
+    """TOML's and JSON's lists as the tuples that hyperparameters are."""
+    return {key: tuple(entry) if isinstance(entry, list) else entry for key, entry in hyperparameters.items()}

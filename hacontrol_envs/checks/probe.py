@@ -1,0 +1,179 @@
+"""What the checks of a problem share: the points they look at, the paths they simulate, and how they report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, final
+
+import numpy as np
+
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.errors import ContractError
+from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.solution import Solution
+
+FINE_STEPS = 32
+"""Euler-Maruyama steps of the finer of two simulations; the coarser takes half as many."""
+
+
+class Points(NamedTuple):
+    """Where a problem is looked at: t (k,), x (k, n), a (k, m)."""
+
+    t: Floats
+    x: Floats
+    a: Floats
+
+    def each(self, copies: int) -> Points:
+        """Every point so many times in a row."""
+        return Points(*(np.repeat(part, copies, axis=0) for part in self))
+
+
+@final
+class Probe:
+    """A problem, and how closely to look at it.
+
+    Args:
+        problem: the problem under test.
+        samples: Monte Carlo paths from each starting point.
+        seed: of every random number that the checks draw.
+        dt: length of the steps over which laws are compared; None takes `natural_step(problem)`.
+    """
+
+    def __init__(self, problem: ControlProblem, samples: int, seed: int, dt: float | None) -> None:
+        self.problem, self.samples, self.seed = problem, samples, seed
+        self._dt, self._solution = dt, False
+
+    @property
+    def dt(self) -> float:
+        """Length of the steps over which laws are compared."""
+        if self._dt is None:
+            self._dt = natural_step(self.problem)
+        return self._dt
+
+    def rng(self) -> np.random.Generator:
+        """A generator of its own for every check, so that none depends on the others."""
+        return np.random.default_rng(self.seed)
+
+    def solution(self, *dt: float) -> Solution | None:
+        """The problem's solution, an exception while building it being a broken promise."""
+        try:
+            return self.problem.solution(*dt)
+        except Exception as error:
+            raise ContractError(f"solution{dt} raised {error!r}; return None where the optimum is not known") from error
+
+    def points(self, count: int) -> Points:
+        """Uniform in the boxes' unit coordinates, at times from which a step of dt stays within the horizon."""
+        rng, p = self.rng(), self.problem
+        last = 10 * self.dt if p.horizon is None else p.horizon - self.dt
+        x = p.state.from_unit(rng.uniform(-1, 1, (count, p.state.dimension)))
+        a = p.action.from_unit(rng.uniform(-1, 1, (count, p.action.dimension)))
+        return Points(rng.uniform(0.0, last, count), x, a)
+
+    def starts(self, count: int) -> Iterator[Points]:
+        """The first of these points, each of them `samples` times, for paths to start from."""
+        points = self.points(max(count, 1))
+        for k in range(count):
+            yield Points(*(part[k : k + 1] for part in points)).each(self.samples)
+
+    def grid_points(self, count: int) -> Points:
+        """The same at whole multiples of dt."""
+        t, x, a = self.points(count)
+        return Points(np.floor(t / self.dt) * self.dt, x, a)
+
+
+def natural_step(problem: ControlProblem) -> float:
+    """A tenth of the time in which the state crosses its box, or discounting bites; it divides the horizon."""
+    rng = np.random.default_rng(0)
+    x = problem.state.from_unit(rng.uniform(-1, 1, (256, problem.state.dimension)))
+    a = problem.action.from_unit(rng.uniform(-1, 1, (256, problem.action.dimension)))
+    speed = max(float(np.quantile(speeds(problem, Points(np.zeros(256), x, a)), 0.9)), problem.discount)
+    step = 0.1 / speed if speed > 0 else 0.1 * (problem.horizon or 1.0)
+    return step if problem.horizon is None else problem.horizon / max(2, int(np.ceil(problem.horizon / step)))
+
+
+def speeds(problem: ControlProblem, at: Points) -> Floats:
+    """Rate at which the unit coordinates move, (k,): the largest |drift| + |diffusion|^2 among them."""
+    drift, diffusion = problem.state.ito(at.x, problem.drift(*at), problem.diffusion(*at))
+    rates: Floats = np.max(np.abs(drift) + np.sum(diffusion**2, axis=-1), axis=-1)
+    return rates
+
+
+def require(kept: bool | np.bool_, broken: str) -> None:
+    """Raise ContractError unless the promise is kept."""
+    if not kept:
+        raise ContractError(broken)
+
+
+def require_small(gap: Any, tolerance: Any, promise: str, advice: str, at: Points | None = None) -> None:
+    """Every |gap| is within its tolerance; otherwise report the worst of them. The first axis counts the points."""
+    gap, tolerance = np.broadcast_arrays(np.abs(gap), tolerance)
+    if np.all(gap <= tolerance):
+        return
+    excess = np.where(np.isnan(gap), np.inf, gap - tolerance)
+    worst = np.unravel_index(np.argmax(excess), gap.shape)
+    where = "" if at is None else f" at t = {at.t[worst[0]]:.6g}, x = {at.x[worst[0]]}, a = {at.a[worst[0]]}"
+    raise ContractError(
+        f"{promise}: off by {gap[worst]:.6g}, allowed {tolerance[worst]:.6g},{where or ' at worst'}. {advice}"
+    )
+
+
+def evaluate(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """function(*arguments), which must neither raise nor change its arguments."""
+    before = [np.asarray(argument).copy() for argument in arguments]
+    try:
+        result = function(*arguments)
+    except Exception as error:
+        shapes = ", ".join(str(np.shape(argument)) for argument in arguments)
+        raise ContractError(
+            f"{name} raised {error!r} for arguments of shapes {shapes}; any batch axes must do"
+        ) from error
+    for argument, copy in zip(arguments, before, strict=True):
+        require(np.array_equal(argument, copy), f"{name} changed its argument {copy} to {argument}; do not")
+    return result
+
+
+def follow(
+    problem: ControlProblem,
+    at: Points,
+    control: Callable[..., Floats],
+    dW: Floats,
+    dt: float,
+    flow: Callable[..., Floats],
+) -> tuple[Floats, Floats]:
+    """Euler-Maruyama in unit coordinates over [t, t + dt], from the points `at`.
+
+    Args:
+        control: (t, x) -> a.
+        dW: Brownian increments, (steps, k, d).
+        flow: (t, x, a) -> (k,), integrated with discounting.
+
+    Returns:
+        The unit coordinates at the end, (k, n), and int_0^dt e^{-rho s} flow ds, (k,), by left-hand sums.
+    """
+    h, x, u = dt / len(dW), at.x, problem.state.to_unit(at.x)
+    total = np.zeros(len(x))
+    for k, shock in enumerate(dW):
+        t = at.t + k * h
+        a = control(t, x)
+        total = total + np.exp(-problem.discount * k * h) * flow(t, x, a) * h
+        drift, diffusion = problem.state.ito(x, problem.drift(t, x, a), problem.diffusion(t, x, a))
+        u = u + drift * h + np.einsum("knd,kd->kn", diffusion, shock)
+        x = problem.state.from_unit(u)
+    return u, total
+
+
+def increments(rng: np.random.Generator, paths: int, noise_dim: int, dt: float) -> tuple[Floats, Floats, Floats]:
+    """Fine and coarse increments of the same Brownian paths, (steps, paths, d), and W_dt / sqrt(dt), (paths, d)."""
+    fine = rng.standard_normal((FINE_STEPS, paths, noise_dim)) * np.sqrt(dt / FINE_STEPS)
+    return fine, fine[0::2] + fine[1::2], fine.sum(axis=0) / np.sqrt(dt)
+
+
+def expectation(features: Floats, noise: Floats) -> tuple[Floats, Floats]:
+    """Mean and standard error of features (N, F); z and zz' - I of standard normals z (N, d) are control variates."""
+    rows, columns = np.triu_indices(noise.shape[1])
+    products = noise[:, rows] * noise[:, columns] - (rows == columns)
+    controls = np.hstack([np.ones((len(noise), 1)), noise, products])
+    fitted, *_ = np.linalg.lstsq(controls, features, rcond=None)
+    residual = features - controls @ fitted
+    freedom = max(len(noise) - controls.shape[1], 1)
+    return fitted[0], np.sqrt(np.sum(residual**2, axis=0) / freedom / len(noise))

@@ -1,0 +1,129 @@
+"""One step of a controlled diffusion with the action held over it: exact in law, Euler-Maruyama, or Milstein."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from hacontrol_envs.arrays import Array, Floats, dot
+from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.problem import ControlProblem
+
+Step: TypeAlias = Callable[[Floats, Floats, Floats, Floats, Floats, Floats], None]
+"""Given t (N,), x (N, n), a (N, m) and standard normals (N, noise_dim), fill X_{t+dt} (N, n) and reward of the step (N,)."""
+
+FLOOR = 1e-6
+"""A discretised step keeps a state on a logarithmic scale at or above this fraction of the low end of its box."""
+
+
+class Integrator(NamedTuple):
+    """A step and the number of standard normals per row that it consumes."""
+
+    step: Step
+    noise_dim: int
+
+
+def integrator(problem: ControlProblem, dt: float, scheme: str = "exact") -> Integrator:
+    """The step of length `dt` of a problem by one of `SCHEMES`.
+
+    The reward of a step is its exact conditional expectation where the problem knows it, otherwise
+    r(t, x, a) int_0^dt e^{-rho s} ds, whatever the scheme.
+
+    Raises:
+        ParameterError: no such scheme; "exact" where the transition law is not known; a dt too long to compute with.
+    """
+    if not isinstance(scheme, str) or scheme not in SCHEMES:
+        raise ParameterError(f"scheme must be one of {', '.join(map(repr, SCHEMES))}, got {scheme!r}")
+    found = SCHEMES[scheme](problem, dt)
+    x, a = (box.from_unit(np.zeros((1, box.dimension))) for box in (problem.state, problem.action))
+    x_next, reward = np.empty_like(x), np.empty(1)
+    try:
+        with np.errstate(all="ignore"):
+            found.step(np.zeros(1), x, a, np.zeros((1, found.noise_dim)), x_next, reward)
+        finite = np.all(np.isfinite(x_next)) and np.all(np.isfinite(reward))
+    except (OverflowError, ZeroDivisionError, np.linalg.LinAlgError):
+        finite = False
+    if not finite:
+        raise ParameterError(f"dt={dt} is too long a step: the {scheme} step from the middle of the box is not finite")
+    return found
+
+
+def _exact(problem: ControlProblem, dt: float) -> Integrator:
+    """The transition law itself."""
+
+    def step(t: Floats, x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
+        moved, paid = problem.exact_transition(t, x, a, dt, noise, (x_next, reward))
+        if moved is None:
+            known = ", ".join(repr(scheme) for scheme in SCHEMES if scheme != "exact")
+            raise ParameterError(f"{type(problem).__name__} does not know its transition law: use scheme {known}")
+        if moved is not x_next:
+            x_next[...] = moved
+            reward[...] = _held_reward(problem, t, x, a, dt) if paid is None else paid
+
+    return Integrator(step, problem.exact_noise_dim)
+
+
+def _euler(problem: ControlProblem, dt: float) -> Integrator:
+    """X + b dt + sigma dW: strong order 1/2, weak order 1."""
+
+    def step(t: Floats, x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
+        moved = problem.drift(t, x, a) * dt + _apply(problem.diffusion(t, x, a), noise * np.sqrt(dt))
+        x_next[...], reward[...] = _keep_positive(problem, x + moved), step_reward(problem, t, x, a, dt)
+
+    return Integrator(step, problem.noise_dim)
+
+
+def _milstein(problem: ControlProblem, dt: float) -> Integrator:
+    """Strong order 1 without derivatives, for noise that commutes: L^j sigma_k = L^k sigma_j for all columns j, k.
+
+    With y_j = x + b dt + sigma_j sqrt(dt), X + b dt + sigma dW
+    + sum_{j,k} (sigma_k(y_j) - sigma_k(x)) / sqrt(dt) * (dW_j dW_k - [j = k] dt) / 2. Additive noise, scalar noise and
+    diagonal noise commute. Kloeden and Platen (1992), Numerical Solution of Stochastic Differential Equations, 11.1.
+    """
+    root = np.sqrt(dt)
+
+    def step(t: Floats, x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
+        sigma, dW = problem.diffusion(t, x, a), noise * root
+        moved = x + problem.drift(t, x, a) * dt
+        reached = moved + _apply(sigma, dW)
+        for j in range(problem.noise_dim):
+            support = _keep_positive(problem, moved + sigma[..., j] * root)
+            area = dW[..., j, None] * dW / 2
+            area[..., j] -= dt / 2
+            reached = reached + _apply((problem.diffusion(t, support, a) - sigma) / root, area)
+        x_next[...], reward[...] = _keep_positive(problem, reached), step_reward(problem, t, x, a, dt)
+
+    return Integrator(step, problem.noise_dim)
+
+
+SCHEMES: dict[str, Callable[[ControlProblem, float], Integrator]] = {
+    "exact": _exact,
+    "euler": _euler,
+    "milstein": _milstein,
+}
+
+
+def step_reward(problem: ControlProblem, t: Array, x: Floats, a: Floats, dt: float) -> Floats:
+    """E[ int_0^dt e^{-rho s} r ds ], (...), where the problem knows it, otherwise r(t, x, a) int_0^dt e^{-rho s} ds."""
+    exact = problem.exact_reward(t, x, a, dt)
+    return _held_reward(problem, t, x, a, dt) if exact is None else exact
+
+
+def _held_reward(problem: ControlProblem, t: Array, x: Floats, a: Floats, dt: float) -> Floats:
+    rho = problem.discount
+    held: Floats = problem.reward(t, x, a) * (-np.expm1(-rho * dt) / rho if rho else dt)
+    return held
+
+
+def _apply(sigma: Floats, dW: Floats) -> Floats:
+    """sigma dW for every row, (..., n, d) x (..., d) -> (..., n)."""
+    applied: Floats = dot(sigma, dW[..., None, :])
+    return applied
+
+
+def _keep_positive(problem: ControlProblem, x: Floats) -> Floats:
+    """A state on a logarithmic scale is positive; a discretised step need not know that."""
+    log = problem.state.log
+    return np.where(log, np.maximum(x, FLOOR * problem.state.low), x) if log.any() else x

@@ -1,0 +1,112 @@
+"""A picture of an episode: where the state went, what was done against what is optimal, and what the state is worth."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.domain import Domain
+from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.problem import ControlProblem
+
+SIZE, DPI = (12.0, 3.6), 80
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+"""Okabe and Ito's palette, which colour-blind readers can tell apart; as many components are drawn as there are colours."""
+
+
+@final
+class Film:
+    """The history of one episode, and a picture of it. Needs matplotlib, when the first picture is asked for."""
+
+    def __init__(self, problem: ControlProblem) -> None:
+        self.problem = problem
+        self.solution = problem.solution()
+        self.start(0.0, problem.state.from_unit(np.zeros(problem.state.dimension)))
+
+    def start(self, t: float, x: Floats) -> None:
+        """An episode starts at time t in state x (n,)."""
+        self.times, self.states = [float(t)], [x.copy()]
+        self.actions: list[Floats] = []
+
+    def add(self, a: Floats, t: float, x: Floats) -> None:
+        """The physical action a (m,) was held until t, when the state was x (n,)."""
+        self.times.append(float(t))
+        self.states.append(x.copy())
+        self.actions.append(a.copy())
+
+    def frame(self) -> NDArray[np.uint8]:
+        """The picture, (H, W, 3).
+
+        Raises:
+            ParameterError: matplotlib is not installed.
+        """
+        figure, canvas = _figure()
+        axes = figure.subplots(1, 2 if self.solution is None else 3)
+        t, x = np.array(self.times), np.array(self.states)
+        self._draw_states(axes[0], t, x)
+        self._draw_actions(axes[1], t, x)
+        if self.solution is not None:
+            self._draw_value(axes[2], t[-1], x[-1])
+        for ax in axes:
+            ax.spines[["top", "right"]].set_visible(False)
+            ax.grid(alpha=0.25)
+        canvas.draw()
+        return np.array(canvas.buffer_rgba())[..., :3]
+
+    def _draw_states(self, ax: Any, t: Floats, x: Floats) -> None:
+        box = self.problem.state
+        for i, color in zip(range(box.dimension), COLORS, strict=False):
+            ax.plot(t, x[:, i], color=color, label=box.names[i])
+            ax.plot(t[-1], x[-1, i], "o", color=color)
+        _scale(ax.set_yscale, box, 0)
+        ax.set(title=f"{type(self.problem).__name__}: state", xlabel="time")
+        _legend(ax)
+
+    def _draw_actions(self, ax: Any, t: Floats, x: Floats) -> None:
+        box = self.problem.action
+        best = None if self.solution is None else self.solution.policy(t, x)
+        for j, color in zip(range(box.dimension), COLORS, strict=False):
+            if self.actions:
+                held = np.array(self.actions)[:, j]
+                ax.plot(t, np.append(held, held[-1]), color=color, drawstyle="steps-post", label=box.names[j])
+            if best is not None:
+                ax.plot(t, best[:, j], "--", color=color, alpha=0.7, label=f"{box.names[j]}, optimal")
+        _scale(ax.set_yscale, box, 0)
+        ax.set(title="action", xlabel="time")
+        _legend(ax)
+
+    def _draw_value(self, ax: Any, t: float, x: Floats) -> None:
+        assert self.solution is not None
+        box = self.problem.state
+        u = box.to_unit(x)
+        along = np.repeat(u[None], 101, axis=0)
+        along[:, 0] = np.linspace(min(-1.0, u[0]), max(1.0, u[0]), 101)
+        line = box.from_unit(along)
+        ax.plot(line[:, 0], self.solution.value(np.full(101, t), line), color=COLORS[0], label=f"V at t = {t:.4g}")
+        ax.plot(x[0], float(self.solution.value(t, x[None])[0]), "o", color=COLORS[1], label="now")
+        _scale(ax.set_xscale, box, 0)
+        ax.set(title="value, the other states as they are" if box.dimension > 1 else "value", xlabel=box.names[0])
+        _legend(ax)
+
+
+def _figure() -> tuple[Any, Any]:
+    """An empty figure and its canvas, without matplotlib's global state."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ParameterError("render_mode='rgb_array' needs matplotlib: pip install matplotlib") from error
+    figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
+    return figure, FigureCanvasAgg(figure)
+
+
+def _scale(set_scale: Any, box: Domain, component: int) -> None:
+    set_scale("log" if box.log[component] else "linear")
+
+
+def _legend(ax: Any) -> None:
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize=8, frameon=False)

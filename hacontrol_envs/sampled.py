@@ -1,0 +1,106 @@
+"""SampledProblem: a problem observed and controlled every dt, and the coordinates in which learners meet it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import ArrayLike, NDArray
+
+from hacontrol_envs import parameters as read
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.inputs import whole_number
+from hacontrol_envs.integrate import integrator
+from hacontrol_envs.loops import observe
+from hacontrol_envs.problem import ControlProblem
+
+
+class SampledProblem:
+    """What the single and the vector environment share.
+
+    The action is held over steps of length dt. Learners act in [-1, 1]^m, the box `problem.action` in unit coordinates;
+    a finite action outside is clipped to it. They observe the unit coordinates of the state (float32, unbounded: the state
+    may leave its box), then over a finite horizon the time to go as a fraction of T.
+
+    The return of an episode is sum_k gamma^k r_k with gamma = e^{-rho dt}. A finite horizon terminates at T, and its last
+    reward includes gamma g(X_T), so that the return equals int_0^T e^{-rho t} r dt + e^{-rho T} g(X_T). An infinite
+    horizon is truncated after `episode_steps`; the value from there on is the learner's to add.
+
+    Args:
+        problem: what to sample.
+        dt: length of a step in the problem's unit of time; divides a finite horizon.
+        scheme: "exact", "euler" or "milstein", see `hacontrol_envs.integrate`.
+        episode_steps: after how many steps an infinite horizon is truncated; None for never. A finite horizon ignores it.
+
+    Raises:
+        ParameterError: an argument that makes no sense, or a scheme that the problem does not have.
+    """
+
+    def __init__(self, problem: ControlProblem, dt: float, scheme: str, episode_steps: int | None) -> None:
+        if not isinstance(problem, ControlProblem):
+            raise ParameterError(f"problem must be a ControlProblem, got {problem!r}")
+        self.problem = problem
+        self.dt = read.number("dt", dt, above=0.0)
+        self.scheme = scheme
+        self.gamma = math.exp(-problem.discount * self.dt)
+        if episode_steps is not None:
+            episode_steps = whole_number("episode_steps", episode_steps, optional=True)
+        self.finite = problem.horizon is not None
+        self.episode_steps = _steps(problem.horizon, self.dt) if problem.horizon is not None else episode_steps
+        self._integrator = integrator(problem, self.dt, scheme)
+        self._span = self.dt * self.episode_steps if self.finite and self.episode_steps else 1.0
+        self._to_unit = problem.state.log, problem.state.center, problem.state.half_width
+
+    def _observation_box(self) -> spaces.Box:
+        edge = np.full(self.problem.state.dimension, np.inf, np.float32)
+        low, high = (-edge, edge) if not self.finite else (np.append(-edge, np.float32(0)), np.append(edge, np.float32(1)))
+        return spaces.Box(low, high, dtype=np.float32)
+
+    def _action_box(self) -> spaces.Box:
+        return spaces.Box(-1.0, 1.0, (self.problem.action.dimension,), np.float32)
+
+    def to_physical(self, action: ArrayLike) -> Floats:
+        """Physical actions of actions in [-1, 1]^m, (..., m). Nothing is clipped here."""
+        physical: Floats = self.problem.action.from_unit(np.asarray(action, dtype=np.float64))
+        return physical
+
+    def from_physical(self, a: ArrayLike) -> Floats:
+        """Actions of physical actions, (..., m): in [-1, 1]^m inside the box `problem.action`."""
+        action: Floats = self.problem.action.to_unit(np.asarray(a, dtype=np.float64))
+        return action
+
+    def to_observation(self, t: ArrayLike, x: ArrayLike) -> NDArray[np.float32]:
+        """What a learner sees at time t (scalar or (...)) in state x (..., n): float32, (..., n) or (..., n + 1)."""
+        x = np.asarray(x, dtype=np.float64)
+        n = x.shape[-1]
+        times = np.ascontiguousarray(np.broadcast_to(np.asarray(t, dtype=np.float64), x.shape[:-1])).reshape(-1)
+        seen = self._observe(times, np.ascontiguousarray(x).reshape(-1, n))
+        return seen.reshape(*x.shape[:-1], n + self.finite)
+
+    def from_observation(self, observation: ArrayLike) -> tuple[Floats, Floats]:
+        """Time (...) and state (..., n) of observations, to float32 rounding; time is 0 over an infinite horizon."""
+        seen = np.asarray(observation, dtype=np.float64)
+        if not self.finite:
+            return np.zeros(seen.shape[:-1]), self.problem.state.from_unit(seen)
+        return self._span * (1 - seen[..., -1]), self.problem.state.from_unit(seen[..., :-1])
+
+    def _observe(self, t: Floats, x: Floats) -> NDArray[np.float32]:
+        seen = np.empty((len(x), x.shape[1] + self.finite), np.float32)
+        observe(x, t, *self._to_unit, self._span, seen)
+        return seen
+
+
+def _steps(horizon: float, dt: float) -> int:
+    try:
+        return read.steps(horizon, dt)
+    except OverflowError as error:
+        raise ParameterError(f"dt={dt} is too short a step for the horizon {horizon}") from error
+
+
+def refuse_render_mode(render_mode: Any) -> None:
+    """Raise ParameterError unless it is one that we have."""
+    if render_mode not in (None, "rgb_array"):
+        raise ParameterError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
