@@ -1,15 +1,16 @@
 """Compiling loops over rows with numba, late and with care for the cache.
 
-A vector step in NumPy is a dozen passes over the batch; a compiled loop over rows is one. Each row's arithmetic is that of
-a batch of one (no reassociation, no fused operations), so that results never depend on the batch, to the last bit.
+A vector step in NumPy is a dozen passes over the batch; a compiled loop over rows is one. Each row's arithmetic is that
+of a batch of one (no reassociation, no fused operations), so that results never depend on the batch, to the last bit.
 
-Rule for whoever writes such a loop: it calls no other compiled function. numba renews a cached function when its own file
-changes, not when a function that it calls does.
+Rule for whoever writes such a loop: it calls no other compiled function. numba renews a cached function when its own
+file changes, not when a function that it calls does.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -22,7 +23,7 @@ R = TypeVar("R")
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, compiled to machine code when it is first called, and from then on kept on disk where that is possible.
+    """`function`, compiled when it is first called, and from then on kept on disk where that is possible.
 
     numba is imported at that moment too: importing hacontrol_envs stays quick.
     """
@@ -42,7 +43,7 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 def _compile(function: Callable[..., Any]) -> Any:
     import numba
 
-    options = {"nogil": True, "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # nowhere to write: a read-only installation without a home directory
@@ -61,10 +62,11 @@ def over_rows(
         fill(x, a, noise, *out)
         return out
     shape = np.broadcast_shapes(x.shape[:-1], a.shape[:-1], noise.shape[:-1])
-    rows = [
-        np.ascontiguousarray(np.broadcast_to(given, (*shape, given.shape[-1])), dtype=np.float64).reshape(-1, given.shape[-1])
-        for given in (x, a, noise)
-    ]
-    x_next, reward = np.empty_like(rows[0]), np.empty(len(rows[0]))
-    fill(*rows, x_next, reward)
+
+    def rows(given: Floats) -> Floats:
+        every = np.broadcast_to(given, (*shape, given.shape[-1]))
+        return np.ascontiguousarray(every, dtype=np.float64).reshape(-1, given.shape[-1])
+
+    x_next, reward = np.empty_like(rows(x)), np.empty(math.prod(shape))
+    fill(rows(x), rows(a), rows(noise), x_next, reward)
     return x_next.reshape(*shape, -1), reward.reshape(shape)

@@ -52,19 +52,23 @@ class SDEEnv(SampledProblem, gym.Env[Observations, Any]):
             render_mode=render_mode,
         )
         self.render_mode = render_mode
-        self.observation_space, self.action_space = self._observation_box(), self._action_box()
+        self.observation_space: gym.spaces.Box = self._observation_box()  # type: ignore[assignment]
+        self.action_space = self._action_box()
 
     @property
     def state(self) -> Floats:
         """A copy of the physical state, (n,)."""
-        return self._rows.state[0]
+        row: Floats = self._rows.state[0]
+        return row
 
     @property
     def time(self) -> float:
         """Time since the start of the episode."""
         return float(self._rows.time[0])
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observations, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observations, dict[str, Any]]:
         """Start a new episode; see `SDEVectorEnv.reset`."""
         first = read_seed(seed)
         asked = read_options(options, 1, self.problem.state, self.dt, self.episode_steps, ("state", "time"))
@@ -72,15 +76,15 @@ class SDEEnv(SampledProblem, gym.Env[Observations, Any]):
         self._np_random, self._np_random_seed = self._rows.np_random[0], self._rows.np_random_seed[0]
         return observation[0], info
 
-    def step(self, action: Any) -> tuple[Observations, float, bool, bool, dict[str, Any]]:  # type: ignore[override]
+    def step(self, action: Any) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
         """Hold the action (m,) for a time dt; see `SDEVectorEnv.step`."""
         read_action(action, self._rows._given[0])
         observation, reward, terminated, truncated, info = self._rows._advance()
         return observation[0], reward.item(), terminated.item(), truncated.item(), info
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8] | None:
         """A picture of the episode so far, (H, W, 3) uint8; None without a render mode."""
-        return self._rows._film.frame() if self._rows._film else None
+        return self._rows._films[0].frame() if self._rows._films else None
 
 
 def make_env(
@@ -113,12 +117,14 @@ def make_vector_env(
 
     A finite horizon ends at T and nowhere else, so that it refuses `max_episode_steps`.
 
-    Give `autoreset_mode` as a string ("NextStep", "SameStep", "Disabled"): then `env.spec.to_json()` is the record of the run.
+    Give `autoreset_mode` as a string ("NextStep", "SameStep", "Disabled"): then `env.spec.to_json()` is the record of
+    the run.
     """
     built = build_problem(problem, parameters)
     if max_episode_steps is not None and built.horizon is not None:
         raise ParameterError(
-            f"max_episode_steps={max_episode_steps!r} would cut a finite horizon off: give horizon={built.horizon} another value"
+            f"max_episode_steps={max_episode_steps!r} would cut the finite horizon {built.horizon} off: leave it out, "
+            "or change the horizon"
         )
     return SDEVectorEnv(
         built,

@@ -41,8 +41,8 @@ def read_action(given: Any, out: Floats) -> None:
             f"got dtype {array.dtype}: {_short(given)}"
         )
     if array.shape != out.shape:
-        raise ActionError(f"an action must have shape {out.shape}, got shape {array.shape}; give one row per environment"
-                          if out.ndim == 2 else f"an action must have shape {out.shape}, got shape {array.shape}")
+        hint = ", one row per environment" if out.ndim == 2 else ""
+        raise ActionError(f"an action must have shape {out.shape}{hint}, got shape {array.shape}: {_short(given)}")
     out[...] = array
 
 
@@ -85,7 +85,9 @@ class ResetOptions:
     """After how many steps to start them, (len(rows),)."""
 
 
-def read_options(given: Any, num_envs: int, domain: Domain, dt: float, last: int | None, known: tuple[str, ...]) -> ResetOptions:
+def read_options(
+    given: Any, num_envs: int, domain: Domain, dt: float, last: int | None, known: tuple[str, ...]
+) -> ResetOptions:
     """Read reset options; `last` is the number of steps of an episode, or None.
 
     Raises:

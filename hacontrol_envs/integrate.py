@@ -12,7 +12,7 @@ from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.problem import ControlProblem
 
 Step: TypeAlias = Callable[[Floats, Floats, Floats, Floats, Floats, Floats], None]
-"""Given t (N,), x (N, n), a (N, m) and standard normals (N, noise_dim), fill X_{t+dt} (N, n) and reward of the step (N,)."""
+"""Given t (N,), x (N, n), a (N, m), standard normals (N, noise_dim), fill X_{t+dt} (N, n), reward of the step (N,)."""
 
 FLOOR = 1e-6
 """A discretised step keeps a state on a logarithmic scale at or above this fraction of the low end of its box."""
@@ -42,7 +42,7 @@ def integrator(problem: ControlProblem, dt: float, scheme: str = "exact") -> Int
     try:
         with np.errstate(all="ignore"):
             found.step(np.zeros(1), x, a, np.zeros((1, found.noise_dim)), x_next, reward)
-        finite = np.all(np.isfinite(x_next)) and np.all(np.isfinite(reward))
+        finite = bool(np.all(np.isfinite(x_next)) and np.all(np.isfinite(reward)))
     except (OverflowError, ZeroDivisionError, np.linalg.LinAlgError):
         finite = False
     if not finite:

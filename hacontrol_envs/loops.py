@@ -46,7 +46,13 @@ def tick(steps: NDArray[np.int64], time: Floats, dt: float, last: int, over: NDA
 
 @compiled
 def observe(
-    x: Floats, t: Floats, log: NDArray[np.bool_], center: Floats, half_width: Floats, span: float, out: NDArray[np.float32]
+    x: Floats,
+    t: Floats,
+    log: NDArray[np.bool_],
+    center: Floats,
+    half_width: Floats,
+    span: float,
+    out: NDArray[np.float32],
 ) -> None:
     """Unit coordinates of states (N, n); where `out` has room for it, then the time to go (span - t)/span in [0, 1]."""
     n = x.shape[1]

@@ -1,8 +1,8 @@
 """Standard normals from one stream per row: NumPy's SFC64 and ziggurat, for thousands of generators in one loop.
 
-Row i of a batch draws what `numpy.random.Generator(SFC64(SeedSequence(seed_i, spawn_key=(1,)))).standard_normal()` draws,
-equal to rounding of the ziggurat's tables. Drawing inside the loop costs less than calling NumPy once per row, needs
-no buffers, and four integers per row are all there is to save.
+Row i of a batch draws what `numpy.random.Generator(SFC64(SeedSequence(seed_i, spawn_key=(1,)))).standard_normal()`
+draws, equal to rounding of the ziggurat's tables. Drawing inside the loop costs less than calling NumPy once per row,
+needs no buffers, and four integers per row are all there is to save.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _layers() -> tuple[Floats, Floats, NDArray[np.uint64]]:
     x = np.zeros(256)
     x[255] = TAIL
     for i in range(254, 0, -1):
-        x[i] = math.sqrt(-2 * math.log(area / x[i + 1] + math.exp(-x[i + 1] ** 2 / 2)))
+        x[i] = math.sqrt(-2 * math.log(area / x[i + 1] + math.exp(-(x[i + 1] ** 2) / 2)))
     heights = np.exp(-x * x / 2)
     inside = np.append(TAIL * height / area, x[:-1] / x[1:])
     x[0] = area / height

@@ -21,8 +21,8 @@ class ControlProblem(abc.ABC):
     horizon is infinite). See Fleming and Soner (2006), Controlled Markov Processes and Viscosity Solutions.
 
     A subclass states `drift`, `diffusion`, `reward`, `initial_state` and the attributes below. Coefficients take
-    time t (scalar or (...)), physical state x (..., n) and physical action a (..., m) with any leading batch axes, and are
-    written against the array API (`hacontrol_envs.arrays`), so that the same line serves simulation in NumPy and
+    time t (scalar or (...)), physical state x (..., n) and physical action a (..., m) with any leading batch axes, and
+    are written against the array API (`hacontrol_envs.arrays`), so that the same line serves simulation in NumPy and
     learning in torch. Optional methods say more where more is known: the exact transition law, the exact expected
     reward of a step, the solution.
 
@@ -91,7 +91,8 @@ class ControlProblem(abc.ABC):
     ) -> tuple[Floats | None, Floats | None]:
         """`exact_step` and `exact_reward` of the same step, for problems that save work by computing both at once.
 
-        With `out`, arrays (N, n) and (N,), the others are contiguous rows (N, ...); an override may write there and return it.
+        With `out`, arrays (N, n) and (N,), the others are contiguous rows (N, ...); an override may write there and
+        return it.
         """
         return self.exact_step(t, x, a, dt, noise), self.exact_reward(t, x, a, dt)
 

@@ -11,19 +11,19 @@ from hacontrol_envs.arrays import Floats
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.solution import Solution
 
 SIZE, DPI = (12.0, 3.6), 80
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
-"""Okabe and Ito's palette, which colour-blind readers can tell apart; as many components are drawn as there are colours."""
+"""Okabe and Ito's palette, which colour-blind readers can tell apart; at most that many components are drawn."""
 
 
 @final
 class Film:
     """The history of one episode, and a picture of it. Needs matplotlib, when the first picture is asked for."""
 
-    def __init__(self, problem: ControlProblem) -> None:
-        self.problem = problem
-        self.solution = problem.solution()
+    def __init__(self, problem: ControlProblem, solution: Solution | None) -> None:
+        self.problem, self.solution = problem, solution
         self.start(0.0, problem.state.from_unit(np.zeros(problem.state.dimension)))
 
     def start(self, t: float, x: Floats) -> None:
@@ -67,15 +67,17 @@ class Film:
 
     def _draw_actions(self, ax: Any, t: Floats, x: Floats) -> None:
         box = self.problem.action
-        best = None if self.solution is None else self.solution.policy(t, x)
+        unit = box.dimension > 1  # components may differ in scale
+        best = None if self.solution is None else _shown(box, self.solution.policy(t, x), unit)
         for j, color in zip(range(box.dimension), COLORS, strict=False):
             if self.actions:
-                held = np.array(self.actions)[:, j]
+                held = _shown(box, np.array(self.actions), unit)[:, j]
                 ax.plot(t, np.append(held, held[-1]), color=color, drawstyle="steps-post", label=box.names[j])
             if best is not None:
                 ax.plot(t, best[:, j], "--", color=color, alpha=0.7, label=f"{box.names[j]}, optimal")
-        _scale(ax.set_yscale, box, 0)
-        ax.set(title="action", xlabel="time")
+        if not unit:
+            _scale(ax.set_yscale, box, 0)
+        ax.set(title="action, in units of its box" if unit else "action", xlabel="time")
         _legend(ax)
 
     def _draw_value(self, ax: Any, t: float, x: Floats) -> None:
@@ -107,6 +109,11 @@ def _scale(set_scale: Any, box: Domain, component: int) -> None:
     set_scale("log" if box.log[component] else "linear")
 
 
+def _shown(box: Domain, a: Floats, unit: bool) -> Floats:
+    shown: Floats = box.to_unit(a) if unit else a
+    return shown
+
+
 def _legend(ax: Any) -> None:
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize=8, frameon=False)
+        ax.legend(fontsize=8, framealpha=0.7, edgecolor="none")

@@ -22,18 +22,19 @@ class SampledProblem:
     """What the single and the vector environment share.
 
     The action is held over steps of length dt. Learners act in [-1, 1]^m, the box `problem.action` in unit coordinates;
-    a finite action outside is clipped to it. They observe the unit coordinates of the state (float32, unbounded: the state
-    may leave its box), then over a finite horizon the time to go as a fraction of T.
+    a finite action outside is clipped to it. They observe the unit coordinates of the state (float32, unbounded: the
+    state may leave its box), then over a finite horizon the time to go as a fraction of T.
 
-    The return of an episode is sum_k gamma^k r_k with gamma = e^{-rho dt}. A finite horizon terminates at T, and its last
-    reward includes gamma g(X_T), so that the return equals int_0^T e^{-rho t} r dt + e^{-rho T} g(X_T). An infinite
-    horizon is truncated after `episode_steps`; the value from there on is the learner's to add.
+    The return of an episode is sum_k gamma^k r_k with gamma = e^{-rho dt}. A finite horizon terminates at T, and its
+    last reward includes gamma g(X_T), so that the return equals int_0^T e^{-rho t} r dt + e^{-rho T} g(X_T). An
+    infinite horizon is truncated after `episode_steps`; the value from there on is the learner's to add.
 
     Args:
         problem: what to sample.
         dt: length of a step in the problem's unit of time; divides a finite horizon.
         scheme: "exact", "euler" or "milstein", see `hacontrol_envs.integrate`.
-        episode_steps: after how many steps an infinite horizon is truncated; None for never. A finite horizon ignores it.
+        episode_steps: after how many steps an infinite horizon is truncated; None for never. A finite horizon ignores
+        it.
 
     Raises:
         ParameterError: an argument that makes no sense, or a scheme that the problem does not have.
@@ -55,9 +56,9 @@ class SampledProblem:
         self._to_unit = problem.state.log, problem.state.center, problem.state.half_width
 
     def _observation_box(self) -> spaces.Box:
-        edge = np.full(self.problem.state.dimension, np.inf, np.float32)
-        low, high = (-edge, edge) if not self.finite else (np.append(-edge, np.float32(0)), np.append(edge, np.float32(1)))
-        return spaces.Box(low, high, dtype=np.float32)
+        edge, clock = [np.inf] * self.problem.state.dimension, [1.0] * self.finite
+        low, high = -np.array([*edge, *(0 * time for time in clock)]), np.array([*edge, *clock])
+        return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
     def _action_box(self) -> spaces.Box:
         return spaces.Box(-1.0, 1.0, (self.problem.action.dimension,), np.float32)

@@ -47,7 +47,7 @@ class RowStreams:
     def initial_states(self, rows: NDArray[np.intp]) -> Floats:
         """The next initial state of each of these rows, (len(rows), n)."""
         for row in rows[self.used[rows] == BLOCK].tolist():
-            self.initial[row] = self._draw(self.resets[row], BLOCK)  # type: ignore[arg-type]
+            self.initial[row] = self._draw(self.resets[row], BLOCK)
             self.used[row] = 0
         drawn: Floats = self.initial[rows, self.used[rows]]
         self.used[rows] += 1

@@ -1,8 +1,8 @@
 """Compiled transition laws: what one held action does to every row of a batch, and the expected reward on the way.
 
 A problem that has one returns it from `exact_transition`; a problem that has none runs through its NumPy coefficients.
-Rows run inside and components outside, so that the compiler turns a row loop into vector instructions as it stands: sums are
-never reassociated, and a row's bits do not depend on the batch.
+Rows run inside and components outside, so that the compiler turns a row loop into vector instructions as it stands:
+sums are never reassociated, and a row's bits do not depend on the batch.
 """
 
 from __future__ import annotations
@@ -64,30 +64,28 @@ def portfolio(
     x: Floats,
     a: Floats,
     noise: Floats,
-    rates: tuple[float, float, float],
+    constants: Floats,
     excess: Floats,
     sigma: Floats,
-    dt: float,
-    log_weights: tuple[float, float],
     x_next: Floats,
     reward: Floats,
 ) -> None:
     """Write the wealth after a time dt and the expected discounted CRRA utility of consumption over it, for every row.
 
-    With growth = r_f + excess'pi - k and variance = |sigma'pi|^2, log X gains (growth - variance/2) dt + pi'sigma dW. Then
-    E int_0^dt e^{-rho s} u(k X_s) ds = u(k x) int_0^dt e^{-c s} ds, c = rho - (1-g)(growth - g variance/2), and at g = 1
-    log(k x) int_0^dt e^{-rho s} ds + (growth - variance/2) int_0^dt s e^{-rho s} ds.
+    With growth = r_f + excess'pi - k and variance = |sigma'pi|^2, log X gains (growth - variance/2) dt + pi'sigma dW.
+    Then E int_0^dt e^{-rho s} u(k X_s) ds = u(k x) int_0^dt e^{-c s} ds, c = rho - (1-g)(growth - g variance/2), and at
+    g = 1 log(k x) int_0^dt e^{-rho s} ds + (growth - variance/2) int_0^dt s e^{-rho s} ds.
 
     Args:
         x, a, noise: (N, 1) wealth, (N, assets + 1) fractions pi and k, (N, d) standard normals.
-        rates: r_f, rho, g.
+        constants: r_f, rho, g, dt and the two integrals of the logarithmic case.
         excess, sigma: (assets,) and (assets, d).
-        log_weights: the two integrals of the logarithmic case.
         x_next, reward: (N, 1) and (N,), filled.
     """
-    (assets, d), (risk_free_rate, rho, g), width = sigma.shape, rates, 256
+    (assets, d), width = sigma.shape, 256
+    risk_free_rate, rho, g, dt, log_weight, log_drift_weight = constants
     root, scale, product = math.sqrt(dt), dt / (1 - g), g == math.floor(g) and g <= 16
-    growth, variance, shock, loading, c = np.empty(width), np.empty(width), np.empty(width), np.empty(width), np.empty(width)
+    growth, variance, shock, loading, c = np.empty((5, width))
     for first in range(0, len(x), width):  # a block of rows, so that what is in between stays in the cache
         x_now, a_now, noise_now = x[first : first + width], a[first : first + width], noise[first : first + width]
         x_then, paid = x_next[first : first + width], reward[first : first + width]
@@ -96,22 +94,24 @@ def portfolio(
             growth[i] = risk_free_rate - a_now[i, assets]
             c[i] = a_now[i, assets] * x_now[i, 0]
         for k in range(assets):
+            weight = excess[k]
             for i in range(rows):
-                growth[i] += excess[k] * a_now[i, k]
+                growth[i] += weight * a_now[i, k]
         variance[:rows] = 0.0
         shock[:rows] = 0.0
         for j in range(d):
             loading[:rows] = 0.0
             for k in range(assets):
+                weight = sigma[k, j]
                 for i in range(rows):
-                    loading[i] += sigma[k, j] * a_now[i, k]
+                    loading[i] += weight * a_now[i, k]
             for i in range(rows):
                 variance[i] += loading[i] * loading[i]
                 shock[i] += loading[i] * noise_now[i, j]
         gain = shock
         for i in range(rows):
-            # x e^v = x + x q, q = e^v - 1 by the Taylor series of e^{v/16} - 1 and q -> q (2 + q) four times, which is exact
-            # to rounding for |v| < 1 ...
+            # x e^v = x + x q, q = e^v - 1 by the Taylor series of e^{v/16} - 1 and q -> q (2 + q) four times, which is
+            # exact to rounding for |v| < 1 ...
             gain[i] = v = (growth[i] - variance[i] / 2) * dt + root * shock[i]
             v *= 1 / 16
             tail = 1 + v * (1 / 6) * (1 + v * (1 / 7) * (1 + v * (1 / 8) * (1 + v * (1 / 9) * (1 + v * (1 / 10)))))
@@ -128,7 +128,7 @@ def portfolio(
         if g == 1:
             for i in range(rows):
                 drift = growth[i] - variance[i] / 2
-                paid[i] = math.log(c[i]) * log_weights[0] + drift * log_weights[1]
+                paid[i] = math.log(c[i]) * log_weight + drift * log_drift_weight
             continue
         z, held = growth, shock
         for i in range(rows):

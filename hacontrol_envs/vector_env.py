@@ -33,7 +33,7 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
     Args:
         autoreset_mode: NEXT_STEP (the step after an end resets: reward 0, action ignored), SAME_STEP (the end itself
             resets; `infos["final_obs"]` keeps the last observation) or DISABLED (`reset(options={"reset_mask": ...})`).
-        render_mode: None or "rgb_array"; `render` draws row 0.
+        render_mode: None or "rgb_array"; `render` draws every row.
         problem, dt, scheme, episode_steps: see `SampledProblem`.
 
     Raises:
@@ -72,19 +72,22 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
         self._physical: Floats = np.zeros_like(self._given)
         self._log_action = bool(problem.action.log.any())
         self._noise: Floats = np.zeros((N, self._integrator.noise_dim))
-        self._film = Film(problem) if render_mode else None
+        solution = problem.solution() if render_mode else None
+        self._films = [Film(problem, solution) for _ in range(N)] if render_mode else []
 
     @property
     def state(self) -> Floats:
         """A copy of the physical states, (N, n)."""
-        return self._x.copy()
+        copy: Floats = self._x.copy()
+        return copy
 
     @property
     def time(self) -> Floats:
         """Time since the start of each row's episode, (N,)."""
-        return self._time.copy()
+        copy: Floats = self._time.copy()
+        return copy
 
-    @property
+    @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """The generator of initial states of each row."""
         every = np.arange(self.num_envs)
@@ -96,13 +99,12 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
         """The seed of each row; -1 where it is not known."""
         return tuple(self._streams.seeds)
 
-    def reset(
-        self, *, seed: Any = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observations, dict[str, Any]]:
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Observations, dict[str, Any]]:
         """Start new episodes.
 
         Args:
-            seed: a non-negative integer s (row i then has the streams of the single environment seeded s + i), or a list
+            seed: a non-negative integer s (row i then has the streams of the single environment seeded s + i), or a
+            list
                 with one for each row; None goes on with the streams as they are.
             options: "reset_mask", (N,) booleans: which rows to reset; "state", (N, n) or (n,): physical states to start
                 from; "time", (N,) or a number: when to start, a multiple of dt before the end of the episode.
@@ -130,10 +132,13 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
         self._time[rows] = self._steps[rows] * self.dt
         self._ended[rows] = False
         self._pending = bool(np.count_nonzero(self._ended))
-        if self._film and rows[0] == 0:
-            self._film.start(self._time[0], self._x[0])
+        for row in rows if self._films else ():
+            self._films[row].start(self._time[row], self._x[row])
 
-    def step(self, actions: Any) -> tuple[Observations, Floats, Flags, Flags, dict[str, Any]]:
+    # Gymnasium's annotation gives rewards the type of flags.
+    def step(  # type: ignore[override]
+        self, actions: Any
+    ) -> tuple[Observations, Floats, Flags, Flags, dict[str, Any]]:
         """Hold the actions (N, m) for a time dt.
 
         Returns:
@@ -155,11 +160,11 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
         self._x, self._x_next = self._x_next, self._x
         over, never = np.empty(self.num_envs, np.bool_), np.zeros(self.num_envs, np.bool_)
         ends = tick(self._steps, self._time, self.dt, self._last, over)
-        if self._film and not self._ended[0]:
-            self._film.add(a[0], self._time[0], self._x[0])
+        for row, film in enumerate(self._films):
+            film.add(a[row], self._time[row], self._x[row])
         if self._pending:
             reward[self._ended], over[self._ended] = 0.0, False
-            ends = np.count_nonzero(over)
+            ends = int(np.count_nonzero(over))
             self._restart(np.flatnonzero(self._ended))
         observation = self._observe(self._time, self._x)
         infos = self._end(over.copy(), observation, reward) if ends else {}
@@ -170,11 +175,8 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
             raise ResetError("step before reset: call reset() first")
         if self._pending and self.autoreset_mode is AutoresetMode.DISABLED:
             rows = np.flatnonzero(self._ended).tolist()
-            raise ResetError(
-                f"the episodes of rows {rows[:10]} are over: reset them first (options={{'reset_mask': ...}} resets some)"
-                if self.num_envs > 1
-                else "the episode is over: call reset() first"
-            )
+            which = f"the episodes of rows {rows[:10]} are over" if self.num_envs > 1 else "the episode is over"
+            raise ResetError(f"{which}: call reset() first (options={{'reset_mask': ...}} resets some rows of many)")
 
     def _held_action(self) -> Floats:
         box = self.problem.action
@@ -199,9 +201,9 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
         observation[rows] = self._observe(self._time[rows], self._x[rows])
         return {"final_obs": final, "_final_obs": over, "final_info": {}, "_final_info": over.copy()}
 
-    def render(self) -> tuple[NDArray[np.uint8], ...] | None:  # type: ignore[override]
-        """One picture of row 0's episode so far, (H, W, 3) uint8; None without a render mode."""
-        return (self._film.frame(),) if self._film else None
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """A picture of each row's episode so far, (H, W, 3) uint8; None without a render mode."""
+        return tuple(film.frame() for film in self._films) if self._films else None
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """Everything needed to go on bitwise from here, as plain arrays."""

@@ -53,13 +53,13 @@ class NeuralPolicyIteration(Agent):
 
     evaluation: Literal["residual", "monte carlo"] = "residual"
     """How a policy is evaluated."""
-    hidden: tuple[int, ...] = (32, 32)
+    hidden: tuple[int, ...] = (16, 16)
     """Widths of the value network's hidden layers."""
     activation: str = "tanh"
     """Their activation."""
     value_scale: Literal["auto", "linear", "log"] = "auto"
     """Whether V or log |V| is what the layers give; "auto": log where a state is on a log scale and rewards have one sign."""
-    iterations: int = 30
+    iterations: int = 150
     """Policy iterations when `learn` is given no budget."""
     evaluation_steps: int = 6
     """Levenberg-Marquardt steps per policy evaluation, at most; a stalled evaluation ends sooner."""

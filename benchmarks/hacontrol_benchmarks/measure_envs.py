@@ -1,9 +1,9 @@
 """What a step costs, beside what nobody can avoid and what others take.
 
-Vector environments are compared with drawing their normals (N float64 from NumPy's SFC64) and with Gymnasium's own CartPole
-in vector form; the single environment, through `gym.make`, with Pendulum-v1. The contenders of a comparison are timed in
-turn, a block of steps each, so that a machine that slows down slows all of them. A block of ours is one episode, so that
-each holds a truncation of every row and the resets that follow. One thread.
+Vector environments are compared with drawing their normals (N float64 from NumPy's SFC64) and with Gymnasium's own
+CartPole in vector form; the single environment, through `gym.make`, with Pendulum-v1. The contenders of a comparison
+are timed in turn, a block of steps each, so that a machine that slows down slows all of them. A block of ours is one
+episode, so that each holds a truncation of every row and the resets that follow. One thread.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ Block = tuple[Callable[[], Any], int]
 def measure(blocks: int = 40, sizes: tuple[int, ...] = (1024, 8192), mode: str = "NextStep") -> list[dict[str, Any]]:
     """One row per comparison: microseconds per call, and the ratio with its target.
 
-    `ratio` is the median over blocks of (ours / theirs) in adjacent blocks, `mean_ratio` that of the total times, which also
-    holds what only some blocks pay, such as drawing the next 32 initial states of every row.
+    `ratio` is the median over blocks of (ours / theirs) in adjacent blocks, `mean_ratio` that of the total times, which
+    also holds what only some blocks pay, such as drawing the next initial states of every row.
     """
     rows = []
     for size in sizes:
@@ -48,7 +48,8 @@ def _vector_rows(size: int, blocks: int, mode: str) -> list[dict[str, Any]]:
     for id in EPISODES:
         rows.append(_row(f"{id}, N = {size}", "normals", times[id], times["normals"], NORMALS, lower=True))
         if size == 1024:
-            rows.append(_row(f"{id}, N = {size}", "CartPole-v1", times["CartPole-v1"], times[id], CARTPOLE, lower=False))
+            cartpole = times["CartPole-v1"]
+            rows.append(_row(f"{id}, N = {size}", "CartPole-v1", cartpole, times[id], CARTPOLE, lower=False))
     return rows
 
 
@@ -59,7 +60,9 @@ def _single_rows(blocks: int) -> list[dict[str, Any]]:
     ]
 
 
-def _row(name: str, beside: str, over: list[float], under: list[float], target: float, *, lower: bool) -> dict[str, Any]:
+def _row(
+    name: str, beside: str, over: list[float], under: list[float], target: float, *, lower: bool
+) -> dict[str, Any]:
     ratio = statistics.median(a / b for a, b in zip(over, under, strict=True))
     ours, theirs = (over, under) if lower else (under, over)
     return {

@@ -27,18 +27,19 @@ from hacontrol_envs.transitions import linear_quadratic
 class LQR(ControlProblem):
     """Steer a linear system to the origin at the least quadratic cost.
 
-    dX = (A X + B a) dt + D dW, r = -1/2 (x'Qx + a'Ra), g = -1/2 x'Sx. The value is -1/2 x'Px - c and the optimal action -Kx
-    with K = R^{-1}B'P, where rho P = P_t + Q + A'P + PA - P B R^{-1} B'P (P_t = 0 and P constant over an infinite horizon)
-    and rho c = c_t + tr(DD'P)/2. Without noise (D = 0) the same P solves the Hamilton-Jacobi equation. Anderson and Moore
-    (1990), Optimal Control; Bertsekas (2017), Dynamic Programming and Optimal Control.
+    dX = (A X + B a) dt + D dW, r = -1/2 (x'Qx + a'Ra), g = -1/2 x'Sx. The value is -1/2 x'Px - c and the optimal action
+    -Kx with K = R^{-1}B'P, where rho P = P_t + Q + A'P + PA - P B R^{-1} B'P (P_t = 0 and P constant over an infinite
+    horizon) and rho c = c_t + tr(DD'P)/2. Without noise (D = 0) the same P solves the Hamilton-Jacobi equation.
+    Anderson and Moore (1990), Optimal Control; Bertsekas (2017), Dynamic Programming and Optimal Control.
 
-    A matrix may be given as nested lists, or as a number that stands for that multiple of the identity. With `dimension=n`
-    alone the problem is the standard chain: n states, each pulled to zero at rate 1/2, coupled to its neighbours with
-    strength 1/5, each with its own control and its own noise: A = -I/2 + (1/5) (ones beside the diagonal), B = I, Q = I,
-    R = I/10, D = 3I/10. One link of it is the scalar default, P = 0.2659750769.
+    A matrix may be given as nested lists, or as a number that stands for that multiple of the identity. With
+    `dimension=n` alone the problem is the standard chain: n states, each pulled to zero at rate 1/2, coupled to its
+    neighbours with strength 1/5, each with its own control and its own noise: A = -I/2 + (1/5) (ones beside the
+    diagonal), B = I, Q = I, R = I/10, D = 3I/10. One link of it is the scalar default, P = 0.2659750769.
 
-    Learners meet the problem in the box |x_i| <= 1 + 4 s_i, with s_i the stationary standard deviation under the optimal
-    policy, start uniformly in [-1, 1]^n, and act in |a_j| <= 1.5 sum_i |K_ji| (1 + 4 s_i), which the optimum never leaves there.
+    Learners meet the problem in the box |x_i| <= 1 + 4 s_i, with s_i the stationary standard deviation under the
+    optimal policy, start uniformly in [-1, 1]^n, and act in |a_j| <= 1.5 sum_i |K_ji| (1 + 4 s_i), which the optimum
+    never leaves there.
     """
 
     dimension: int | None = None
@@ -122,7 +123,7 @@ class LQR(ControlProblem):
     @property
     def noise_dim(self) -> int:  # type: ignore[override]
         """d."""
-        return self.D.shape[1]
+        return int(self.D.shape[1])
 
     @property
     def exact_noise_dim(self) -> int:
@@ -154,7 +155,8 @@ class LQR(ControlProblem):
         if self.horizon is None:
             return self._stationary.K
         gains = self._backward(np.linspace(0.0, self.horizon, 201)).K
-        return np.take_along_axis(gains, np.abs(gains).argmax(axis=0)[None], axis=0)[0]
+        widest: Floats = np.take_along_axis(gains, np.abs(gains).argmax(axis=0)[None], axis=0)[0]
+        return widest
 
     def drift(self, t: Array, x: Array, a: Array) -> Array:
         return matvec(self.A, x) + matvec(self.B, a)
@@ -170,7 +172,8 @@ class LQR(ControlProblem):
         return -quadratic(self.S, x) / 2
 
     def initial_state(self, rng: np.random.Generator, size: int) -> Floats:
-        return rng.uniform(-1.0, 1.0, (size, self._size))
+        drawn: Floats = rng.uniform(-1.0, 1.0, (size, self._size))
+        return drawn
 
     def exact_step(self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats) -> Floats:
         return self.exact_transition(t, x, a, dt, noise)[0]
@@ -181,7 +184,7 @@ class LQR(ControlProblem):
     def exact_transition(
         self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats, out: tuple[Floats, Floats] | None = None
     ) -> tuple[Floats, Floats]:
-        """Gaussian state F x + G a + N(0, noise noise'), and minus half the expected cost z'Mz + constant, z = (x, a)."""
+        """State F x + G a + N(0, noise noise'), and minus half the expected cost z'Mz + constant, z = (x, a)."""
 
         def fill(x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
             linear_quadratic(x, a, noise, *self._held_loops(dt), x_next, reward)
@@ -206,7 +209,8 @@ class LQR(ControlProblem):
         except (np.linalg.LinAlgError, ValueError) as error:
             raise ParameterError(
                 "no control keeps the discounted cost finite: (state_matrix - discount/2, control_matrix) must be "
-                f"stabilisable and the Riccati equation solvable ({error}); got A = {self.A.tolist()}, B = {self.B.tolist()}"
+                f"stabilisable and the Riccati equation solvable ({error}); "
+                f"got A = {self.A.tolist()}, B = {self.B.tolist()}"
             ) from error
 
     @cached_property
@@ -223,11 +227,12 @@ class LQR(ControlProblem):
                 found = riccati.sampled(self._held(dt), np.exp(-self.discount * dt))
                 source = "discrete Riccati equation of the sampled-data problem (Bertsekas, 2017)"
             return self._solution(lambda t, x: found, "closed form", source, 0.0, with_jet=dt is None)
+        horizon = self.horizon
         if dt is not None:
-            return self._sampled_solution(dt, self.horizon)
+            return self._sampled_solution(dt, horizon)
 
         def at(t: Array, x: Array) -> Quadratic:
-            tau = self.horizon - np.asarray(broadcast_time(t, x), dtype=np.float64)
+            tau = horizon - np.asarray(broadcast_time(t, x), dtype=np.float64)
             distinct, index = np.unique(tau, return_inverse=True)
             return Quadratic(*(part[index.reshape(tau.shape)] for part in self._backward(distinct)))
 

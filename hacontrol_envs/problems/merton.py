@@ -26,16 +26,18 @@ class Merton(ControlProblem):
     """Consume, and hold risky assets, out of wealth X > 0.
 
     a = (pi, k): fractions of wealth in the risky assets, then consumption per unit of wealth.
-    dX = [r_f + pi'(mu - r_f) - k] X dt + X pi'Sigma dW,  r = u(k X),  g = bequest * u(X),  u(c) = c^{1-g}/(1-g) (log c at
-    risk aversion g = 1). Then pi* = (Sigma Sigma')^{-1}(mu - r_f)/g at all times; with M = r_f + (mu - r_f)'pi*/2 and
-    nu = (rho - (1-g) M)/g, consumption is k*(t) = 1/f(t), where f solves f' = nu f - 1, f(T) = bequest^{1/g}: the constant
-    f = 1/nu over an infinite horizon. The value is f^g x^{1-g}/(1-g), or f log x + h(t) at g = 1. Merton (1969, 1971).
+    dX = [r_f + pi'(mu - r_f) - k] X dt + X pi'Sigma dW,  r = u(k X),  g = bequest * u(X),  u(c) = c^{1-g}/(1-g) (log c
+    at risk aversion g = 1). Then pi* = (Sigma Sigma')^{-1}(mu - r_f)/g at all times; with M = r_f + (mu - r_f)'pi*/2
+    and nu = (rho - (1-g) M)/g, consumption is k*(t) = 1/f(t), where f solves f' = nu f - 1, f(T) = bequest^{1/g}: the
+    constant f = 1/nu over an infinite horizon. The value is f^g x^{1-g}/(1-g), or f log x + h(t) at g = 1. Merton
+    (1969, 1971).
 
     Over an infinite horizon nu > 0 is necessary for a finite value, and required.
 
-    Learners meet wealth in [0.1, 10] on a logarithmic scale, start log-uniformly in [1/2, 2], and act in a box around the
-    optimum (not centred on it) in which every constant action has a finite value. The action is held as fractions over a
-    step, so wealth is lognormal over it, and the sampled-data optimum of an infinite horizon is the continuous one.
+    Learners meet wealth in [0.1, 10] on a logarithmic scale, start log-uniformly in [1/2, 2], and act in a box around
+    the optimum (not centred on it) in which every constant action has a finite value. The action is held as fractions
+    over a step, so wealth is lognormal over it, and the sampled-data optimum of an infinite horizon is the continuous
+    one.
     """
 
     risk_free_rate: float = 0.03
@@ -43,7 +45,7 @@ class Merton(ControlProblem):
     expected_return: Any = 0.08
     """mu, a number or one for each risky asset, per unit of time."""
     volatility: Any = 0.20
-    """Sigma: a number, one for each asset, or a matrix (assets, sources of noise), per square root of a unit of time."""
+    """Sigma: a number, one for each asset, or a matrix (assets, noise_dim), per square root of a unit of time."""
     risk_aversion: float = 2.0
     """g, relative risk aversion; 1 is log utility."""
     discount: float = 0.05
@@ -62,13 +64,13 @@ class Merton(ControlProblem):
             read.number("horizon", self.horizon, above=0.0)
         covariance = self.sigma @ self.sigma.T
         if np.linalg.matrix_rank(covariance, hermitian=True) < self.assets:
-            raise ParameterError(f"volatility must have full row rank, or an asset is redundant; got {self.volatility!r}")
+            raise ParameterError(f"an asset is redundant: volatility must have full row rank, got {self.volatility!r}")
         if self.horizon is None and self.nu <= 0:
             g, M = self.risk_aversion, self.riskless_equivalent
             raise ParameterError(
-                "lifetime utility is infinite: discount - (1 - risk_aversion) * M > 0 is violated, with M = risk_free_rate "
-                f"+ (excess return)'pi*/2 = {M:.6g}: {self.discount:.6g} - ({1 - g:.6g}) * {M:.6g} = {self.nu * g:.6g}. "
-                "Raise discount, or give a horizon"
+                "lifetime utility is infinite: discount - (1 - risk_aversion) * M > 0 is violated, with "
+                f"M = risk_free_rate + (excess return)'pi*/2 = {M:.6g}: "
+                f"{self.discount:.6g} - ({1 - g:.6g}) * {M:.6g} = {self.nu * g:.6g}. Raise discount, or give a horizon"
             )
         _ = self.state, self.action
 
@@ -97,7 +99,7 @@ class Merton(ControlProblem):
     @property
     def noise_dim(self) -> int:  # type: ignore[override]
         """Number of sources of noise."""
-        return self.sigma.shape[1]
+        return int(self.sigma.shape[1])
 
     @cached_property
     def fractions(self) -> Floats:
@@ -170,24 +172,22 @@ class Merton(ControlProblem):
     def exact_transition(
         self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats, out: tuple[Floats, Floats] | None = None
     ) -> tuple[Floats, Floats]:
-        """Lognormal wealth; u(k x) int_0^dt e^{-c s} ds with c = rho - (1-g)(growth - g variance/2), affine at g = 1."""
+        """Lognormal wealth; u(k x) int_0^dt e^{-c s} ds, c = rho - (1-g)(growth - g variance/2), affine at g = 1."""
 
         def fill(x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
-            portfolio(x, a, noise, self._rates, self.excess, self.sigma, dt, self._log_weights(dt), x_next, reward)
+            portfolio(x, a, noise, self._constants(dt), self.excess, self.sigma, x_next, reward)
 
         return over_rows(fill, x, a, noise, out)
 
-    @cached_property
-    def _rates(self) -> tuple[float, float, float]:
-        return float(self.risk_free_rate), float(self.discount), float(self.risk_aversion)
-
     @lru_cache(maxsize=8)  # noqa: B019  (a problem is small, and few step lengths are used with it)
-    def _log_weights(self, dt: float) -> tuple[float, float]:
-        """int_0^dt e^{-rho s} ds and int_0^dt s e^{-rho s} ds."""
-        return float(_discounting(np.float64(self.discount), dt)), _discounted_time(self.discount, dt)
+    def _constants(self, dt: float) -> Floats:
+        """r_f, rho, g, dt, int_0^dt e^{-rho s} ds and int_0^dt s e^{-rho s} ds."""
+        rho = float(self.discount)
+        flow = float(_discounting(np.float64(rho), dt))
+        return np.array([self.risk_free_rate, rho, self.risk_aversion, dt, flow, _discounted_time(rho, dt)])
 
     def constant_action_value(self, x: Floats, a: Floats) -> Floats:
-        """Value from wealth x (..., 1) of holding the action a (..., assets + 1) forever, (...); -inf where it diverges.
+        """Value from wealth x (..., 1) of holding action a (..., assets + 1) forever, (...); -inf where it diverges.
 
         x^{1-g}/(1-g) k^{1-g} / (rho - (1-g)(r_f + pi'(mu - r_f) - k - g |Sigma'pi|^2/2)). Infinite horizon only.
         """
@@ -197,19 +197,18 @@ class Merton(ControlProblem):
         growth, variance = self._mean_growth(a), dot(loading, loading)
         utility = self._utility(a[..., -1] * x[..., 0])
         if g == 1:
-            return utility / self.discount + (growth - variance / 2) / self.discount**2
+            return np.asarray(utility / self.discount + (growth - variance / 2) / self.discount**2)
         rate = self.discount - (1 - g) * (growth - g * variance / 2)
         with np.errstate(divide="ignore"):
-            return np.where(rate > 0, utility / np.maximum(rate, 0.0), -np.inf if g > 1 else np.inf)
+            value: Floats = np.where(rate > 0, utility / np.maximum(rate, 0.0), -np.inf if g > 1 else np.inf)
+        return value
 
     def solution(self, dt: float | None = None) -> Solution:
         """Merton's closed form; with `dt` over a finite horizon, backward induction on the consumption ratio."""
         if dt is not None and self.horizon is not None:
             return self._sampled_solution(dt, self.horizon)
-        f, f_t, h, h_t = self._f, self._f_t, self._h, self._h_t
-        if self.risk_aversion != 1:
-            h = h_t = np.zeros_like
-        return self._solution(lambda t: 1 / f(t), f, f_t, h, h_t, "Merton (1969, 1971)")
+        h, h_t = (self._h, self._h_t) if self.risk_aversion == 1 else (np.zeros_like, np.zeros_like)
+        return self._solution(lambda t: 1 / self._f(t), self._f, self._f_t, h, h_t, "Merton (1969, 1971)")
 
     def _f(self, t: Floats) -> Floats:
         """f' = nu f - 1, f(T) = bequest^{1/g}."""
@@ -217,15 +216,17 @@ class Merton(ControlProblem):
         if self.horizon is None:
             return np.full_like(t, 1 / nu)
         tau = self.horizon - t
-        return self.bequest ** (1 / g) * np.exp(-nu * tau) + _discounting(np.float64(nu), tau)
+        f: Floats = self.bequest ** (1 / g) * np.exp(-nu * tau) + _discounting(np.float64(nu), tau)
+        return f
 
     def _f_t(self, t: Floats) -> Floats:
         return self.nu * self._f(t) - 1
 
     def _h(self, t: Floats) -> Floats:
-        """Log utility: h' = rho h + log f - M f + 1, h(T) = 0, by Gauss-Legendre quadrature of its closed-form integrand."""
+        """Log utility: h' = rho h + log f - M f + 1, h(T) = 0, by Gauss-Legendre quadrature of its closed form."""
         if self.horizon is None:
-            return (np.log(self.discount) + self.riskless_equivalent / self.discount - 1) / self.discount * np.ones_like(t)
+            rho, M = self.discount, self.riskless_equivalent
+            return np.full_like(t, (np.log(rho) + M / rho - 1) / rho)
         nodes, weights = np.polynomial.legendre.leggauss(64)
         ahead = (self.horizon - t)[..., None] * (nodes + 1) / 2
         f = self._f(t[..., None] + ahead)
@@ -243,7 +244,8 @@ class Merton(ControlProblem):
         def at(table: Floats) -> Any:
             return lambda t: table[steps - np.rint(t / dt).astype(int)]
 
-        return self._solution(at(k), at(f), None, at(h), None, "backward induction on k (one root per step), after Merton (1969)")
+        source = "backward induction on k (one root per step), after Merton (1969)"
+        return self._solution(at(k), at(f), None, at(h), None, source)
 
     def _sampled_table(self, dt: float, steps: int) -> tuple[list[float], list[float], list[float]]:
         """k, f and h with 0 .. steps steps to go; the best fractions stay pi*, whatever k."""
@@ -265,7 +267,7 @@ class Merton(ControlProblem):
         return ks, fs, hs
 
     def _best_ratio(self, f: float, dt: float) -> tuple[float, float]:
-        """The k that maximises k^{1-g} int_0^dt e^{-c s} ds + e^{-c dt} f^g over (1-g), c = rho - (1-g)(M - k); the maximum."""
+        """argmax and max of k^{1-g} int_0^dt e^{-c s} ds + e^{-c dt} f^g over (1-g), c = rho - (1-g)(M - k)."""
         g = self.risk_aversion
 
         def parts(k: float) -> tuple[float, float]:
@@ -274,7 +276,7 @@ class Merton(ControlProblem):
 
         def slope(k: float) -> float:
             rate, flow = parts(k)
-            return k**-g * (flow - k * _discounted_time(rate, dt)) - dt * np.exp(-rate * dt) * f**g
+            return float(k**-g * (flow - k * _discounted_time(rate, dt)) - dt * np.exp(-rate * dt) * f**g)
 
         k = float(brentq(slope, 0.01 / (f + dt), 10 / f, xtol=1e-15, rtol=1e-14))
         rate, flow = parts(k)

@@ -1,0 +1,82 @@
+"""Imports point one way, and nothing unpickles."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {
+    "hacontrol_envs": (
+        ROOT / "hacontrol_envs",
+        {"torch", "hacontrol_agents", "hacontrol_benchmarks", "stable_baselines3"},
+    ),
+    "hacontrol_agents": (ROOT / "agents" / "hacontrol_agents", {"hacontrol_benchmarks"}),
+    "hacontrol_benchmarks": (ROOT / "benchmarks" / "hacontrol_benchmarks", set()),
+}
+UNPICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+FILES = [
+    pytest.param(name, path, id=str(path.relative_to(ROOT)))
+    for name, (folder, _) in PACKAGES.items()
+    for path in sorted(folder.rglob("*.py"))
+]
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Top-level names of the modules that a file imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+def called(tree: ast.AST) -> Iterator[tuple[str, set[str]]]:
+    """Dotted names of the functions that a file calls, and the keywords given."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), {f"{k.arg}={ast.unparse(k.value)}" for k in node.keywords}
+
+
+@pytest.mark.parametrize(("package", "path"), FILES)
+def test_imports_point_one_way(package, path):
+    wrong = PACKAGES[package][1] & set(imported(ast.parse(path.read_text())))
+    assert not wrong, f"{path.name} of {package} imports {wrong}"
+
+
+@pytest.mark.parametrize(("package", "path"), FILES)
+def test_nothing_unpickles(package, path):
+    tree = ast.parse(path.read_text())
+    assert not UNPICKLERS & set(imported(tree))
+    for name, keywords in called(tree):
+        assert name != "torch.load", f"{path.name} calls torch.load; read safetensors"
+        assert "allow_pickle=True" not in keywords, f"{path.name} calls {name} with allow_pickle=True"
+
+
+@pytest.mark.parametrize("folder", ["agents", "benchmarks"])
+def test_no_modules_outside_the_packages(folder):
+    """`agents` and `benchmarks` are other people's package names: what lies directly in them must not be importable."""
+    assert not list((ROOT / folder).glob("*.py"))
+
+
+@pytest.mark.parametrize(
+    ("package", "absent"),
+    [("hacontrol_envs", ["torch", "hacontrol_agents"]), ("hacontrol_agents", ["hacontrol_benchmarks"])],
+)
+def test_import_does_not_load(package, absent):
+    """Whatever is imported indirectly, too; importing the environments includes importing their checks."""
+    modules = f"{package}, hacontrol_envs.checks" if package == "hacontrol_envs" else package
+    code = f"import sys, {modules}; print([name for name in {absent!r} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_the_rules_can_fail():
+    tree = ast.parse("import numpy\ndef f():\n    from torch.nn import Linear\n    torch.load(p, weights_only=False)")
+    assert set(imported(tree)) == {"numpy", "torch"}
+    assert list(called(tree)) == [("torch.load", {"weights_only=False"})]
