@@ -29,7 +29,8 @@ def like(constant: Floats | float, x: Array) -> Array:
     if type(x) is np.ndarray:
         return constant
     xp = array_namespace(x)
-    return xp.asarray(constant, dtype=x.dtype, device=x.device)
+    # A copy: torch warns when it is handed memory that may not be written, as a problem's matrices may not.
+    return xp.asarray(np.array(constant), dtype=x.dtype, device=x.device)
 
 
 def dot(x: Array, y: Array) -> Array:

@@ -374,7 +374,6 @@ def test_torch_computes_the_same_equations(name):
         assert np.abs(result.numpy() - expected).max() <= 1e-12 * np.abs(expected).max()
 
 
-@pytest.mark.xfail(strict=True, reason="arrays.like hands torch the read-only matrices of an LQR")
 def test_torch_constants_do_not_warn():
     code = "import torch, hacontrol_envs as h; x = torch.ones(1, 1).double(); h.LQR().diffusion(0.0, x, x)"
     subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], check=True, capture_output=True)
