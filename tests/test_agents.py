@@ -1,0 +1,45 @@
+"""Agents against the known optimum, and their files."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import hacontrol_envs  # noqa: F401  (registers the ids)
+from hacontrol_agents import Agent, AnalyticAgent, NeuralPolicyIteration
+from hacontrol_envs.errors import CheckpointError
+
+
+def policy_error(agent):
+    """Relative L2 error of each control on points of the box, the largest."""
+    problem = agent.problem
+    x = problem.state.from_unit(np.linspace(-0.8, 0.8, 41)[:, None])
+    optimal = problem.solution().policy(0.0, x)
+    return np.sqrt(((agent.policy(0.0, x) - optimal) ** 2).mean(0) / (optimal**2).mean(0)).max()
+
+
+@pytest.mark.parametrize(("id", "iterations", "bound"), [("LQR-v0", 20, 1e-4), ("Merton-v0", 20, 1e-3)])
+def test_neural_policy_iteration_finds_the_closed_form(id, iterations, bound):
+    agent = NeuralPolicyIteration(env=gym.make(id), seed=0, iterations=iterations).learn()
+    assert policy_error(agent) < bound
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
+    def fresh():
+        return NeuralPolicyIteration(env=gym.make("Merton-v0"), seed=3, iterations=3, visits=32)
+
+    whole = fresh().learn()
+    path = tmp_path / "checkpoint.safetensors"
+    fresh().learn(checkpoint=path, callback=lambda agent: False)
+    resumed = fresh().learn(checkpoint=path)
+    assert (whole._parameters() == resumed._parameters()).all()
+
+
+def test_an_altered_file_is_refused(tmp_path):
+    path = AnalyticAgent(env=gym.make("LQR-v0"), seed=0).save(tmp_path / "a.safetensors")
+    content = bytearray(path.read_bytes())
+    for place in range(0, len(content), 7):
+        content[place] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError):
+            Agent.load(path)
+        content[place] ^= 1
