@@ -45,7 +45,7 @@ def linear(rows: int, columns: int):
 def test_linear_least_squares():
     a, b = linear(20, 5)
     point = Point(*[0.0] * 5)
-    reports = solve(LevenbergMarquardt(point), lambda theta: a @ theta - b, 10)
+    reports = solve(LevenbergMarquardt(point, damping=1e-2), lambda theta: a @ theta - b, 10)
     torch.testing.assert_close(point.theta.detach(), torch.linalg.lstsq(a, b).solution, rtol=1e-10, atol=1e-12)
     assert reports[0].accepted
     assert reports[0].gradient_norm == pytest.approx(float((a.T @ b).norm()))
@@ -76,9 +76,39 @@ def test_step_solves_the_normal_equations_in_either_form(rows, columns):
     weight = torch.diag(square.clamp(min=1e-3 * float(square.max())))
     for damping in (1e-3, 1.0, 100.0):
         want = torch.linalg.solve(a.T @ a + damping * weight, -a.T @ r)
-        d, decrease = system.solve(damping)
-        torch.testing.assert_close(d, want, rtol=1e-9, atol=1e-12)
-        assert decrease == pytest.approx(float(0.5 * r @ r - 0.5 * (r + a @ d).square().sum()), rel=1e-9)
+        assert system.damp(damping)
+        torch.testing.assert_close(system.scale * system.solve(r), want, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(system.scale * system.solve(2 * r), 2 * want, rtol=1e-9, atol=1e-12)
+
+
+@torch.no_grad()
+def test_predicted_fall_is_that_of_the_quadratic_model():
+    a, r = linear(30, 10)
+    point = Point(*[0.0] * 10)
+    optimizer = LevenbergMarquardt(point, damping=1e-2)
+    system = _System(r, a, floor=1e-3)
+    trial = optimizer._trial_step(system, torch.zeros(10, dtype=torch.float64), lambda: r + a @ point.theta.detach())
+    d = system.scale * trial.move
+    assert trial.decrease == pytest.approx(float(0.5 * r @ r - 0.5 * (r + a @ d).square().sum()), rel=1e-9)
+    torch.testing.assert_close(trial.move, system.solve(r), rtol=1e-9, atol=1e-12)  # a plane has no curvature
+
+
+@torch.no_grad()
+def test_acceleration_is_the_second_order_of_the_geodesic():
+    """r = x + x^2/2 - 1/2, without damping: d = -r/r', and w = -d^2/(2 r') since r'' = 1."""
+    point = Point(0.1)
+    optimizer = LevenbergMarquardt(point, bend=10.0)
+
+    def residual() -> Tensor:
+        x = point.theta.detach()
+        return x + x**2 / 2 - 0.5
+
+    x, r = 0.1, 0.1 + 0.1**2 / 2 - 0.5
+    system = _System(residual(), torch.tensor([[1 + x]], dtype=torch.float64), floor=1e-3)
+    optimizer.damping = optimizer.least_damping
+    trial = optimizer._trial_step(system, torch.tensor([x], dtype=torch.float64), residual)
+    d = -r / (1 + x)
+    assert float(system.scale * trial.move) == pytest.approx(d - d**2 / (2 * (1 + x)), rel=1e-9)
 
 
 def test_network_fit_converges_and_resumes_bitwise():
@@ -130,11 +160,11 @@ def test_rejection_restores_the_parameters_bitwise(trial):
     report = optimizer.step(both, residual)
     assert not report.accepted
     assert report.loss_after == report.loss_before
-    assert len(calls) == 3
+    assert len(calls) == 6  # a probe and a trial each
     assert not any(torch.equal(theta, before) for theta in calls)
     assert torch.equal(parameters_to_vector(network.parameters()), before)
     assert [p.data_ptr() for p in network.parameters()] == storage
-    assert report.damping == optimizer.damping == pytest.approx(1e-2 * 2 * 4 * 8)
+    assert report.damping == optimizer.damping == pytest.approx(2 * 4 * 8)
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan")])
@@ -142,7 +172,7 @@ def test_nothing_to_do(value):
     point = Point(1.0, 2.0)
     report = solve(LevenbergMarquardt(point), lambda theta: theta * value, 1)[0]
     assert not report.accepted
-    assert report.damping == 1e-2
+    assert report.damping == 1.0
     assert point.theta.tolist() == [1.0, 2.0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, final
@@ -53,30 +54,35 @@ class NeuralPolicyIteration(Agent):
 
     evaluation: Literal["residual", "monte carlo"] = "residual"
     """How a policy is evaluated."""
-    hidden: tuple[int, ...] = (16, 16)
-    """Widths of the value network's hidden layers."""
+    hidden: tuple[int, ...] | None = None
+    """Widths of the value network's hidden layers; None for one of 24 + 4 n units, n the dimension of the state, or over
+    a finite horizon two of 16."""
     activation: str = "tanh"
     """Their activation."""
     value_scale: Literal["auto", "linear", "log"] = "auto"
     """Whether V or log |V| is what the layers give; "auto": log where a state is on a log scale and rewards have one sign."""
-    iterations: int = 150
+    iterations: int = 60
     """Policy iterations when `learn` is given no budget."""
     evaluation_steps: int = 6
-    """Levenberg-Marquardt steps per policy evaluation, at most; a stalled evaluation ends sooner."""
+    """Levenberg-Marquardt steps per policy evaluation, at most; a stalled evaluation ends sooner ..."""
+    trusted: float = 0.01
+    """... and one whose root mean square is still above this goes on for up to ten times as many: improving on a value
+    that is far from its policy's can lead to worse and worse policies."""
     points: int | None = None
-    """Residual rows per evaluation; None for twice the number of network parameters."""
+    """Residual rows per evaluation; None for four times the number of network parameters."""
     box_share: float = 0.5
     """Share of them uniform in the box; the others are states that the policy visits."""
     visits: int = 512
     """Paths that show where the policy leads; run in the first five iterations, which settle the box and the law."""
-    margin: float = 1.25
-    """The box is widened by at least this factor, and by 1.5 times the farthest of the visits' paths."""
-    starts: int = 256
+    margin: float = 2.0
+    """The box is widened to this many times the reach of the farthest path of the visits; by a quarter at least."""
+    starts: int = 512
     """Starts of Monte Carlo values, half of them from the initial law and half from the box."""
-    paths: int = 16
+    paths: int = 4
     """Rollouts from each start."""
     rollout_step: float | None = None
-    """Length of a step of visits and rollouts in time; None for five of the environment's."""
+    """Length of a step of rollouts in time; None for the environment's. Visits, which only show where to look, take
+    steps five times as long."""
     residual_tolerance: float = 1e-9
     """Stop once the 95 % quantile of |HJB residual| / mean |reward| at fresh points is below this ..."""
     change_tolerance: float = 1e-4
@@ -105,19 +111,20 @@ class NeuralPolicyIteration(Agent):
         problem = self.problem
         t, x = uniform(problem, rng, 1024, 1.0, torch.zeros((), dtype=torch.float64, device=self.device))
         reward = problem.reward(t, x, problem.action.from_unit(x.new_zeros(len(x), problem.action.dimension)))
-        lifetime = 1 / problem.discount if problem.horizon is None else problem.horizon
         one_sign = bool((reward < 0).all() or (reward > 0).all())
         log = self.value_scale == "log" or (self.value_scale == "auto" and bool(problem.state.log.any()) and one_sign)
         if log and not one_sign:
             raise ParameterError('value_scale="log" needs rewards of one sign')
         draws = torch.Generator().manual_seed(self.seed or 0)
-        layers = [self.activation] * len(self.hidden) + ["exp"] * log
         inputs = problem.state.dimension + (problem.horizon is not None)
-        network = MLP(inputs, (*self.hidden, 1) if log else self.hidden, activation=layers, generator=draws)
+        hidden = ((24 + 4 * inputs,) if problem.horizon is None else (16, 16)) if self.hidden is None else self.hidden
+        layers = [self.activation] * len(hidden) + ["exp"] * log
+        network = MLP(inputs, (*hidden, 1) if log else hidden, activation=layers, generator=draws)
         if log:
             torch.nn.init.ones_(network.layers[-1].weight)
-        size = lifetime * float(reward.mean())
+        size = self._lifetime * float(reward.mean())
         v = ValueFunction(problem, network.to(self.device))
+        v.log = log
         v.offset, v.scale = (0.0, size) if log else (size, abs(size))
         return v
 
@@ -184,34 +191,41 @@ class NeuralPolicyIteration(Agent):
         """Half from the law of X_0, half from the box."""
         first = size // 2
         x0 = torch.as_tensor(self.problem.initial_state(rng, first)).to(self._like)
-        t, x = uniform(self.problem, rng, size - first, 1.0, self._like)
+        t, x = uniform(self.problem, rng, size - first, 1.25, self._like)
         return torch.cat([t.new_zeros(first), t]), torch.cat([x0, x])
 
     @property
+    def _lifetime(self) -> float:
+        """How long rewards count: 1/rho, or T if that is shorter."""
+        rho, horizon = self.problem.discount, self.problem.horizon
+        return 1 / rho if horizon is None else min(horizon, 1 / max(rho, 1e-9))
+
+    @property
     def _step(self) -> float:
-        return float(self.rollout_step or 5 * self.env.unwrapped.dt)
+        return float(self.rollout_step or self.env.unwrapped.dt)
 
     def _visit(self, rng: np.random.Generator) -> Visits:
         x = torch.as_tensor(self.problem.initial_state(rng, self.visits)).to(self._like)
-        seen = visit(self._v, self._track, x.new_zeros(len(x)), x, rng, self._step)
-        self.evaluations += int(len(x) * (1 / self.problem.discount if self.problem.horizon is None else self.problem.horizon) / self._step)
+        seen = visit(self._v, self._track, x.new_zeros(len(x)), x, rng, 5 * self._step)
+        self.evaluations += int(len(x) * self._lifetime / (5 * self._step))
         return seen
 
     def _points(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Points of the widened box, and states visited."""
-        size = self.points or 2 * len(self._like)
+        size = self.points or 4 * len(self._like)
         inside = int(size * self.box_share)
-        margin = max(self.margin, min(1.5 * float(self._visits.reach.max()), REACH))
+        margin = max(1.25, min(self.margin * float(self._visits.reach.max()), REACH))
         t, x = uniform(self.problem, rng, inside, margin, self._like)
         drawn = torch.as_tensor(rng.integers(0, len(self._visits.t), size - inside)).to(x.device)
         return torch.cat([t, self._visits.t[drawn]]), torch.cat([x, self._visits.x[drawn]])
 
     def _residual_rows(self, points: tuple[Tensor, Tensor]) -> Rows:
-        """r + V_t + L^a V - rho V = 0 at the greedy actions, relative to the reward's size; at T, V = g."""
+        """r + V_t + L^a V - rho V = 0 at the greedy actions, relative to their size |r| + rho |V|; at T, V = g."""
         v, problem = self._v, self.problem
         a = self._act(*points)
         reward = problem.reward(*points, a)
-        weight = 1 / (reward.abs() + 0.1 * reward.abs().mean()) / np.sqrt(len(a))
+        size = reward.abs() + v.value(*points).abs() / self._lifetime
+        weight = 1 / (size if v.log else size + 0.03 * size.mean()) / math.sqrt(len(a))
         rates = -problem.discount * v.scale * weight, v.scale * weight
         rows = Rows(v.flow(*points, a), *rates, weight * (reward - problem.discount * v.offset))
         if problem.horizon is None:
@@ -222,7 +236,7 @@ class NeuralPolicyIteration(Agent):
 
     def _value_rows(self, rng: np.random.Generator) -> Rows:
         """V = its Monte Carlo value."""
-        time = self.problem.horizon or np.log(1e2) / self.problem.discount
+        time = self.problem.horizon or 1 / self.problem.discount
         steps = int(np.ceil(time / self._step))
         t, x = self._starts(rng, self.starts)
         earned = values(self._v, self._track, t, x, rng, paths=self.paths, time=time, steps=steps)
@@ -234,7 +248,7 @@ class NeuralPolicyIteration(Agent):
         v = self._v
         z = v.coordinates(t, x)
         still = Flow(z, torch.zeros_like(z), z.new_zeros(*z.shape, self.problem.noise_dim))
-        weight = 1 / (value.abs() + 0.1 * value.abs().mean() + 1e-3 * abs(v.scale)) / np.sqrt(len(t))
+        weight = 1 / (value.abs() + 0.1 * value.abs().mean() + 1e-3 * abs(v.scale)) / math.sqrt(len(t))
         return Rows(still, v.scale * weight, torch.zeros_like(weight), weight * (v.offset - value))
 
     def _fit(self, rows: Rows) -> float:
@@ -242,23 +256,24 @@ class NeuralPolicyIteration(Agent):
         network = self._v.network
 
         def residual() -> Tensor:
+            self.evaluations += len(rows.offset)
             with torch.no_grad():
                 v, lv = autodiff.apply_generator(network, *rows.flow)
             return rows.offset + rows.rate_v * v + rows.rate_l * lv
 
         def residual_and_jacobian() -> tuple[Tensor, Tensor]:
+            self.evaluations += len(rows.offset)
             v, lv, jacobian = autodiff.parameter_jacobian(network, *rows.flow, rows.rate_v, rows.rate_l)
             return rows.offset + rows.rate_v * v + rows.rate_l * lv, jacobian
 
-        loss = np.inf
-        for _ in range(self.evaluation_steps):
-            step = self._optimizer.step(residual_and_jacobian, residual)
-            self.evaluations += 2 * len(rows.offset)
-            stalled = step.loss_after > (1 - 1e-3) * step.loss_before
-            loss = step.loss_after
-            if stalled:
+        rms, stalled = np.inf, 0
+        for done in range(10 * self.evaluation_steps):
+            if stalled == 2 or (done >= self.evaluation_steps and rms <= self.trusted):
                 break
-        return float(np.sqrt(2 * loss))
+            step = self._optimizer.step(residual_and_jacobian, residual)
+            stalled = stalled + 1 if step.loss_after > (1 - 1e-3) * step.loss_before else 0
+            rms = math.sqrt(2 * step.loss_after)
+        return rms
 
     def _hjb_residual(self, points: tuple[Tensor, Tensor]) -> float:
         """95 % quantile of |max_a {r + V_t + L^a V} - rho V| / mean |r|."""

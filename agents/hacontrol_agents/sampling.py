@@ -16,7 +16,7 @@ from hacontrol_envs.arrays import Floats
 Policy: TypeAlias = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 """Physical action (B, m) at (t (B,), x (B, n)), given a guess of it or None."""
 
-REACH = 4.0
+REACH = 8.0
 """Rollouts are held within this many half-widths of the box's centre: a bad early policy must not overflow."""
 
 

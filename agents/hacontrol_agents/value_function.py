@@ -26,12 +26,13 @@ class Flow(NamedTuple):
 class ValueFunction:
     """V(t, x) = offset + scale * network(z(t, x)), where z are the unit coordinates of `problem.state` (and of time).
 
-    No structure of the problem enters but its domain: which box, and which states are on a logarithmic scale.
+    No structure of the problem enters but its domain: which box, and which states are on a logarithmic scale. `log` says
+    that the network's last layer is an exponential, so that what its other layers give is log |V|.
     """
 
     def __init__(self, problem: ControlProblem, network: MLP) -> None:
         self.problem, self.network = problem, network
-        self.offset, self.scale = 0.0, 1.0
+        self.offset, self.scale, self.log = 0.0, 1.0, False
 
     def coordinates(self, t: Tensor, x: Tensor) -> Tensor:
         """z(t, x), (B, inputs)."""
