@@ -1,22 +1,90 @@
-"""SB3's agents on native vector environments: learn, predict, save, load."""
+"""SB3's agents on native vector environments: what the adapter says, learn, predict, save, load, resume."""
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
+from hacontrol_agents import Agent, NativeVecEnv, make_agent
+from stable_baselines3.common.vec_env import DummyVecEnv
 
-import hacontrol_envs  # noqa: F401  (registers the ids)
-from hacontrol_agents import Agent, make_agent
+import hacontrol_envs
+from hacontrol_envs.env import SDEVectorEnv
+
+SMALL = {
+    "ppo": {"n_steps": 8, "batch_size": 32},
+    "sac": {"learning_starts": 60, "gradient_steps": 1},
+    "td3": {"learning_starts": 60, "gradient_steps": 1},
+}
 
 
-@pytest.mark.parametrize("name", ["ppo", "sac"])
+def make(name, env="LQR-v0", seed=0):
+    return make_agent(name, env=gym.make(env), seed=seed, num_envs=4, settings=SMALL[name])
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_learns_a_little_and_survives_a_save(name, tmp_path):
-    env = gym.make("LQR-v0")
-    agent = make_agent(name, env=env, seed=0, num_envs=4).learn(600)
+    agent = make(name).learn(200)
     x = np.array([[0.5], [-0.5]])
     chosen = agent.policy(0.0, x)
     assert chosen.shape == (2, 1)
     assert np.isfinite(chosen).all()
-    loaded = Agent.load(agent.save(tmp_path / "agent.safetensors"), env=env)
+    loaded = Agent.load(agent.save(tmp_path / "agent.safetensors"))
     np.testing.assert_array_equal(loaded.policy(0.0, x), chosen)
-    observation, _ = env.reset(seed=0)
-    assert env.action_space.contains(agent.predict(observation)[0])
+    observation, _ = agent.env.reset(seed=0)
+    assert agent.env.action_space.contains(agent.predict(observation)[0])
+
+
+@pytest.mark.parametrize("env", ["LQR-v0", "Merton-v0"])
+@pytest.mark.parametrize("name", SMALL)
+def test_an_interrupted_run_ends_with_the_same_weights(name, env, tmp_path):
+    """Stopped at its fifth report, and gone on with in a fresh agent, while others use the global random states."""
+    path, seen = tmp_path / "checkpoint.safetensors", []
+
+    class Killed(Exception):
+        pass
+
+    def kill(agent):
+        seen.append(agent.evaluations)
+        if len(seen) == 5:
+            raise Killed
+
+    whole = make(name, env).learn(240, checkpoint=tmp_path / "whole.safetensors")
+    with pytest.raises(Killed):
+        make(name, env).learn(240, checkpoint=path, callback=kill)
+    torch.rand(3), np.random.rand(3)
+    resumed = make(name, env).learn(240, checkpoint=path)
+    assert resumed.evaluations == whole.evaluations
+    for key, tensor in whole._tensors().items():
+        assert torch.equal(tensor, resumed._tensors()[key]), key
+
+
+def test_learning_leaves_the_global_random_states_alone():
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    make("ppo").learn(64)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    np.testing.assert_array_equal(np.random.get_state()[1], before[1])
+
+
+def test_the_adapter_says_what_sb3s_own_vector_environment_says():
+    """Same rows, rewards, ends and final observations as a DummyVecEnv of single environments, over two episodes."""
+    rows, steps = 3, 5
+    kwargs = {"dt": 0.02, "episode_steps": steps}
+    single = DummyVecEnv([lambda: gym.make("LQR-v0", **kwargs) for _ in range(rows)])
+    native = NativeVecEnv(
+        SDEVectorEnv(hacontrol_envs.LQR(), rows, dt=0.02, episode_steps=steps, autoreset_mode="SameStep")
+    )
+    for env in (single, native):
+        env.seed(7)
+    np.testing.assert_array_equal(single.reset(), native.reset())
+    rng = np.random.default_rng(0)
+    for _ in range(2 * steps):
+        action = rng.uniform(-1, 1, (rows, 1)).astype(np.float32)
+        (one, r, done, infos), (other, r2, done2, infos2) = single.step(action), native.step(action)
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(r, r2)
+        np.testing.assert_array_equal(done, done2)
+        for info, info2 in zip(infos, infos2, strict=True):
+            assert info.get("TimeLimit.truncated", False) == info2.get("TimeLimit.truncated", False)
+            if "terminal_observation" in info:
+                np.testing.assert_array_equal(info["terminal_observation"], info2["terminal_observation"])
+            assert ("terminal_observation" in info) == ("terminal_observation" in info2)

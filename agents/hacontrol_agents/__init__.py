@@ -8,15 +8,17 @@
 from hacontrol_agents.agent import Agent, agents, find_agent, make_agent
 from hacontrol_agents.analytic import AnalyticAgent, RandomAgent
 from hacontrol_agents.neural_policy_iteration import NeuralPolicyIteration
-from hacontrol_agents.sb3 import PPOAgent, SACAgent, TD3Agent
+from hacontrol_agents.sb3 import NativeVecEnv, PPOAgent, SACAgent, SB3Agent, TD3Agent
 
 __all__ = [
     "Agent",
     "AnalyticAgent",
+    "NativeVecEnv",
     "NeuralPolicyIteration",
     "PPOAgent",
     "RandomAgent",
     "SACAgent",
+    "SB3Agent",
     "TD3Agent",
     "agents",
     "find_agent",

@@ -46,6 +46,8 @@ class Agent(abc.ABC):
 
     name: ClassVar[str]
     """What the leaderboard and the command line call it."""
+    default_budget: ClassVar[int | None] = None
+    """Budget of `learn` when it is given none; None lets the agent decide when it has learnt."""
 
     evaluations: int = field(default=0, init=False)
     """State-action points at which the problem's coefficients, or the environment, were evaluated so far."""
@@ -100,8 +102,8 @@ class Agent(abc.ABC):
             total_timesteps: budget in state-action points (see `evaluations`); None takes the agent's own default.
             callback: called with the agent after every iteration; returning False stops.
             progress_bar: show a bar on the terminal.
-            checkpoint: a file that is replaced as learning goes on. If it exists, learning goes on from it, and ends with
-                the same weights, to the bit, as if it had never been interrupted (agents with `exact_resume`).
+            checkpoint: a file that is replaced as learning goes on. If it exists, learning goes on from it, and ends
+                with the same weights, to the bit, as if it had never been interrupted.
 
         Raises:
             ParameterError: a budget that is not a positive integer.
@@ -109,7 +111,8 @@ class Agent(abc.ABC):
         """
         if total_timesteps is not None and (isinstance(total_timesteps, bool) or int(total_timesteps) < 1):
             raise ParameterError(f"total_timesteps must be a positive integer or None, got {total_timesteps!r}")
-        budget = None if total_timesteps is None else self.evaluations + int(total_timesteps)
+        chosen = self.default_budget if total_timesteps is None else int(total_timesteps)
+        budget = None if chosen is None else self.evaluations + chosen
         if checkpoint is not None and Path(checkpoint).exists():
             self._resume(checkpoint)
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}"), TimeElapsedColumn())

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
 import gymnasium as gym
 import numpy as np
 from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
 
+from hacontrol_agents import sb3_state
 from hacontrol_agents.agent import Agent
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.env import SDEVectorEnv
@@ -67,83 +68,113 @@ class NativeVecEnv(VecEnv):
 
 
 @dataclass(kw_only=True)
-class _SB3(Agent):
-    """One of SB3's algorithms; `learn` counts environment steps. Resuming goes on from the weights, not bitwise."""
+class SB3Agent(Agent):
+    """One of Stable-Baselines3's algorithms on our native vector environment, discounted by the problem's own e^{-rho dt}.
 
-    num_envs: int = 16
+    Rewards are divided by the running standard deviation of returns (SB3's VecNormalize), which changes no optimum;
+    observations are the environment's own, which are of order one. `learn` counts environment steps. Learning goes on from a
+    checkpoint with the same weights, to the bit, as if it had never been interrupted, and leaves torch's and NumPy's global
+    random states alone.
+    """
+
+    num_envs: int = 32
     """Rows of the training environment."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the algorithm that differ from this agent's `defaults`; JSON can hold them."""
 
     algorithm: ClassVar[Any]
-    default_budget: ClassVar[int]
-    extra: ClassVar[dict[str, Any]] = {}
+    defaults: ClassVar[dict[str, Any]]
+    """Keyword arguments of the algorithm that differ from SB3's own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         env = self.env.unwrapped
-        rows = SDEVectorEnv(
-            env.problem, self.num_envs, dt=env.dt, scheme=env.scheme, episode_steps=env.episode_steps, autoreset_mode="SameStep"
-        )
-        self._model = self.algorithm(
-            "MlpPolicy", NativeVecEnv(rows), gamma=rows.gamma, seed=self.seed, device=self.device, **self.extra
-        )
+        how = {"dt": env.dt, "scheme": env.scheme, "episode_steps": env.episode_steps}
+        rows = SDEVectorEnv(env.problem, self.num_envs, autoreset_mode="SameStep", **how)
+        scaled = VecNormalize(NativeVecEnv(rows), norm_obs=False, clip_reward=np.inf, gamma=rows.gamma)
+        self._random = sb3_state.global_randomness()
+        with sb3_state.randomness(self._random):
+            chosen = {"gamma": rows.gamma, "seed": (self.seed or 0) % 2**32, "device": self.device}
+            self._model = self.algorithm("MlpPolicy", scaled, **{**chosen, **self.defaults, **self.settings})
 
     def policy(self, t: Array, x: Floats) -> Floats:
         env, lead = self.env.unwrapped, np.shape(x)[:-1]
-        observation = env.to_observation(np.broadcast_to(t, lead), np.asarray(x)).reshape(-1, *env.observation_space.shape[-1:])
-        action, _ = self._model.predict(observation, deterministic=True)
+        observation = env.to_observation(np.broadcast_to(t, lead), np.asarray(x))
+        action, _ = self._model.predict(observation.reshape(-1, observation.shape[-1]), deterministic=True)
         chosen: Floats = env.to_physical(action)
         return chosen.reshape(*lead, -1)
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
-        total = (self.evaluations + self.default_budget if budget is None else budget) - self.evaluations
-        self._model.learn(max(total, 1), callback=_Reporter(self, total, report))
+        assert budget is not None  # there is a default
+        self._model.num_timesteps = self.evaluations
+        if budget > self.evaluations:
+            with sb3_state.randomness(self._random):
+                self._model.learn(budget - self.evaluations, _Reporter(self, budget, report), reset_num_timesteps=False)
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {name: tensor.clone() for name, tensor in self._model.policy.state_dict().items()}
+        return sb3_state.snapshot(self._model, self._random)[0]
+
+    def _record(self) -> dict[str, Any]:
+        return sb3_state.snapshot(self._model, self._random)[1]
 
     def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
-        self._model.policy.load_state_dict(tensors)
+        sb3_state.restore(self._model, self._random, tensors, record)
 
 
 class _Reporter(BaseCallback):
-    def __init__(self, agent: _SB3, total: int, report: Callable[..., bool]) -> None:
+    """Reports some twenty times, between rollouts, when all that is to be saved is at rest."""
+
+    def __init__(self, agent: SB3Agent, budget: int, report: Callable[..., bool]) -> None:
         super().__init__()
-        self.agent, self.total, self.report, self.start = agent, total, report, agent.evaluations
+        self.agent, self.budget, self.report = agent, budget, report
+        self.stop = False
+
+    def _on_rollout_start(self) -> None:
+        before, self.agent.evaluations = self.agent.evaluations, self.num_timesteps
+        every = max(self.budget // 20, 1)
+        if before // every != self.num_timesteps // every:
+            self._report()
 
     def _on_step(self) -> bool:
-        before, self.agent.evaluations = self.agent.evaluations, self.start + self.num_timesteps
-        every = max(self.total // 20, 1)
-        if before // every == self.agent.evaluations // every:
-            return True
-        return not self.report(self.num_timesteps / self.total)
+        return not self.stop
+
+    def _on_training_end(self) -> None:
+        self.agent.evaluations = self.num_timesteps
+        self._report()
+
+    def _report(self) -> None:
+        self.agent._random.update(sb3_state.global_randomness())
+        self.stop = self.report(self.num_timesteps / self.budget)
 
 
 @final
 @dataclass(kw_only=True)
-class PPOAgent(_SB3):
-    """Proximal policy optimisation (Schulman et al., 2017), SB3's defaults, 128 steps a row and rollout."""
+class PPOAgent(SB3Agent):
+    """Proximal policy optimisation (Schulman et al., 2017)."""
 
     name: ClassVar[str] = "ppo"
     algorithm: ClassVar[Any] = PPO
-    default_budget: ClassVar[int] = 200_000
-    extra: ClassVar[dict[str, Any]] = {"n_steps": 128, "batch_size": 256}
+    default_budget: ClassVar[int] = 500_000
+    defaults: ClassVar[dict[str, Any]] = {"n_steps": 64, "batch_size": 256}
 
 
 @final
 @dataclass(kw_only=True)
-class SACAgent(_SB3):
-    """Soft actor-critic (Haarnoja et al., 2018), SB3's defaults."""
+class SACAgent(SB3Agent):
+    """Soft actor-critic (Haarnoja et al., 2018)."""
 
     name: ClassVar[str] = "sac"
     algorithm: ClassVar[Any] = SAC
     default_budget: ClassVar[int] = 50_000
+    defaults: ClassVar[dict[str, Any]] = {"gradient_steps": 16, "policy_kwargs": {"net_arch": [64, 64]}, "learning_starts": 1_000}
 
 
 @final
 @dataclass(kw_only=True)
-class TD3Agent(_SB3):
-    """Twin delayed DDPG (Fujimoto et al., 2018), SB3's defaults."""
+class TD3Agent(SB3Agent):
+    """Twin delayed deep deterministic policy gradient (Fujimoto et al., 2018), exploring with noise of deviation 0.1."""
 
     name: ClassVar[str] = "td3"
     algorithm: ClassVar[Any] = TD3
     default_budget: ClassVar[int] = 50_000
+    defaults: ClassVar[dict[str, Any]] = {"gradient_steps": 16, "policy_kwargs": {"net_arch": [64, 64]}, "learning_starts": 1_000}

@@ -1,0 +1,150 @@
+"""What one of Stable-Baselines3's algorithms needs to go on bitwise, as tensors and JSON.
+
+SB3's own files hold networks and optimisers, in pickle. Left out there and kept here: the environment's state, the last
+observation, the reward's running scale, the replay buffer and every random state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.vec_env import VecNormalize
+from torch import Tensor
+
+from hacontrol_envs.arrays import Array
+
+RandomState = dict[str, Any]
+REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+
+
+@contextlib.contextmanager
+def randomness(state: RandomState) -> Iterator[None]:
+    """Let SB3's draws, which come from global random states, come from `state`, and leave the global ones as they were."""
+    outside = global_randomness()
+    set_global_randomness(state)
+    try:
+        yield
+    finally:
+        state.update(global_randomness())
+        set_global_randomness(outside)
+
+
+def global_randomness() -> RandomState:
+    """The random states that SB3 draws from: torch's and NumPy's."""
+    return {"torch": torch.get_rng_state(), "numpy": np.random.get_state(legacy=False)}
+
+
+def set_global_randomness(state: RandomState) -> None:
+    """Draw from here on; an empty state changes nothing."""
+    if state:
+        torch.set_rng_state(state["torch"])
+        np.random.set_state(state["numpy"])
+
+
+def snapshot(model: Any, random: RandomState) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The model between two rollouts. Tensors are copies."""
+    tensors = {f"{owner}/{name}": tensor for owner, name, tensor in _learnt(model)}
+    record: dict[str, Any] = {"updates": model._n_updates}
+    if model._last_obs is not None:
+        arrays = {**_surroundings(model), **_replay(model), "random/numpy": random["numpy"]["state"]["key"]}
+        tensors |= {name: _tensor(array) for name, array in arrays.items()}
+        tensors["random/torch"] = random["torch"]
+        legacy = random["numpy"]
+        record |= {
+            "random": {"pos": int(legacy["state"]["pos"]), "has_gauss": legacy["has_gauss"], "gauss": legacy["gauss"]},
+            "actions": model.action_space.np_random.bit_generator.state,
+        }
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}, record
+
+
+def restore(model: Any, random: RandomState, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+    """Go on from a `snapshot`, in a model built with the same arguments."""
+    parameters = model.get_parameters()
+    for owner, state in parameters.items():
+        held = {name.removeprefix(f"{owner}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{owner}/")}
+        if "optimizer" in owner:
+            state["state"] = _slots(held)
+        else:
+            parameters[owner] = held
+    model.set_parameters(parameters)
+    for name in model._get_torch_save_params()[1]:
+        getattr(model, name).data.copy_(tensors[f"variable/{name}"])
+    model._n_updates = record["updates"]
+    if "random/torch" in tensors:
+        _restore_surroundings(model, {name: tensor.cpu().numpy() for name, tensor in tensors.items()})
+        state = {"key": tensors["random/numpy"].cpu().numpy().astype(np.uint32), "pos": record["random"]["pos"]}
+        numpy_state = {"bit_generator": "MT19937", "state": state}
+        numpy_state |= {name: record["random"][name] for name in ("has_gauss", "gauss")}
+        random.update(torch=tensors["random/torch"].cpu(), numpy=numpy_state)
+        model.action_space.np_random.bit_generator.state = record["actions"]
+
+
+def _learnt(model: Any) -> Iterator[tuple[str, str, Tensor]]:
+    """(owner, name, tensor) of networks, optimisers and SAC's entropy coefficient."""
+    for owner, state in model.get_parameters().items():
+        if "optimizer" in owner:
+            for index, slots in state["state"].items():
+                yield from ((owner, f"{index}/{slot}", tensor) for slot, tensor in slots.items())
+        else:
+            yield from ((owner, name, tensor) for name, tensor in state.items())
+    yield from (("variable", name, getattr(model, name)) for name in model._get_torch_save_params()[1])
+
+
+def _slots(held: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """An optimiser's state by parameter and slot, from names such as "3/exp_avg"."""
+    found: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in held.items():
+        index, _, slot = name.partition("/")
+        found.setdefault(int(index), {})[slot] = tensor
+    return found
+
+
+def _surroundings(model: Any) -> dict[str, Array]:
+    """The environment, what was last seen of it, and the running scale of its rewards."""
+    env: VecNormalize = model.env
+    scale = np.array([env.ret_rms.mean, env.ret_rms.var, env.ret_rms.count], dtype=np.float64)
+    native: Any = env.venv
+    return {
+        **{f"env/{name}": array for name, array in native.env.get_state().items()},
+        "last/observation": model._last_obs,
+        "last/starts": model._last_episode_starts,
+        "reward/scale": scale,
+        "reward/returns": env.returns,
+    }
+
+
+def _restore_surroundings(model: Any, arrays: dict[str, Array]) -> None:
+    env: VecNormalize = model.env
+    native: Any = env.venv
+    held = native.env.get_state()
+    native.env.set_state({name: arrays[f"env/{name}"].view(array.dtype) for name, array in held.items()})
+    model._last_obs = model._last_original_obs = arrays["last/observation"].copy()
+    model._last_episode_starts = arrays["last/starts"].copy()
+    env.ret_rms.mean, env.ret_rms.var, env.ret_rms.count = arrays["reward/scale"]
+    env.returns = arrays["reward/returns"].copy()
+    buffer = getattr(model, "replay_buffer", None)
+    if buffer is not None:
+        size, buffer.pos, full = (int(number) for number in arrays["replay/place"])
+        buffer.full = bool(full)
+        for name in REPLAY:
+            getattr(buffer, name)[:size] = arrays[f"replay/{name}"]
+
+
+def _replay(model: Any) -> dict[str, Array]:
+    """The filled part of the replay buffer, and where the next transition goes."""
+    buffer = getattr(model, "replay_buffer", None)
+    if buffer is None:
+        return {}
+    size = buffer.buffer_size if buffer.full else buffer.pos
+    place = np.array([size, buffer.pos, buffer.full], dtype=np.int64)
+    return {"replay/place": place, **{f"replay/{name}": getattr(buffer, name)[:size] for name in REPLAY}}
+
+
+def _tensor(array: Array) -> Tensor:
+    """An array as a tensor, unsigned integers as signed ones of the same bits."""
+    array = np.array(array)
+    return torch.from_numpy(array.view(array.dtype.str.replace("u", "i")) if array.dtype.kind == "u" else array)
