@@ -40,16 +40,16 @@ def test_an_interrupted_run_ends_with_the_same_weights(name, env, tmp_path):
     """Stopped at its fifth report, and gone on with in a fresh agent, while others use the global random states."""
     path, seen = tmp_path / "checkpoint.safetensors", []
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def kill(agent):
         seen.append(agent.evaluations)
         if len(seen) == 5:
-            raise Killed
+            raise KilledError
 
     whole = make(name, env).learn(240, checkpoint=tmp_path / "whole.safetensors")
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         make(name, env).learn(240, checkpoint=path, callback=kill)
     torch.rand(3), np.random.rand(3)
     resumed = make(name, env).learn(240, checkpoint=path)

@@ -36,31 +36,35 @@ class Rows(NamedTuple):
 @final
 @dataclass(kw_only=True)
 class NeuralPolicyIteration(Agent):
-    """Evaluate a policy by a linear equation, improve it through the generator, repeat (Howard, 1960; Jacka and Mijatovic, 2017).
+    """Evaluate a policy by a linear equation, improve it through the generator, repeat.
 
-    Evaluation solves rho V = r(x, alpha(x)) + V_t + L^alpha V for a network V, by least squares (Levenberg-Marquardt, float64):
-      * "residual": on the residual of that equation, relative to the reward, at points of a box and at states that the policy
-        visits. On a box the equation has many solutions, which differ by what happens outside; the difference shrinks
-        inwards as E[e^{-rho tau}], tau the time of leaving the box. So the box is widened until discounted paths stay in it.
-      * "monte carlo": on values that long rollouts earn, with the martingale of the current V as control variate
-        (`sampling.values`): their noise vanishes as V converges.
+    Howard (1960); Jacka and Mijatovic (2017) in continuous time. Evaluation solves
+    rho V = r(x, alpha(x)) + V_t + L^alpha V for a network V, by least squares (Levenberg-Marquardt, float64):
+      * "residual": on the residual of that equation, relative to the size of its terms, at points of a box and at
+        states that the policy visits. On a box the equation has many solutions, which differ by what happens outside;
+        the difference shrinks inwards as E[e^{-rho tau}], tau the time of leaving the box. So the box is widened until
+        discounted paths stay in it.
+      * "monte carlo": on what rollouts of length 1/rho, or to the horizon, earn from many starts, V itself beyond, with
+        the martingale of the current V as control variate (`sampling.values`): their noise vanishes as V converges.
 
-    Improvement is exact and pointwise: alpha(x) = argmax_a { r + L^a V } at V's derivatives (`greedy`); there is no policy
-    network whose own error would hide V's.
+    Improvement is exact and pointwise: alpha(x) = argmax_a { r + L^a V } at V's derivatives (`greedy`); there is no
+    policy network whose own error would hide V's.
 
-    Coordinates: the network sees the unit coordinates of the problem's domain (LQR: x, scaled; Merton: log wealth), and gives V up
-    to a constant and a factor, or with `value_scale="log"` its logarithm. No homogeneity or quadratic form is assumed.
+    Coordinates: the network sees the unit coordinates of the problem's domain (LQR: x, scaled; Merton: log wealth), and
+    gives V up to a constant and a factor, or with `value_scale="log"` its logarithm. No homogeneity or quadratic form
+    is assumed.
     """
 
     evaluation: Literal["residual", "monte carlo"] = "residual"
     """How a policy is evaluated."""
     hidden: tuple[int, ...] | None = None
-    """Widths of the value network's hidden layers; None for one of 24 + 4 n units, n the dimension of the state, or over
-    a finite horizon two of 16."""
+    """Widths of the value network's hidden layers; None for one of 24 + 4 n units, n the dimension of the state, or
+    over a finite horizon two of 16."""
     activation: str = "tanh"
     """Their activation."""
     value_scale: Literal["auto", "linear", "log"] = "auto"
-    """Whether V or log |V| is what the layers give; "auto": log where a state is on a log scale and rewards have one sign."""
+    """Whether V or log |V| is what the layers give; "auto": log where a state is on a log scale and rewards have one
+    sign."""
     iterations: int = 60
     """Policy iterations when `learn` is given no budget."""
     evaluation_steps: int = 6
@@ -104,7 +108,9 @@ class NeuralPolicyIteration(Agent):
         self._v = self._fresh_value(np.random.default_rng([self.seed or 0, 2**31]))
         self._optimizer = LevenbergMarquardt(self._v.network)
         self._like = parameters_to_vector(self._v.network.parameters()).detach()
-        self._visits = Visits(*(self._like.new_zeros(shape) for shape in ((0,), (0, self.problem.state.dimension), (0,))))
+        self._visits = Visits(
+            *(self._like.new_zeros(shape) for shape in ((0,), (0, self.problem.state.dimension), (0,)))
+        )
 
     def _fresh_value(self, rng: np.random.Generator) -> ValueFunction:
         """A value of the size of a lifetime's reward at the centre of the action box."""
@@ -121,7 +127,7 @@ class NeuralPolicyIteration(Agent):
         layers = [self.activation] * len(hidden) + ["exp"] * log
         network = MLP(inputs, (*hidden, 1) if log else hidden, activation=layers, generator=draws)
         if log:
-            torch.nn.init.ones_(network.layers[-1].weight)
+            network.layers[-1].weight.data.fill_(1.0)  # type: ignore[operator]
         size = self._lifetime * float(reward.mean())
         v = ValueFunction(problem, network.to(self.device))
         v.log = log
@@ -230,7 +236,7 @@ class NeuralPolicyIteration(Agent):
         rows = Rows(v.flow(*points, a), *rates, weight * (reward - problem.discount * v.offset))
         if problem.horizon is None:
             return rows
-        x = points[1][:: 4]
+        x = points[1][::4]
         end = self._data_rows(x.new_full((len(x),), problem.horizon), x, problem.terminal_reward(x))
         return _stack(rows, end)
 

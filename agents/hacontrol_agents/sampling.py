@@ -28,20 +28,24 @@ class Visits(NamedTuple):
     x: Tensor
     """(S, n) states then: draws from the discounted law of (t, X_t), which is where errors count."""
     reach: Tensor
-    """(S,) largest |unit coordinate| before death. E[e^{-rho tau}] of the exit time tau from a box is the share beyond it."""
+    """(S,) largest |unit coordinate| before death; the share beyond a box is E[e^{-rho tau}], tau its exit time."""
 
 
-def uniform(problem: ControlProblem, rng: np.random.Generator, size: int, margin: float, at: Tensor) -> tuple[Tensor, Tensor]:
-    """`size` points (t, x), uniform in the box widened by `margin` in unit coordinates, and in [0, T]; like tensor `at`."""
+def uniform(
+    problem: ControlProblem, rng: np.random.Generator, size: int, margin: float, at: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`size` points (t, x), uniform in [0, T] and in the box widened by `margin` in unit coordinates; like `at`."""
     u = rng.uniform(-margin, margin, (size, problem.state.dimension))
     t = rng.uniform(0.0, problem.horizon or 0.0, size)
     return torch.as_tensor(t).to(at), torch.as_tensor(problem.state.from_unit(u)).to(at)
 
 
 def visit(v: ValueFunction, policy: Policy, t: Tensor, x: Tensor, rng: np.random.Generator, step: float) -> Visits:
-    """Run one path of the policy from each start until it dies, at rate rho, or ends, by Euler's scheme in unit coordinates."""
+    """Run one path of the policy from each start, by Euler's scheme, until it dies, at rate rho, or ends."""
     problem = v.problem
-    life = torch.as_tensor(rng.exponential(1 / max(problem.discount, 1e-9), len(t))).clamp_max(8 / max(problem.discount, 1e-9))
+    life = torch.as_tensor(rng.exponential(1 / max(problem.discount, 1e-9), len(t))).clamp_max(
+        8 / max(problem.discount, 1e-9)
+    )
     life = life.to(t) if problem.horizon is None else torch.minimum(life.to(t), problem.horizon - t)
     steps = max(1, int(np.ceil(float(life.max()) / step)))
     t, x, a = t.clone(), x.clone(), None
@@ -56,25 +60,35 @@ def visit(v: ValueFunction, policy: Policy, t: Tensor, x: Tensor, rng: np.random
         chosen = policy(t[alive], x[alive], guess)
         a = chosen.new_zeros(len(t), chosen.shape[1]) if a is None else a
         a[alive] = chosen
-        t[alive], x[alive] = _move(v, t[alive], x[alive], chosen, here, rng.standard_normal((len(alive), problem.noise_dim)))
+        t[alive], x[alive] = _move(
+            v, t[alive], x[alive], chosen, here, rng.standard_normal((len(alive), problem.noise_dim))
+        )
         clock[alive] += here
         reach[alive] = torch.maximum(reach[alive], problem.state.to_unit(x[alive]).abs().amax(dim=1))
     return Visits(t if problem.horizon is not None else torch.zeros_like(t), x, reach)
 
 
 def values(
-    v: ValueFunction, policy: Policy, t: Tensor, x: Tensor, rng: np.random.Generator, *, paths: int, time: float, steps: int
+    v: ValueFunction,
+    policy: Policy,
+    t: Tensor,
+    x: Tensor,
+    rng: np.random.Generator,
+    *,
+    paths: int,
+    time: float,
+    steps: int,
 ) -> Tensor:
-    """Monte Carlo value (S,) of a policy at S starts, K = `paths` paths each, with the martingale of `v` as control variate.
+    """Monte Carlo value (S,) of a policy at S starts, K = `paths` each, with the martingale of `v` as control variate.
 
     By Ito's formula the discounted reward of a path less the martingale int e^{-rho s} V_x . sigma dW is
 
         V(t, x) + int e^{-rho s} (r + V_s + L^a V - rho V) ds + e^{-rho h} (g(X_{t+h}) - V(t+h, X_{t+h})),
 
-    with h the time left over a finite horizon; over an infinite one h = `time` and the last term is left out. That is
-    computed: no stochastic integral remains, and the variance and the error of discretising time are both proportional to
-    the residual, so they vanish as V becomes the policy's value. Every start sees the same K paths of the noise, so that the
-    estimate is a smooth function of the start.
+    with h the time left over a finite horizon. Over an infinite one h = `time` and the last term is left out: beyond,
+    the policy is taken to earn V(X_h). That is computed: no stochastic integral remains, and the variance and the error
+    of discretising time are both proportional to the residual, so they vanish as V becomes the policy's value. Every
+    start sees the same K paths of the noise, so that the estimate is a smooth function of the start.
     """
     problem, rho = v.problem, v.problem.discount
     t, x, a = t.repeat_interleave(paths), x.repeat_interleave(paths, dim=0), None

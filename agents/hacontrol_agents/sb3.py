@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
 
@@ -67,17 +68,25 @@ class NativeVecEnv(VecEnv):
         return [False] * len(list(self._get_indices(indices)))
 
 
+OFF_POLICY: dict[str, Any] = {
+    "gradient_steps": -1,
+    "learning_rate": 1e-3,
+    "learning_starts": 500,
+    "policy_kwargs": {"net_arch": [64, 64]},
+}
+
+
 @dataclass(kw_only=True)
 class SB3Agent(Agent):
-    """One of Stable-Baselines3's algorithms on our native vector environment, discounted by the problem's own e^{-rho dt}.
+    """One of Stable-Baselines3's algorithms on our native vector environment, with the problem's own discount.
 
     Rewards are divided by the running standard deviation of returns (SB3's VecNormalize), which changes no optimum;
-    observations are the environment's own, which are of order one. `learn` counts environment steps. Learning goes on from a
-    checkpoint with the same weights, to the bit, as if it had never been interrupted, and leaves torch's and NumPy's global
-    random states alone.
+    observations are the environment's own, which are of order one. `learn` counts environment steps. Learning goes on
+    from a checkpoint with the same weights, to the bit, as if it had never been interrupted, and leaves torch's and
+    NumPy's global random states alone.
     """
 
-    num_envs: int = 32
+    num_envs: int = 16
     """Rows of the training environment."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the algorithm that differ from this agent's `defaults`; JSON can hold them."""
@@ -94,8 +103,13 @@ class SB3Agent(Agent):
         scaled = VecNormalize(NativeVecEnv(rows), norm_obs=False, clip_reward=np.inf, gamma=rows.gamma)
         self._random = sb3_state.global_randomness()
         with sb3_state.randomness(self._random):
-            chosen = {"gamma": rows.gamma, "seed": (self.seed or 0) % 2**32, "device": self.device}
-            self._model = self.algorithm("MlpPolicy", scaled, **{**chosen, **self.defaults, **self.settings})
+            self._model = self.algorithm(
+                "MlpPolicy", scaled, **{**self._arguments(rows), **self.defaults, **self.settings}
+            )
+
+    def _arguments(self, rows: SDEVectorEnv) -> dict[str, Any]:
+        """Keyword arguments of the algorithm that follow from the agent's own fields and its environment."""
+        return {"gamma": rows.gamma, "seed": (self.seed or 0) % 2**32, "device": self.device}
 
     def policy(self, t: Array, x: Floats) -> Floats:
         env, lead = self.env.unwrapped, np.shape(x)[:-1]
@@ -150,31 +164,46 @@ class _Reporter(BaseCallback):
 @final
 @dataclass(kw_only=True)
 class PPOAgent(SB3Agent):
-    """Proximal policy optimisation (Schulman et al., 2017)."""
+    """Proximal policy optimisation (Schulman et al., 2017).
+
+    Exploration starts with a deviation of e^{-1} of the action box's half-width.
+    """
 
     name: ClassVar[str] = "ppo"
     algorithm: ClassVar[Any] = PPO
-    default_budget: ClassVar[int] = 500_000
-    defaults: ClassVar[dict[str, Any]] = {"n_steps": 64, "batch_size": 256}
+    default_budget: ClassVar[int] = 200_000
+    defaults: ClassVar[dict[str, Any]] = {
+        "n_steps": 256,
+        "batch_size": 512,
+        "learning_rate": 1e-3,
+        "policy_kwargs": {"log_std_init": -1.0},
+    }
 
 
 @final
 @dataclass(kw_only=True)
 class SACAgent(SB3Agent):
-    """Soft actor-critic (Haarnoja et al., 2018)."""
+    """Soft actor-critic (Haarnoja et al., 2018), one gradient step for each environment step."""
 
     name: ClassVar[str] = "sac"
     algorithm: ClassVar[Any] = SAC
-    default_budget: ClassVar[int] = 50_000
-    defaults: ClassVar[dict[str, Any]] = {"gradient_steps": 16, "policy_kwargs": {"net_arch": [64, 64]}, "learning_starts": 1_000}
+    default_budget: ClassVar[int] = 10_000
+    defaults: ClassVar[dict[str, Any]] = OFF_POLICY
 
 
 @final
 @dataclass(kw_only=True)
 class TD3Agent(SB3Agent):
-    """Twin delayed deep deterministic policy gradient (Fujimoto et al., 2018), exploring with noise of deviation 0.1."""
+    """Twin delayed deep deterministic policy gradient (Fujimoto et al., 2018).
+
+    One gradient step for each environment step; Gaussian exploration with a deviation of a tenth of the action box's half-width.
+    """
 
     name: ClassVar[str] = "td3"
     algorithm: ClassVar[Any] = TD3
-    default_budget: ClassVar[int] = 50_000
-    defaults: ClassVar[dict[str, Any]] = {"gradient_steps": 16, "policy_kwargs": {"net_arch": [64, 64]}, "learning_starts": 1_000}
+    default_budget: ClassVar[int] = 10_000
+    defaults: ClassVar[dict[str, Any]] = OFF_POLICY
+
+    def _arguments(self, rows: SDEVectorEnv) -> dict[str, Any]:
+        width = self.problem.action.dimension
+        return {**super()._arguments(rows), "action_noise": NormalActionNoise(np.zeros(width), np.full(width, 0.1))}

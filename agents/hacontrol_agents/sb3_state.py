@@ -23,7 +23,7 @@ REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "t
 
 @contextlib.contextmanager
 def randomness(state: RandomState) -> Iterator[None]:
-    """Let SB3's draws, which come from global random states, come from `state`, and leave the global ones as they were."""
+    """Let SB3's draws, which come from global random states, come from `state`; leave the global ones as they were."""
     outside = global_randomness()
     set_global_randomness(state)
     try:
@@ -65,7 +65,9 @@ def restore(model: Any, random: RandomState, tensors: dict[str, Tensor], record:
     """Go on from a `snapshot`, in a model built with the same arguments."""
     parameters = model.get_parameters()
     for owner, state in parameters.items():
-        held = {name.removeprefix(f"{owner}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{owner}/")}
+        held = {
+            name.removeprefix(f"{owner}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{owner}/")
+        }
         if "optimizer" in owner:
             state["state"] = _slots(held)
         else:
