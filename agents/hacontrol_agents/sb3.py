@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
@@ -103,13 +104,12 @@ class SB3Agent(Agent):
         scaled = VecNormalize(NativeVecEnv(rows), norm_obs=False, clip_reward=np.inf, gamma=rows.gamma)
         self._random = sb3_state.global_randomness()
         with sb3_state.randomness(self._random):
-            self._model = self.algorithm(
-                "MlpPolicy", scaled, **{**self._arguments(rows), **self.defaults, **self.settings}
-            )
+            self._model = self.algorithm("MlpPolicy", scaled, **self._arguments(rows))
 
     def _arguments(self, rows: SDEVectorEnv) -> dict[str, Any]:
-        """Keyword arguments of the algorithm that follow from the agent's own fields and its environment."""
-        return {"gamma": rows.gamma, "seed": (self.seed or 0) % 2**32, "device": self.device}
+        """Keyword arguments of the algorithm; a copy, since SB3 writes into some of them."""
+        own = {"gamma": rows.gamma, "seed": (self.seed or 0) % 2**32, "device": self.device}
+        return {**own, **copy.deepcopy({**self.defaults, **self.settings})}
 
     def policy(self, t: Array, x: Floats) -> Floats:
         env, lead = self.env.unwrapped, np.shape(x)[:-1]
@@ -196,7 +196,7 @@ class SACAgent(SB3Agent):
 class TD3Agent(SB3Agent):
     """Twin delayed deep deterministic policy gradient (Fujimoto et al., 2018).
 
-    One gradient step for each environment step; Gaussian exploration with a deviation of a tenth of the action box's half-width.
+    One gradient step for each environment step; Gaussian exploration of a tenth of the action box's half-width.
     """
 
     name: ClassVar[str] = "td3"
@@ -206,4 +206,4 @@ class TD3Agent(SB3Agent):
 
     def _arguments(self, rows: SDEVectorEnv) -> dict[str, Any]:
         width = self.problem.action.dimension
-        return {**super()._arguments(rows), "action_noise": NormalActionNoise(np.zeros(width), np.full(width, 0.1))}
+        return {"action_noise": NormalActionNoise(np.zeros(width), np.full(width, 0.1)), **super()._arguments(rows)}
