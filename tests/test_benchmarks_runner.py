@@ -7,9 +7,9 @@ import sys
 import time
 
 import pytest
+
 from hacontrol_benchmarks import Evaluation, Task, publish, run_suite
 from hacontrol_benchmarks.worker import failure
-
 from hacontrol_envs.errors import CheckpointError, ParameterError, UnknownNameError
 
 PLUGIN = '''

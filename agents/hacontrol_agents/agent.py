@@ -115,7 +115,8 @@ class Agent(abc.ABC):
         budget = None if chosen is None else self.evaluations + chosen
         if checkpoint is not None and Path(checkpoint).exists():
             self._resume(checkpoint)
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}"), TimeElapsedColumn())
+        text, status = TextColumn("{task.description}"), TextColumn("{task.fields[status]}")
+        columns = (text, BarColumn(), status, TimeElapsedColumn())
         with Progress(*columns, disable=not progress_bar, transient=True) as progress:
             task = progress.add_task(f"{self.name} on {type(self.problem).__name__}", total=1.0, status="")
             started = time.perf_counter() - self.seconds
@@ -136,7 +137,7 @@ class Agent(abc.ABC):
 
     @abc.abstractmethod
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
-        """Learn until `evaluations` reaches the budget, calling `report(share done, **figures)` after each iteration."""
+        """Learn until `evaluations` reaches the budget; call `report(share done, **figures)` after each iteration."""
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
@@ -217,7 +218,7 @@ class Agent(abc.ABC):
         """What was learnt and is no tensor, as JSON can hold it."""
         return {}
 
-    def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+    def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:  # noqa: B027  (for those that learn nothing)
         """The inverse of `_tensors` and `_record`."""
 
 

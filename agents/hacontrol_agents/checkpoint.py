@@ -1,7 +1,7 @@
 """One file for a trained agent: safetensors with a JSON header, sealed by SHA-256, replaced atomically. No pickle.
 
-The file is an ordinary safetensors file. Its metadata hold "agent" (JSON) and "sha256", the digest of the whole file with
-the digest's own 64 characters read as zeros: every byte is covered, and any change or truncation is noticed.
+The file is an ordinary safetensors file. Its metadata hold "agent" (JSON) and "sha256", the digest of the whole file
+with the digest's own 64 characters read as zeros: every byte is covered, and any change or truncation is noticed.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise CheckpointError(f"cannot read a saved agent from {os.fspath(path)!r}: {error.strerror or error}") from error
+        reason = error.strerror or error
+        raise CheckpointError(f"cannot read a saved agent from {os.fspath(path)!r}: {reason}") from error
     start = content.find(_MARK) + len(_MARK)
     digest = content[start : start + 64]
     blank = content[:start] + _BLANK + content[start + 64 :]

@@ -13,9 +13,9 @@ def greedy(
 ) -> Tensor:
     """argmax over the action box of H(a) = r + b . V_x + 1/2 tr(sigma sigma' V_xx), row by row.
 
-    Projected Newton (Bertsekas, 1982) in unit action coordinates, with the Hessian of H in the action by two reverse passes
-    and its negative part only, and each row's step halved until H rises. V's derivatives are data: nothing flows into them.
-    Where H is not concave in the action the result is a local maximum uphill of `start`.
+    Projected Newton (Bertsekas, 1982) in unit action coordinates, with the Hessian of H in the action by two reverse
+    passes and its negative part only, and each row's step halved until H rises. V's derivatives are data: nothing flows
+    into them. Where H is not concave in the action the result is a local maximum uphill of `start`.
 
     Args:
         t, x, v_x, v_xx: (B,), (B, n), (B, n), (B, n, n); v_xx None where sigma does not depend on the action.
@@ -44,7 +44,10 @@ def greedy(
 
 
 def _second_order(height, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[no-untyped-def]
-    """H, its gradient (B, m) and its Hessian (B, m, m) in w. Rows do not interact, so sums differentiate all at once."""
+    """H, its gradient (B, m) and its Hessian (B, m, m) in w.
+
+    Rows do not interact, so sums differentiate all at once.
+    """
     with torch.enable_grad():
         w = w.detach().requires_grad_()
         h = height(w)

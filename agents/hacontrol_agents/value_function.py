@@ -26,8 +26,8 @@ class Flow(NamedTuple):
 class ValueFunction:
     """V(t, x) = offset + scale * network(z(t, x)), where z are the unit coordinates of `problem.state` (and of time).
 
-    No structure of the problem enters but its domain: which box, and which states are on a logarithmic scale. `log` says
-    that the network's last layer is an exponential, so that what its other layers give is log |V|.
+    No structure of the problem enters but its domain: which box, and which states are on a logarithmic scale. `log`
+    says that the network's last layer is an exponential, so that what its other layers give is log |V|.
     """
 
     def __init__(self, problem: ControlProblem, network: MLP) -> None:
@@ -81,5 +81,5 @@ class ValueFunction:
         first, second = self.problem.state.unit_derivatives(x)
         v_xx = hessian[:, :n, :n] * first[:, :, None] * first[:, None, :] + torch.diag_embed(gradient[:, :n] * second)
         clock = 0.0 if self.problem.horizon is None else 2 / self.problem.horizon
-        v_t = clock * gradient[:, -1]
-        return Jet(self.offset + self.scale * v, self.scale * v_t, self.scale * gradient[:, :n] * first, self.scale * v_xx)
+        v_t, v_x = clock * gradient[:, -1], self.scale * gradient[:, :n] * first
+        return Jet(self.offset + self.scale * v, self.scale * v_t, v_x, self.scale * v_xx)

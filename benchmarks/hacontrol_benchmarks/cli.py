@@ -13,11 +13,11 @@ from typing import Any
 
 import gymnasium as gym
 import tyro
-from hacontrol_agents import Agent, agents
 from rich.console import Console
 from rich.table import Table
 
 import hacontrol_envs
+from hacontrol_agents import Agent, agents
 from hacontrol_benchmarks.metrics import METRICS, evaluate
 from hacontrol_benchmarks.report import SUITE_FILE, show, write_report
 from hacontrol_benchmarks.results import read_results

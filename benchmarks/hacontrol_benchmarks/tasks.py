@@ -9,9 +9,9 @@ from typing import Any
 
 import gymnasium as gym
 import msgspec
-from hacontrol_agents import Agent, find_agent
 
 import hacontrol_envs
+from hacontrol_agents import Agent, find_agent
 from hacontrol_envs.errors import ParameterError, UnknownNameError
 
 

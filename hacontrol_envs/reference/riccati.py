@@ -23,7 +23,8 @@ class Quadratic(NamedTuple):
 class HeldSystem(NamedTuple):
     """A linear-quadratic problem whose action is held over a step of length dt.
 
-    X_{t+dt} = F x + G a + N(0, noise noise'), and the step's expected discounted cost is 1/2 (z'Mz + constant), z = (x, a).
+    X_{t+dt} = F x + G a + N(0, noise noise'), and the step's expected discounted cost is 1/2 (z'Mz + constant) with
+    z = (x, a).
     """
 
     F: Floats
