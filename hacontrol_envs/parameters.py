@@ -60,7 +60,8 @@ def weight(name: str, given: Any, size: int, *, definite: bool) -> Floats:
     if lowest <= 0 if definite else lowest < -1e-12 * scale:
         kind = "positive definite" if definite else "positive semidefinite"
         raise ParameterError(f"{name} must be {kind}, but its smallest eigenvalue is {lowest:.3g}: {given!r}")
-    return (result + result.T) / 2
+    symmetric: Floats = (result + result.T) / 2
+    return symmetric
 
 
 def steps(horizon: float, dt: float) -> int:

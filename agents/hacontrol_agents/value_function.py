@@ -36,7 +36,7 @@ class ValueFunction:
 
     def coordinates(self, t: Tensor, x: Tensor) -> Tensor:
         """z(t, x), (B, inputs)."""
-        u = self.problem.state.to_unit(x)
+        u: Tensor = self.problem.state.to_unit(x)
         if self.problem.horizon is None:
             return u
         return torch.cat([u, (2 * t / self.problem.horizon - 1)[:, None]], dim=1)
@@ -66,13 +66,15 @@ class ValueFunction:
     def value(self, t: Tensor, x: Tensor) -> Tensor:
         """V, (B,)."""
         with torch.no_grad():
-            return self.offset + self.scale * self.network(self.coordinates(t, x))[:, 0]
+            v: Tensor = self.network(self.coordinates(t, x))
+        return self.offset + self.scale * v[:, 0]
 
     def slope(self, t: Tensor, x: Tensor) -> Tensor:
         """V_x, (B, n)."""
         _, gradient = autodiff.gradient(self.network, self.coordinates(t, x))
         first, _ = self.problem.state.unit_derivatives(x)
-        return self.scale * gradient[:, : x.shape[1]] * first
+        slope: Tensor = self.scale * gradient[:, : x.shape[1]] * first
+        return slope
 
     def jet(self, t: Tensor, x: Tensor) -> Jet:
         """V with all its derivatives: V_x = V_u u', V_xx = u' V_uu u' + diag(V_u u'')."""

@@ -102,7 +102,8 @@ def integral(F: Floats, W: Floats, dt: float) -> Floats:
     n = len(F)
     block = expm(np.block([[-F.T, W], [np.zeros((n, n)), F]]) * dt)
     result = block[n:, n:].T @ block[:n, n:]
-    return (result + result.T) / 2
+    symmetric: Floats = (result + result.T) / 2
+    return symmetric
 
 
 def sampled(held: HeldSystem, gamma: float) -> Quadratic:
