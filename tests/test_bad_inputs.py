@@ -16,9 +16,9 @@ from hacontrol_envs import registered_ids
 from hacontrol_envs.env import SDEEnv, SDEVectorEnv
 from hacontrol_envs.errors import ActionError, HacontrolError, ParameterError, ResetError, SeedError
 from hacontrol_envs.registration import build_problem
+from sampled_envs import every_id
 
 ROWS = 3
-every_id = pytest.mark.parametrize("id", registered_ids())
 
 
 def quickly(count: int) -> Any:
