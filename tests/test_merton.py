@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.optimize import minimize
 
-from hacontrol_envs import Merton
+from hacontrol_envs import Merton, check_problem
 from hacontrol_envs.errors import ParameterError
 
 
@@ -116,6 +116,8 @@ BAD_MERTONS = [
     ({"volatility": [0.2, 0.1]}, "volatility"),
     ({"expected_return": [0.06, 0.07], "volatility": [[0.2, 0.1], [0.2, 0.1]]}, "row rank"),
     ({"expected_return": [0.06, 0.07, 0.08], "volatility": [[0.2, 0.1], [0.1, 0.1], [0.0, 0.3]]}, "row rank"),
+    ({"expected_return": [0.06, 0.07], "volatility": [[0.2, 0.0], [0.2, 2e-8]]}, "or nearly so.* 5e-08 of its largest"),
+    ({"expected_return": [0.06, 0.07], "volatility": [[0.0, 0.0], [0.2, 0.1]]}, "row rank"),
     ({"expected_return": [[0.06]]}, "expected_return"),
     ({"expected_return": []}, "expected_return"),
     ({"expected_return": "0.08"}, "expected_return"),
@@ -127,3 +129,12 @@ BAD_MERTONS = [
 def test_bad_parameters_are_refused(bad, words):
     with pytest.raises(ParameterError, match=words):
         Merton(**bad)
+
+
+def test_assets_that_differ_only_a_little_are_kept():
+    check_problem(Merton(expected_return=[0.08, 0.08], volatility=[[0.2, 0.0], [0.2, 2e-6]]))
+
+
+def test_an_asset_almost_without_risk_is_not_redundant():
+    p = Merton(expected_return=[0.03, 0.08], volatility=[1e-7, 0.2])
+    np.testing.assert_allclose(p.fractions, [0.0, 0.625], atol=1e-12)
