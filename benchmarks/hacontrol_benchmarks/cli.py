@@ -24,7 +24,7 @@ from hacontrol_benchmarks.results import read_results
 from hacontrol_benchmarks.runner import check_tasks, run_suite
 from hacontrol_benchmarks.suites import load_suite, suite_file, suite_names
 from hacontrol_benchmarks.tasks import Task, agent_class
-from hacontrol_benchmarks.worker import agent_file
+from hacontrol_benchmarks.trial import agent_file
 from hacontrol_envs.errors import HacontrolError, ParameterError, UnknownNameError
 
 LEADERBOARD = Path("leaderboard")
