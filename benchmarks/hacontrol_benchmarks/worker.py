@@ -1,5 +1,6 @@
-"""The process of one task, `python -m hacontrol_benchmarks.worker FOLDER`: the runner writes the task, one line of JSON,
-to its standard input, and keeps that open for as long as the result is wanted.
+"""The process of one task, `python -m hacontrol_benchmarks.worker FOLDER`.
+
+The runner writes the task to its standard input, one line of JSON, and keeps that open while it wants the result.
 
 Nothing imports this module: `python -m` would run it a second time under another name, and warn.
 """
