@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,24 +36,30 @@ def write(path: str | os.PathLike[str], tensors: dict[str, Tensor], record: dict
     start = packed.index(_MARK) + len(_MARK)
     sealed = packed[:start] + hashlib.sha256(packed).hexdigest().encode() + packed[start + 64 :]
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     publish(target, sealed)
     return target
 
 
 def publish(target: Path, content: bytes) -> None:
     """Replace `target` by `content` so that a crash at any moment leaves the old file or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    with written(target.parent, content) as temporary:
+        os.replace(temporary, target)
+
+
+@contextlib.contextmanager
+def written(folder: Path, content: bytes) -> Iterator[str]:
+    """A temporary file in the folder whose content is on disk; what has not been moved away by the end is removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
+        yield temporary
+    finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-        raise
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
