@@ -5,12 +5,40 @@
 >>> env.unwrapped.problem.solution().policy(0.0, env.unwrapped.state)
 """
 
+from typing import TYPE_CHECKING, Any
+
 from hacontrol_envs import problems  # noqa: F401  (importing registers every problem)
 from hacontrol_envs.domain import Domain
+from hacontrol_envs.env import SDEEnv, SDEVectorEnv
 from hacontrol_envs.problem import ControlProblem
 from hacontrol_envs.problems.lqr import LQR
 from hacontrol_envs.problems.merton import Merton
 from hacontrol_envs.registration import register, registered_ids
 from hacontrol_envs.solution import Jet, Solution
 
-__all__ = ["LQR", "ControlProblem", "Domain", "Jet", "Merton", "Solution", "register", "registered_ids"]
+if TYPE_CHECKING:
+    from hacontrol_envs.checks import check_problem, check_vector_env
+
+__all__ = [
+    "LQR",
+    "ControlProblem",
+    "Domain",
+    "Jet",
+    "Merton",
+    "SDEEnv",
+    "SDEVectorEnv",
+    "Solution",
+    "check_problem",
+    "check_vector_env",
+    "register",
+    "registered_ids",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The checks are imported when they are first asked for: only who writes a problem needs them."""
+    if name in ("check_problem", "check_vector_env"):
+        from hacontrol_envs import checks
+
+        return getattr(checks, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

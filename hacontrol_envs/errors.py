@@ -10,6 +10,9 @@ HacontrolError
 └── UnknownNameError an id, agent, suite or task that does not exist                        (also a LookupError)
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class HacontrolError(Exception):
     """Root of every error that hacontrol raises on purpose."""
@@ -41,3 +44,9 @@ class CheckpointError(HacontrolError, ValueError):
 
 class UnknownNameError(HacontrolError, LookupError):
     """No environment, agent, suite or task has this name."""
+
+
+def nearest(given: object, known: Iterable[str]) -> str:
+    """For a message about an unknown name: "did you mean ...? " where one of the known names is near, or nothing."""
+    near = difflib.get_close_matches(str(given), list(known), n=1)
+    return f"did you mean {near[0]!r}? " if near else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.domain import Domain
-from hacontrol_envs.errors import ActionError, ParameterError, ResetError, SeedError
+from hacontrol_envs.errors import ActionError, ParameterError, ResetError, SeedError, nearest
 
 
 def whole_number(name: str, given: Any, *, optional: bool = False) -> int:
@@ -99,9 +98,8 @@ def read_options(
         raise ResetError(f"options must be a dictionary or None, got {_short(given)}")
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ResetError(f"unknown reset option {name!r}; {hint}known options: {', '.join(known)}")
+            options = f"known options: {', '.join(known)}"
+            raise ResetError(f"unknown reset option {name!r}; {nearest(name, known)}{options}")
     rows = np.arange(num_envs) if given.get("reset_mask") is None else _read_mask(given["reset_mask"], num_envs)
     state = None if given.get("state") is None else _read_state(given["state"], num_envs, domain)[rows]
     time = 0.0 if given.get("time") is None else given["time"]

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.errors import ParameterError, nearest
+
+
+def refuse_unknown(name: str, make: Callable[..., Any], given: Iterable[str]) -> None:
+    """Raise ParameterError for the first of these names that `make`, which users know as `name`, does not take."""
+    known = inspect.signature(make).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        return
+    for one in given:
+        if one not in known:
+            raise ParameterError(
+                f"{name} has no parameter {one!r}; {nearest(one, known)}it has: {', '.join(known) or 'none'}"
+            )
 
 
 def number(name: str, given: Any, *, above: float = -np.inf, at_least: float = -np.inf) -> float:
@@ -60,7 +74,8 @@ def weight(name: str, given: Any, size: int, *, definite: bool) -> Floats:
     if lowest <= 0 if definite else lowest < -1e-12 * scale:
         kind = "positive definite" if definite else "positive semidefinite"
         raise ParameterError(f"{name} must be {kind}, but its smallest eigenvalue is {lowest:.3g}: {given!r}")
-    return (result + result.T) / 2
+    symmetric: Floats = (result + result.T) / 2
+    return symmetric
 
 
 def steps(horizon: float, dt: float) -> int:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
-import inspect
 from typing import Any
 
 import gymnasium as gym
 
-from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.parameters import refuse_unknown
 from hacontrol_envs.problem import ControlProblem
 
 NAMESPACE = "hacontrol"
@@ -53,10 +51,5 @@ def build_problem(path: str, parameters: dict[str, Any]) -> ControlProblem:
     """
     module, _, name = path.partition(":")
     problem: type[ControlProblem] = getattr(importlib.import_module(module), name)
-    known = list(inspect.signature(problem).parameters)
-    for given in parameters:
-        if given not in known:
-            near = difflib.get_close_matches(given, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ParameterError(f"{name} has no parameter {given!r}{hint} It has: {', '.join(known)}")
+    refuse_unknown(name, problem, parameters)
     return problem(**parameters)

@@ -104,8 +104,7 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
 
         Args:
             seed: a non-negative integer s (row i then has the streams of the single environment seeded s + i), or a
-            list
-                with one for each row; None goes on with the streams as they are.
+                list with one for each row; None goes on with the streams as they are.
             options: "reset_mask", (N,) booleans: which rows to reset; "state", (N, n) or (n,): physical states to start
                 from; "time", (N,) or a number: when to start, a multiple of dt before the end of the episode.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,3 +82,26 @@ def test_the_rules_can_fail():
     tree = ast.parse("import numpy\ndef f():\n    from torch.nn import Linear\n    torch.load(p, weights_only=False)")
     assert set(imported(tree)) == {"numpy", "torch"}
     assert list(called(tree)) == [("torch.load", {"weights_only=False"})]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_public_names_are_there(package):
+    module = importlib.import_module(package)
+    assert all(hasattr(module, name) for name in module.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = module.no_such_name
+
+
+def test_the_checks_are_imported_when_asked_for():
+    code = "import hacontrol_envs as h, sys; print('hacontrol_envs.checks' in sys.modules, h.check_problem.__name__)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False", "check_problem"]
+
+
+def test_every_agent_is_a_public_name():
+    """Agents are found by name once their file is imported, so the package must import every file that has one."""
+    package = importlib.import_module("hacontrol_agents")
+    for info in pkgutil.iter_modules(package.__path__, "hacontrol_agents."):
+        importlib.import_module(info.name)
+    ours = {kind.__name__ for kind in package.agents().values() if kind.__module__.startswith("hacontrol_agents.")}
+    assert ours <= set(package.__all__)

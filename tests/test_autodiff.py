@@ -8,11 +8,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch import Tensor, nn  # noqa: E402
+from torch.func import functional_call, grad, hessian, jacrev, vmap  # noqa: E402
+
 from hacontrol_agents import autodiff  # noqa: E402
 from hacontrol_agents.autodiff import apply_generator, gradient, jet, parameter_jacobian  # noqa: E402
 from hacontrol_agents.networks import ACTIVATIONS, MLP  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-from torch.func import functional_call, grad, hessian, jacrev, vmap  # noqa: E402
 
 # torch.func's own start-up warns about the part of torch that it is written in.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")

@@ -3,13 +3,13 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from scipy.linalg import solve_discrete_lyapunov
+
+import hacontrol_envs  # noqa: F401
 from hacontrol_agents import AnalyticAgent, RandomAgent
 from hacontrol_benchmarks import Evaluation, evaluate, regret
 from hacontrol_benchmarks.law import exact_law
 from hacontrol_benchmarks.regret import REPLICATES, gaussian_quadrature
-from scipy.linalg import solve_discrete_lyapunov
-
-import hacontrol_envs  # noqa: F401
 from hacontrol_envs import LQR, Jet, Merton
 from hacontrol_envs.reference import riccati
 

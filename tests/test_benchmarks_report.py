@@ -4,12 +4,13 @@ import html.parser
 import re
 
 import pytest
+from rich.console import Console
+
 from hacontrol_benchmarks.cli import main
 from hacontrol_benchmarks.page import LogAxis
 from hacontrol_benchmarks.report import show, write_report
 from hacontrol_benchmarks.results import publish
 from hacontrol_benchmarks.statistics import Interval
-from rich.console import Console
 from test_benchmarks_results import make_result
 
 

@@ -7,9 +7,9 @@ import sys
 import time
 
 import pytest
-from hacontrol_benchmarks import Evaluation, Task, publish, run_suite
-from hacontrol_benchmarks.worker import failure
 
+from hacontrol_benchmarks import Evaluation, Task, publish, run_suite
+from hacontrol_benchmarks.trial import failure
 from hacontrol_envs.errors import CheckpointError, ParameterError, UnknownNameError
 
 PLUGIN = '''
@@ -84,6 +84,7 @@ def test_every_ending_is_a_row_and_a_second_run_changes_nothing(fakes, tmp_path,
     assert good.status == "ok"
     assert good.metrics["value_loss"] > 0
     assert good.evaluations == 10
+    assert (folder / "logs" / f"{tasks[0].id}.log").read_text().strip() == "ok"  # and no warning
     assert (raised.status, raised.message) == ("failed", "ArithmeticError: diverged on purpose")
     assert nan.status == "failed"
     assert "not finite" in nan.message

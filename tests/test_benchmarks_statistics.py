@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from hacontrol_benchmarks.statistics import interquartile_mean, median, stratified_bootstrap
 
 

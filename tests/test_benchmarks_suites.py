@@ -1,8 +1,8 @@
 """Suites: what a TOML file may say, and what is said back when it may not."""
 
 import pytest
-from hacontrol_benchmarks import load_suite, suite_names
 
+from hacontrol_benchmarks import load_suite, suite_names
 from hacontrol_envs.errors import ParameterError, UnknownNameError
 
 GOOD = """

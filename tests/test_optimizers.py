@@ -8,11 +8,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch import Tensor, nn  # noqa: E402
+from torch.nn.utils import parameters_to_vector  # noqa: E402
+
 from hacontrol_agents.autodiff import parameter_jacobian  # noqa: E402
 from hacontrol_agents.networks import MLP  # noqa: E402
 from hacontrol_agents.optimizers import LevenbergMarquardt, _System  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-from torch.nn.utils import parameters_to_vector  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
 

@@ -9,18 +9,12 @@ import pytest
 from scipy import stats
 from scipy.integrate import quad, solve_ivp
 
+from calibrations import COUPLED
 from hacontrol_envs import LQR, Merton
 from hacontrol_envs.env import SDEVectorEnv
 from hacontrol_envs.integrate import integrator
 from hacontrol_envs.reference import riccati
 
-COUPLED = {
-    "state_matrix": [[-0.5, 0.2], [0.1, -0.3]],
-    "control_matrix": [[1.0], [0.5]],
-    "noise_matrix": [[0.3, 0.1, 0.0], [0.0, 0.2, 0.1]],
-    "state_cost": [[1.0, 0.2], [0.2, 0.5]],
-    "control_cost": 0.3,
-}
 ASSETS = {"expected_return": [0.07, 0.08], "volatility": [[0.2, 0.0, 0.1], [0.0, 0.3, 0.05]]}
 LINEAR = [LQR(), LQR(dimension=3), LQR(**COUPLED), LQR(**{**COUPLED, "noise_matrix": [[0.3], [0.1]]})]
 PORTFOLIOS = [Merton(), Merton(**ASSETS), Merton(**ASSETS, risk_aversion=5.0)]

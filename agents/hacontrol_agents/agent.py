@@ -21,7 +21,8 @@ from typing_extensions import Self
 from hacontrol_agents import checkpoint as files
 from hacontrol_envs import ControlProblem, Jet
 from hacontrol_envs.arrays import Array, Floats
-from hacontrol_envs.errors import CheckpointError, ParameterError, UnknownNameError
+from hacontrol_envs.errors import CheckpointError, ParameterError, UnknownNameError, nearest
+from hacontrol_envs.parameters import refuse_unknown
 
 Callback: TypeAlias = "Callable[[Agent], bool | None]"
 """Called after every iteration of learning; returning False stops it."""
@@ -115,7 +116,8 @@ class Agent(abc.ABC):
         budget = None if chosen is None else self.evaluations + chosen
         if checkpoint is not None and Path(checkpoint).exists():
             self._resume(checkpoint)
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}"), TimeElapsedColumn())
+        text, status = TextColumn("{task.description}"), TextColumn("{task.fields[status]}")
+        columns = (text, BarColumn(), status, TimeElapsedColumn())
         with Progress(*columns, disable=not progress_bar, transient=True) as progress:
             task = progress.add_task(f"{self.name} on {type(self.problem).__name__}", total=1.0, status="")
             started = time.perf_counter() - self.seconds
@@ -136,7 +138,7 @@ class Agent(abc.ABC):
 
     @abc.abstractmethod
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
-        """Learn until `evaluations` reaches the budget, calling `report(share done, **figures)` after each iteration."""
+        """Learn until `evaluations` reaches the budget; call `report(share done, **figures)` after each iteration."""
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
@@ -181,7 +183,7 @@ class Agent(abc.ABC):
             raise CheckpointError(f"{os.fspath(path)!r} holds a {kind.__name__}, not a {cls.__name__}")
         if env is None:
             env = _rebuild(record)
-        agent = kind(env=env, seed=record["seed"], device=device, **_tuples(record["hyperparameters"]))
+        agent = kind(env=env, seed=record["seed"], device=device, **as_tuples(record["hyperparameters"]))
         agent._refuse_other(record, path)
         agent._adopt(tensors, record)
         return agent
@@ -217,7 +219,7 @@ class Agent(abc.ABC):
         """What was learnt and is no tensor, as JSON can hold it."""
         return {}
 
-    def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+    def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:  # noqa: B027  (for those that learn nothing)
         """The inverse of `_tensors` and `_record`."""
 
 
@@ -233,7 +235,8 @@ def find_agent(name: str) -> type[Agent]:
         UnknownNameError: there is none.
     """
     if name not in _AGENTS:
-        raise UnknownNameError(f"no agent is called {name!r}; there are: {', '.join(agents())}")
+        hint, known = nearest(name, agents()), ", ".join(agents())
+        raise UnknownNameError(f"no agent is called {name!r}; {hint}there are: {known}")
     return _AGENTS[name]
 
 
@@ -245,10 +248,7 @@ def make_agent(name: str, **arguments: Any) -> Agent:
         ParameterError: the agent has no such hyperparameter.
     """
     kind = find_agent(name)
-    known = [f.name for f in dataclasses.fields(kind) if f.init]
-    for given in arguments:
-        if given not in known:
-            raise ParameterError(f"{name} has no hyperparameter {given!r}; it has: {', '.join(known)}")
+    refuse_unknown(name, kind, arguments)
     return kind(**arguments)
 
 
@@ -256,7 +256,7 @@ def _rebuild(record: dict[str, Any]) -> gym.Env[Any, Any]:
     """The environment a file names. Only registered problems are built: a file cannot name code to run."""
     for spec in gym.registry.values():
         if str(spec.kwargs.get("problem", "")).rpartition(":")[2] == record["problem"]:
-            made: gym.Env[Any, Any] = gym.make(spec.id, **{**record["env"], **_tuples(record["parameters"])})
+            made: gym.Env[Any, Any] = gym.make(spec.id, **{**record["env"], **as_tuples(record["parameters"])})
             return made
     raise CheckpointError(f"no registered problem is called {record['problem']!r}; pass env= to load")
 
@@ -268,6 +268,6 @@ def _lists(value: Any) -> Any:
     return [_lists(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
-def _tuples(hyperparameters: dict[str, Any]) -> dict[str, Any]:
-    """JSON's lists as the tuples that hyperparameters are."""
+def as_tuples(hyperparameters: dict[str, Any]) -> dict[str, Any]:
+    """JSON's and TOML's lists as the tuples that hyperparameters are."""
     return {key: tuple(entry) if isinstance(entry, list) else entry for key, entry in hyperparameters.items()}

@@ -19,8 +19,8 @@ from hacontrol_envs.errors import ParameterError
 class AnalyticAgent(Agent):
     """Plays the known optimum of the problem: `problem.solution().policy`.
 
-    The optimum of continuous time is played as it is, and loses a little at a finite step; with `sampled=True` it is the
-    optimum of the environment's own sampled-data problem, which nothing can beat there.
+    The optimum of continuous time is played as it is, and loses a little at a finite step; with `sampled=True` it is
+    the optimum of the environment's own sampled-data problem, which nothing can beat there.
     """
 
     sampled: bool = False
@@ -32,7 +32,8 @@ class AnalyticAgent(Agent):
         super().__post_init__()
         solution = self.problem.solution(dt=self.env.unwrapped.dt) if self.sampled else self.problem.solution()
         if solution is None:
-            raise ParameterError(f"no {'sampled-data ' * self.sampled}solution of {type(self.problem).__name__} is known")
+            kind = "sampled-data solution" if self.sampled else "solution"
+            raise ParameterError(f"no {kind} of {type(self.problem).__name__} is known")
         self.solution: Solution = solution
 
     def policy(self, t: Array, x: Floats) -> Floats:

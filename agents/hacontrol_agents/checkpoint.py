@@ -1,7 +1,7 @@
 """One file for a trained agent: safetensors with a JSON header, sealed by SHA-256, replaced atomically. No pickle.
 
-The file is an ordinary safetensors file. Its metadata hold "agent" (JSON) and "sha256", the digest of the whole file with
-the digest's own 64 characters read as zeros: every byte is covered, and any change or truncation is noticed.
+The file is an ordinary safetensors file. Its metadata hold "agent" (JSON) and "sha256", the digest of the whole file
+with the digest's own 64 characters read as zeros: every byte is covered, and any change or truncation is noticed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,24 +36,30 @@ def write(path: str | os.PathLike[str], tensors: dict[str, Tensor], record: dict
     start = packed.index(_MARK) + len(_MARK)
     sealed = packed[:start] + hashlib.sha256(packed).hexdigest().encode() + packed[start + 64 :]
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     publish(target, sealed)
     return target
 
 
 def publish(target: Path, content: bytes) -> None:
     """Replace `target` by `content` so that a crash at any moment leaves the old file or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    with written(target.parent, content) as temporary:
+        os.replace(temporary, target)
+
+
+@contextlib.contextmanager
+def written(folder: Path, content: bytes) -> Iterator[str]:
+    """A temporary file in the folder whose content is on disk; what has not been moved away by the end is removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
+        yield temporary
+    finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-        raise
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -64,7 +71,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise CheckpointError(f"cannot read a saved agent from {os.fspath(path)!r}: {error.strerror or error}") from error
+        reason = error.strerror or error
+        raise CheckpointError(f"cannot read a saved agent from {os.fspath(path)!r}: {reason}") from error
     start = content.find(_MARK) + len(_MARK)
     digest = content[start : start + 64]
     blank = content[:start] + _BLANK + content[start + 64 :]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 from torch import Tensor
 
 from hacontrol_envs import ControlProblem
+
+Height: TypeAlias = Callable[[Tensor], Tensor]
+"""H (B,) at unit action coordinates w (B, m)."""
 
 
 def greedy(
@@ -13,9 +19,9 @@ def greedy(
 ) -> Tensor:
     """argmax over the action box of H(a) = r + b . V_x + 1/2 tr(sigma sigma' V_xx), row by row.
 
-    Projected Newton (Bertsekas, 1982) in unit action coordinates, with the Hessian of H in the action by two reverse passes
-    and its negative part only, and each row's step halved until H rises. V's derivatives are data: nothing flows into them.
-    Where H is not concave in the action the result is a local maximum uphill of `start`.
+    Projected Newton (Bertsekas, 1982) in unit action coordinates, with the Hessian of H in the action by two reverse
+    passes and its negative part only, and each row's step halved until H rises. V's derivatives are data: nothing flows
+    into them. Where H is not concave in the action the result is a local maximum uphill of `start`.
 
     Args:
         t, x, v_x, v_xx: (B,), (B, n), (B, n), (B, n, n); v_xx None where sigma does not depend on the action.
@@ -25,12 +31,13 @@ def greedy(
     Returns:
         Physical actions, (B, m).
     """
-    w = problem.action.to_unit(start).clamp(-1.0, 1.0)
+    w: Tensor = problem.action.to_unit(start).clamp(-1.0, 1.0)
 
     def height(w: Tensor) -> Tensor:
         a = problem.action.from_unit(w)
         q = 0.0 if v_xx is None else problem.second_order(t, x, a, v_xx)
-        return problem.hamiltonian(t, x, a, v_x, q)
+        h: Tensor = problem.hamiltonian(t, x, a, v_x, q)
+        return h
 
     for _ in range(steps):
         h, slope, curvature = _second_order(height, w)
@@ -40,11 +47,15 @@ def greedy(
         w = moved
         if still:
             break
-    return problem.action.from_unit(w)
+    best: Tensor = problem.action.from_unit(w)
+    return best
 
 
-def _second_order(height, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[no-untyped-def]
-    """H, its gradient (B, m) and its Hessian (B, m, m) in w. Rows do not interact, so sums differentiate all at once."""
+def _second_order(height: Height, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """H, its gradient (B, m) and its Hessian (B, m, m) in w.
+
+    Rows do not interact, so sums differentiate all at once.
+    """
     with torch.enable_grad():
         w = w.detach().requires_grad_()
         h = height(w)
@@ -70,10 +81,11 @@ def _newton_step(w: Tensor, slope: Tensor, curvature: Tensor) -> Tensor:
         return torch.cholesky_solve(force[:, :, None], factor)[:, :, 0]
     values, vectors = torch.linalg.eigh(concave)
     values = values.abs().clamp_min(1e-8 * values.abs().amax(dim=1, keepdim=True) + 1e-12)
-    return (vectors @ ((vectors.mT @ force[:, :, None]) / values[:, :, None]))[:, :, 0]
+    step: Tensor = vectors @ ((vectors.mT @ force[:, :, None]) / values[:, :, None])
+    return step[:, :, 0]
 
 
-def _climb(height, w: Tensor, h: Tensor, slope: Tensor, step: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+def _climb(height: Height, w: Tensor, h: Tensor, slope: Tensor, step: Tensor) -> Tensor:
     """Take each row's step, halved until H rises or the step is lost in rounding."""
     size = torch.ones_like(h)[:, None]
     for _ in range(30):

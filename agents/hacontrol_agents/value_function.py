@@ -26,8 +26,8 @@ class Flow(NamedTuple):
 class ValueFunction:
     """V(t, x) = offset + scale * network(z(t, x)), where z are the unit coordinates of `problem.state` (and of time).
 
-    No structure of the problem enters but its domain: which box, and which states are on a logarithmic scale. `log` says
-    that the network's last layer is an exponential, so that what its other layers give is log |V|.
+    No structure of the problem enters but its domain: which box, and which states are on a logarithmic scale. `log`
+    says that the network's last layer is an exponential, so that what its other layers give is log |V|.
     """
 
     def __init__(self, problem: ControlProblem, network: MLP) -> None:
@@ -36,7 +36,7 @@ class ValueFunction:
 
     def coordinates(self, t: Tensor, x: Tensor) -> Tensor:
         """z(t, x), (B, inputs)."""
-        u = self.problem.state.to_unit(x)
+        u: Tensor = self.problem.state.to_unit(x)
         if self.problem.horizon is None:
             return u
         return torch.cat([u, (2 * t / self.problem.horizon - 1)[:, None]], dim=1)
@@ -66,13 +66,15 @@ class ValueFunction:
     def value(self, t: Tensor, x: Tensor) -> Tensor:
         """V, (B,)."""
         with torch.no_grad():
-            return self.offset + self.scale * self.network(self.coordinates(t, x))[:, 0]
+            v: Tensor = self.network(self.coordinates(t, x))
+        return self.offset + self.scale * v[:, 0]
 
     def slope(self, t: Tensor, x: Tensor) -> Tensor:
         """V_x, (B, n)."""
         _, gradient = autodiff.gradient(self.network, self.coordinates(t, x))
         first, _ = self.problem.state.unit_derivatives(x)
-        return self.scale * gradient[:, : x.shape[1]] * first
+        slope: Tensor = self.scale * gradient[:, : x.shape[1]] * first
+        return slope
 
     def jet(self, t: Tensor, x: Tensor) -> Jet:
         """V with all its derivatives: V_x = V_u u', V_xx = u' V_uu u' + diag(V_u u'')."""
@@ -81,5 +83,5 @@ class ValueFunction:
         first, second = self.problem.state.unit_derivatives(x)
         v_xx = hessian[:, :n, :n] * first[:, :, None] * first[:, None, :] + torch.diag_embed(gradient[:, :n] * second)
         clock = 0.0 if self.problem.horizon is None else 2 / self.problem.horizon
-        v_t = clock * gradient[:, -1]
-        return Jet(self.offset + self.scale * v, self.scale * v_t, self.scale * gradient[:, :n] * first, self.scale * v_xx)
+        v_t, v_x = clock * gradient[:, -1], self.scale * gradient[:, :n] * first
+        return Jet(self.offset + self.scale * v, self.scale * v_t, v_x, self.scale * v_xx)

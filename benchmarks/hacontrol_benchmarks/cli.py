@@ -13,18 +13,18 @@ from typing import Any
 
 import gymnasium as gym
 import tyro
-from hacontrol_agents import Agent, agents
 from rich.console import Console
 from rich.table import Table
 
 import hacontrol_envs
+from hacontrol_agents import Agent, agents
 from hacontrol_benchmarks.metrics import METRICS, evaluate
 from hacontrol_benchmarks.report import SUITE_FILE, show, write_report
 from hacontrol_benchmarks.results import read_results
 from hacontrol_benchmarks.runner import check_tasks, run_suite
 from hacontrol_benchmarks.suites import load_suite, suite_file, suite_names
 from hacontrol_benchmarks.tasks import Task, agent_class
-from hacontrol_benchmarks.worker import agent_file
+from hacontrol_benchmarks.trial import agent_file
 from hacontrol_envs.errors import HacontrolError, ParameterError, UnknownNameError
 
 LEADERBOARD = Path("leaderboard")

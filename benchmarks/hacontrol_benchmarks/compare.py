@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from hacontrol_agents import Agent
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hacontrol_agents import Agent
 from hacontrol_benchmarks.law import Policy, act, exact_law
 from hacontrol_envs import ControlProblem, Solution
 from hacontrol_envs.arrays import Floats

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
 from hacontrol_agents.autodiff import apply_generator
 from hacontrol_agents.networks import MLP
 

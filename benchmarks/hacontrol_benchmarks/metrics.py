@@ -9,8 +9,8 @@ from typing import Any, TypeAlias, final
 
 import gymnasium as gym
 import numpy as np
-from hacontrol_agents import Agent
 
+from hacontrol_agents import Agent
 from hacontrol_benchmarks import sampling
 from hacontrol_benchmarks.law import act
 from hacontrol_benchmarks.regret import Regret, regret

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import product
 from typing import final
 
 import numpy as np
@@ -28,6 +27,7 @@ from hacontrol_benchmarks.law import ExactLaw, Policy, act, exact_law
 from hacontrol_benchmarks.loss import value_loss
 from hacontrol_envs import ControlProblem, Solution
 from hacontrol_envs.arrays import Floats
+from hacontrol_envs.quadrature import gauss_hermite
 
 REPLICATES = 4
 """Trajectories from each initial state."""
@@ -137,9 +137,7 @@ def gaussian_quadrature(dimension: int) -> tuple[Floats, Floats]:
     if dimension > 2:
         nodes = math.sqrt(dimension) * np.concatenate([np.eye(dimension), -np.eye(dimension)])
         return nodes, np.full(2 * dimension, 0.5 / dimension)
-    node, weight = np.polynomial.hermite_e.hermegauss(7)
-    nodes = np.array(list(product(node, repeat=dimension)))
-    return nodes, np.array([math.prod(row) for row in product(weight / weight.sum(), repeat=dimension)])
+    return gauss_hermite(7, dimension)
 
 
 def _controlled_mean(total: Floats, martingale: Floats) -> tuple[float, float]:

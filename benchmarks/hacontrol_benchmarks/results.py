@@ -9,16 +9,15 @@ measured".
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from hacontrol_agents.checkpoint import written
 from hacontrol_benchmarks.provenance import Code, Machine
 from hacontrol_benchmarks.tasks import Task
 from hacontrol_envs.errors import CheckpointError, ParameterError
@@ -79,20 +78,12 @@ def publish(result: Result, folder: str | os.PathLike[str]) -> bool:
 
 def publish_once(target: Path, content: bytes) -> bool:
     """Create `target` with this content so that a crash leaves nothing or all of it; False if it exists already."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+    with written(target.parent, content) as temporary:
         os.chmod(temporary, 0o644)
-        os.link(temporary, target)
-    except FileExistsError:
-        return False
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
     _sync_folder(target.parent)
     return True
 

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from hacontrol_benchmarks.provenance import cores
 from hacontrol_benchmarks.results import SUFFIX, Result, publish, read_result
 from hacontrol_benchmarks.tasks import Task, agent_class
-from hacontrol_benchmarks.worker import failure
+from hacontrol_benchmarks.trial import failure
 from hacontrol_envs.errors import ParameterError
 
 ATTEMPTS = 5

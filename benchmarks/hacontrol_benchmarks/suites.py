@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import msgspec
 
 from hacontrol_benchmarks.tasks import Evaluation, Task
-from hacontrol_envs.errors import ParameterError, UnknownNameError
+from hacontrol_envs.errors import ParameterError, UnknownNameError, nearest
 
 FOLDER = Path(__file__).parent / "suites"
 
@@ -108,11 +107,8 @@ def suite_file(name: str) -> Path:
     """
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
-        near = difflib.get_close_matches(name, suite_names(), n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UnknownNameError(
-            f"no suite is called {name!r}; {hint}there are: {', '.join(suite_names())}, or give a .toml file"
-        )
+        hint, known = nearest(name, suite_names()), ", ".join(suite_names())
+        raise UnknownNameError(f"no suite is called {name!r}; {hint}there are: {known}, or give a .toml file")
     return path
 
 

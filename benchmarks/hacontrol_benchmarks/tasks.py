@@ -9,10 +9,12 @@ from typing import Any
 
 import gymnasium as gym
 import msgspec
-from hacontrol_agents import Agent, find_agent
 
 import hacontrol_envs
-from hacontrol_envs.errors import ParameterError, UnknownNameError
+from hacontrol_agents import Agent, find_agent
+from hacontrol_agents.agent import as_tuples
+from hacontrol_envs.errors import UnknownNameError, nearest
+from hacontrol_envs.parameters import refuse_unknown
 
 
 class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -69,8 +71,9 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             UnknownNameError, ParameterError: there is none of this id, or it does not take these parameters.
         """
         if self.env not in hacontrol_envs.registered_ids():
-            known = ", ".join(hacontrol_envs.registered_ids())
-            raise UnknownNameError(f"no environment is called {self.env!r}; there are: {known}")
+            known = hacontrol_envs.registered_ids()
+            hint = nearest(self.env, known)
+            raise UnknownNameError(f"no environment is called {self.env!r}; {hint}there are: {', '.join(known)}")
         env: gym.Env[Any, Any] = gym.make(self.env, **self.parameters)
         return env
 
@@ -81,10 +84,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             UnknownNameError, ParameterError: there is none of this name, or it has no such hyperparameter.
         """
         kind, arguments = agent_class(self.agent), as_tuples(self.hyperparameters)
-        known = list(kind.__dataclass_fields__) if hasattr(kind, "__dataclass_fields__") else list(arguments)
-        for given in arguments:
-            if given not in known:
-                raise ParameterError(f"{self.agent} has no hyperparameter {given!r}; it has: {', '.join(known)}")
+        refuse_unknown(self.agent, kind, arguments)
         agent: Agent = kind(env=env, seed=self.seed, **arguments)
         return agent
 
@@ -102,8 +102,3 @@ def agent_class(name: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UnknownNameError(f"no agent class is found at {name!r}: {error}") from error
-
-
-def as_tuples(hyperparameters: dict[str, Any]) -> dict[str, Any]:
-    """TOML's and JSON's lists as the tuples that hyperparameters are."""
-    return {key: tuple(entry) if isinstance(entry, list) else entry for key, entry in hyperparameters.items()}

@@ -1,73 +1,20 @@
-"""One task in one process: learn, be judged, publish. `python -m hacontrol_benchmarks.worker FOLDER < task.json`."""
+"""The process of one task, `python -m hacontrol_benchmarks.worker FOLDER`.
+
+The runner writes the task to its standard input, one line of JSON, and keeps that open while it wants the result.
+
+Nothing imports this module: `python -m` would run it a second time under another name, and warn.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 import threading
-import time
-from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from hacontrol_benchmarks import provenance
-from hacontrol_benchmarks.metrics import evaluate
-from hacontrol_benchmarks.results import Result, Times, plain_history, plain_metrics, publish
 from hacontrol_benchmarks.tasks import Task
-
-
-def run_task(task: Task, folder: str | os.PathLike[str]) -> Result:
-    """Learn and be judged, and publish the result in `folder`, where the trained agent is kept too.
-
-    An exception in learning or in the evaluation is a result of status "failed" that carries its message.
-    """
-    started = _now()
-    known: dict[str, Any] = {}
-    try:
-        env = task.make_env()
-        agent = task.make_agent(env)
-        known = {
-            "problem_parameters": env.unwrapped.problem.parameters,  # type: ignore[attr-defined]
-            "dt": env.unwrapped.dt,  # type: ignore[attr-defined]
-            "agent_hyperparameters": getattr(agent, "hyperparameters", task.hyperparameters),
-        }
-        clock = time.perf_counter()
-        agent.learn(total_timesteps=task.total_timesteps)
-        learning = time.perf_counter() - clock
-        known |= {"evaluations": agent.evaluations, "history": plain_history(agent.history)}
-        agent.save(agent_file(task, folder))
-        clock = time.perf_counter()
-        metrics = plain_metrics(evaluate(agent, env, task.evaluation))
-        times = Times(started=started, learning=learning, evaluation=time.perf_counter() - clock)
-        result = Result(task=task, status="ok", metrics=metrics, times=times, **known, **_here())
-        publish(result, folder)
-    except Exception as error:
-        result = failure(task, f"{type(error).__name__}: {error}", started, **known)
-        publish(result, folder)
-    return result
-
-
-def failure(task: Task, message: str, started: str | None = None, **known: Any) -> Result:
-    """The result of a task that did not work out."""
-    times = Times(started=started or _now())
-    return Result(task=task, status="failed", message=message[:2000], times=times, **known, **_here())
-
-
-def agent_file(task: Task, folder: str | os.PathLike[str]) -> Path:
-    """Where the trained agent of a task is kept."""
-    path = Path(folder) / "agents" / f"{task.id}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def _here() -> dict[str, Any]:
-    return {"code": provenance.code(), "machine": provenance.machine()}
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+from hacontrol_benchmarks.trial import run_task
 
 
 def _end_with_driver() -> None:

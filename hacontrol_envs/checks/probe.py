@@ -61,6 +61,10 @@ class Probe:
         except Exception as error:
             raise ContractError(f"solution{dt} raised {error!r}; return None where the optimum is not known") from error
 
+    def solutions(self) -> list[Solution]:
+        """The continuous and the sampled-data solution, those that are known."""
+        return [found for found in (self.solution(), self.solution(self.dt)) if found is not None]
+
     def points(self, count: int) -> Points:
         """Uniform in the boxes' unit coordinates, at times from which a step of dt stays within the horizon."""
         rng, p = self.rng(), self.problem
@@ -79,6 +83,22 @@ class Probe:
         """The same at whole multiples of dt."""
         t, x, a = self.points(count)
         return Points(np.floor(t / self.dt) * self.dt, x, a)
+
+
+def batches(*parts: Floats) -> Iterator[tuple[Any, ...]]:
+    """The same 21 rows with leading axes (21,), (7, 3), (1,) and (); each time with all times, and with the first."""
+    for axes in ((21,), (7, 3), (1,), ()):
+        times, *rest = (part[: int(np.prod(axes))].reshape(axes + part.shape[1:]) for part in parts)
+        yield times, *rest
+        yield float(parts[0][0]), *rest
+
+
+def require_form(name: str, result: Any, trailing: tuple[int, ...], x: Floats) -> None:
+    """What a function returned for states x (..., n) is float64, finite, and of shape (..., *trailing)."""
+    given, wanted, kind = np.shape(result), x.shape[:-1] + trailing, np.asarray(result).dtype
+    require(given == wanted, f"{name} has shape {given} where x has shape {x.shape}; it must be {wanted}")
+    require(kind == np.float64, f"{name} has dtype {kind}; a float64 state must give float64")
+    require(np.all(np.isfinite(result)), f"{name} is not finite inside the boxes, for example at x = {x}: {result}")
 
 
 def natural_step(problem: ControlProblem) -> float:

@@ -15,11 +15,13 @@ from hacontrol_envs.arrays import Floats
 from hacontrol_envs.checks.probe import (
     Points,
     Probe,
+    batches,
     evaluate,
     expectation,
     follow,
     increments,
     require,
+    require_form,
     require_small,
 )
 from hacontrol_envs.checks.solution import SOLUTION_CHECKS
@@ -101,22 +103,9 @@ def _rows(probe: Probe, count: int) -> tuple[Floats, Floats, Floats, Floats]:
 
 def check_shapes(probe: Probe) -> None:
     """Shapes, dtype and finiteness with leading batch axes (), (1,), (B,) and (B, C), and scalar time."""
-    t, x, a, z = _rows(probe, 21)
-    for axes in ((21,), (7, 3), (1,), ()):
-        rows = tuple(part[: int(np.prod(axes))].reshape(axes + part.shape[1:]) for part in (t, x, a, z))
-        for time in (rows[0], float(t[0])):
-            for name, (function, trailing) in functions(probe).items():
-                result = evaluate(name, function, time, *rows[1:])
-                wanted, given = axes + trailing, np.shape(result)
-                require(
-                    given == wanted, f"{name} has shape {given} where x has shape {rows[1].shape}; it must be {wanted}"
-                )
-                kind = np.asarray(result).dtype
-                require(kind == np.float64, f"{name} has dtype {kind}; a float64 state must give float64")
-                require(
-                    np.all(np.isfinite(result)),
-                    f"{name} is not finite inside the boxes at x = {rows[1]}, a = {rows[2]}",
-                )
+    for rows in batches(*_rows(probe, 21)):
+        for name, (function, trailing) in functions(probe).items():
+            require_form(name, evaluate(name, function, *rows), trailing, rows[1])
 
 
 def check_rows(probe: Probe) -> None:

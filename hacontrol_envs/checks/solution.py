@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,18 @@ from hacontrol_envs.arrays import Floats
 from hacontrol_envs.checks.probe import (
     Points,
     Probe,
+    batches,
     evaluate,
     expectation,
     follow,
     increments,
     require,
+    require_form,
     require_small,
     speeds,
 )
 from hacontrol_envs.domain import Domain
+from hacontrol_envs.quadrature import gauss_hermite
 from hacontrol_envs.solution import Jet, Solution
 
 RELATIVE = 1e-9
@@ -29,7 +31,7 @@ RELATIVE = 1e-9
 
 def check_statement(probe: Probe) -> None:
     """What a Solution says about itself, continuous and sampled."""
-    for found in filter(None, (probe.solution(), probe.solution(probe.dt))):
+    for found in probe.solutions():
         require(isinstance(found, Solution), f"solution must be a Solution or None, got {type(found).__name__}")
         require(found.kind in ("closed form", "numerical"), f"solution.kind must be a known one, got {found.kind!r}")
         require(bool(found.source), "solution.source is empty; cite the formula or state the method")
@@ -41,23 +43,13 @@ def check_statement(probe: Probe) -> None:
 
 
 def check_shapes(probe: Probe) -> None:
-    """Shapes and finiteness for batch axes (), (B,), (B, C) and scalar time; the policy is in the action box."""
+    """Shapes, dtype and finiteness with leading batch axes, and scalar time; the policy is in the action box."""
     p, at = probe.problem, probe.grid_points(21)
-    for found in filter(None, (probe.solution(), probe.solution(probe.dt))):
-        for axes in ((21,), (7, 3), (1,), ()):
-            t, x = (part[: int(np.prod(axes))].reshape(axes + part.shape[1:]) for part in at[:2])
-            for time in (t, float(at.t[0])):
-                for name, function, trailing in _functions(found, p.state.dimension, p.action.dimension):
-                    result = evaluate(f"solution's {name}", function, time, x)
-                    wanted = axes + trailing
-                    shape = np.shape(result)
-                    require(
-                        shape == wanted,
-                        f"solution's {name} has shape {shape} where x has {x.shape}; it must be {wanted}",
-                    )
-                    require(
-                        np.all(np.isfinite(result)), f"solution's {name} is not finite at t = {time}, x = {x}: {result}"
-                    )
+    for found in probe.solutions():
+        for time, x in batches(at.t, at.x):
+            for name, function, trailing in _functions(found, p.state.dimension, p.action.dimension):
+                result = evaluate(f"solution's {name}", function, time, x)
+                require_form(f"solution's {name}", result, trailing, x)
         _require_in_box(found.policy(at.t, at.x), p.action, at)
 
 
@@ -187,7 +179,7 @@ def check_terminal(probe: Probe) -> None:
         return
     at = at._replace(t=np.full(100, p.horizon))
     reward = p.terminal_reward(at.x)
-    for found in filter(None, (probe.solution(), probe.solution(probe.dt))):
+    for found in probe.solutions():
         allowed = RELATIVE * (np.abs(reward) + np.abs(found.value(at.t * 0, at.x))) + found.error
         advice = "At the horizon only the terminal reward is left"
         require_small(found.value(at.t, at.x) - reward, allowed, "value(T, x) against terminal_reward(x)", advice, at)
@@ -268,19 +260,12 @@ def _gaussian_rules(probe: Probe, d: int) -> list[tuple[Floats, Floats]]:
     """
     if d <= 5:
         orders = {1: (48, 40), 2: (24, 20), 3: (11, 10), 4: (6, 5), 5: (4, 4)}[d]
-        return [_gauss_hermite(order, d) for order in orders]
+        return [gauss_hermite(order, d) for order in orders]
     rng, count = probe.rng(), max(600, 4 * d)
     drawn = [rng.standard_normal((count, d)) for _ in range(2)]
     centered = [z - z.mean(axis=0) for z in drawn]
     white = [np.linalg.solve(np.linalg.cholesky(z.T @ z / count), z.T).T for z in centered]
     return [(z, np.full(count, 1 / count)) for z in white]
-
-
-def _gauss_hermite(order: int, d: int) -> tuple[Floats, Floats]:
-    nodes, weights = np.polynomial.hermite_e.hermegauss(order)
-    weights = weights / weights.sum()
-    combined = np.array([np.prod(chosen) for chosen in product(weights, repeat=d)])
-    return np.array(list(product(nodes, repeat=d))), combined
 
 
 SOLUTION_CHECKS: tuple[Callable[[Probe], None], ...] = (

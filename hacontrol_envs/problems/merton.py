@@ -19,6 +19,10 @@ from hacontrol_envs.registration import register
 from hacontrol_envs.solution import Jet, Solution
 from hacontrol_envs.transitions import portfolio
 
+LEAST_INDEPENDENCE = 1e-6
+"""Of assets: smallest over largest singular value of their volatility, each row scaled to length 1. The best portfolio
+solves a system whose condition number is the inverse square of that, and below this has lost its digits."""
+
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,9 +66,7 @@ class Merton(ControlProblem):
         read.number("bequest", self.bequest, above=0.0)
         if self.horizon is not None:
             read.number("horizon", self.horizon, above=0.0)
-        covariance = self.sigma @ self.sigma.T
-        if np.linalg.matrix_rank(covariance, hermitian=True) < self.assets:
-            raise ParameterError(f"an asset is redundant: volatility must have full row rank, got {self.volatility!r}")
+        self._refuse_redundant_assets()
         if self.horizon is None and self.nu <= 0:
             g, M = self.risk_aversion, self.riskless_equivalent
             raise ParameterError(
@@ -73,6 +75,18 @@ class Merton(ControlProblem):
                 f"{self.discount:.6g} - ({1 - g:.6g}) * {M:.6g} = {self.nu * g:.6g}. Raise discount, or give a horizon"
             )
         _ = self.state, self.action
+
+    def _refuse_redundant_assets(self) -> None:
+        lengths = np.linalg.norm(self.sigma, axis=1)
+        scaled = self.sigma / np.where(lengths > 0, lengths, 1.0)[:, None]
+        squares = np.maximum(np.linalg.eigvalsh(scaled @ scaled.T), 0.0)
+        ratio = float(np.sqrt(squares[0] / squares[-1])) if squares[-1] > 0 else 0.0
+        if ratio < LEAST_INDEPENDENCE:
+            raise ParameterError(
+                "an asset is redundant, or nearly so: volatility must have full row rank, but its smallest singular "
+                f"value is {ratio:.1g} of its largest (each row scaled to length 1), less than {LEAST_INDEPENDENCE:g}: "
+                f"{self.volatility!r}. Leave an asset out"
+            )
 
     @cached_property
     def excess(self) -> Floats:

@@ -23,7 +23,8 @@ class Quadratic(NamedTuple):
 class HeldSystem(NamedTuple):
     """A linear-quadratic problem whose action is held over a step of length dt.
 
-    X_{t+dt} = F x + G a + N(0, noise noise'), and the step's expected discounted cost is 1/2 (z'Mz + constant), z = (x, a).
+    X_{t+dt} = F x + G a + N(0, noise noise'), and the step's expected discounted cost is 1/2 (z'Mz + constant) with
+    z = (x, a).
     """
 
     F: Floats
@@ -101,7 +102,8 @@ def integral(F: Floats, W: Floats, dt: float) -> Floats:
     n = len(F)
     block = expm(np.block([[-F.T, W], [np.zeros((n, n)), F]]) * dt)
     result = block[n:, n:].T @ block[:n, n:]
-    return (result + result.T) / 2
+    symmetric: Floats = (result + result.T) / 2
+    return symmetric
 
 
 def sampled(held: HeldSystem, gamma: float) -> Quadratic:

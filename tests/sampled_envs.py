@@ -1,0 +1,55 @@
+"""Environments that the tests of environments share: every problem, every scheme, both horizons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode
+
+from hacontrol_envs import registered_ids
+from hacontrol_envs.env import SDEEnv, SDEVectorEnv
+from hacontrol_envs.integrate import SCHEMES
+
+NEXT_STEP, SAME_STEP, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
+ROWS, STEPS, SEED = 5, 24, 11
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    **{f"{id} {scheme}": (id, {"scheme": scheme}) for id in registered_ids() for scheme in SCHEMES},
+    "LQR in 10 dimensions": ("LQR-v0", {"dimension": 10}),
+    "LQR over a finite horizon": ("LQR-v0", {"horizon": 0.14, "terminal_cost": 2.0}),
+    "Merton over a finite horizon": ("Merton-v0", {"horizon": 1.75, "risk_aversion": 3.5}),
+    "Merton with log utility, Milstein": ("Merton-v0", {"horizon": 1.75, "risk_aversion": 1.0, "scheme": "milstein"}),
+    "Merton with two assets": (
+        "Merton-v0",
+        {"expected_return": [0.07, 0.08], "volatility": [[0.2, 0, 0.1], [0, 0.3, 0]]},
+    ),
+}
+every_case = pytest.mark.parametrize(("id", "parameters"), CASES.values(), ids=CASES.keys())
+every_id = pytest.mark.parametrize("id", registered_ids())
+
+
+def single(id: str, parameters: dict[str, Any]) -> SDEEnv:
+    env: Any = gym.make(id, episode_steps=7, **parameters).unwrapped
+    return env
+
+
+def vector(id: str, parameters: dict[str, Any], mode: AutoresetMode, rows: int = ROWS) -> SDEVectorEnv:
+    env: Any = gym.make_vec(id, num_envs=rows, episode_steps=7, autoreset_mode=mode.value, **parameters)
+    return env
+
+
+def actions(env: SDEVectorEnv) -> np.ndarray[Any, Any]:
+    """Some inside the box, some outside."""
+    return np.random.default_rng(0).normal(size=(STEPS, *env.action_space.shape)).astype(np.float32)
+
+
+def staggered(env: SDEVectorEnv) -> dict[str, Any]:
+    """Start the rows at different times, so that they end at different steps."""
+    return {"time": np.arange(env.num_envs) % 5 * env.dt}
+
+
+def same(a: Any, b: Any) -> bool:
+    return np.asarray(a).dtype == np.asarray(b).dtype and np.array_equal(a, b)
