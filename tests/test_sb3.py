@@ -4,10 +4,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from hacontrol_agents import Agent, NativeVecEnv, make_agent
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import hacontrol_envs
+from hacontrol_agents import Agent, NativeVecEnv, make_agent
 from hacontrol_envs.env import SDEVectorEnv
 
 SMALL = {
