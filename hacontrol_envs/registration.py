@@ -13,7 +13,9 @@ from hacontrol_envs.problem import ControlProblem
 NAMESPACE = "hacontrol"
 
 
-def register(id: str, problem: type[ControlProblem], *, dt: float, max_episode_steps: int) -> None:
+def register(
+    id: str, problem: type[ControlProblem], *, dt: float, max_episode_steps: int, scheme: str = "exact"
+) -> None:
     """Make a problem available as `gym.make(id)` and `gym.make_vec(id)`.
 
     The canonical id is "hacontrol/" + id; the bare id is an alias, unless somebody else holds it.
@@ -24,11 +26,13 @@ def register(id: str, problem: type[ControlProblem], *, dt: float, max_episode_s
         dt: default length of a step, in the problem's unit of time.
         max_episode_steps: after how many steps an infinite horizon is cut off (truncation) unless `gym.make` is told
             otherwise. A finite horizon terminates at T and is never cut off.
+        scheme: default scheme; "euler" or "milstein" where the problem does not know its transition law.
     """
-    kwargs = {"problem": f"{problem.__module__}:{problem.__qualname__}", "dt": dt, "episode_steps": max_episode_steps}
+    path = f"{problem.__module__}:{problem.__qualname__}"
+    kwargs = {"problem": path, "dt": dt, "episode_steps": max_episode_steps, "scheme": scheme}
     for name in (f"{NAMESPACE}/{id}", id):
         held = gym.registry.get(name)
-        if held is None or held.kwargs.get("problem") == kwargs["problem"]:
+        if held is None or held.kwargs.get("problem") == path:
             gym.registry.pop(name, None)
             gym.register(
                 name,

@@ -1,0 +1,51 @@
+"""README is true: its Python blocks run as they stand, and say what they claim."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def run(block: str, folder: Path) -> str:
+    script = folder / "block.py"
+    script.write_text(block, encoding="utf-8")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=folder, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def numbers(text: str) -> list[float]:
+    return [float(found) for found in re.findall(r"-?\d+\.\d*(?:e-?\d+)?", text)]
+
+
+def test_the_tour_finds_the_optimum(tmp_path: Path) -> None:
+    *policies, loss, optimal_loss = numbers(run(BLOCKS[0], tmp_path))
+    learned, analytic = policies[:4], policies[4:]
+    assert learned == pytest.approx(analytic, rel=1e-4)
+    assert optimal_loss == 0.0
+    assert 0 <= loss < 1e-6
+
+
+def test_the_problem_of_a_newcomer_is_solved(tmp_path: Path) -> None:
+    """0.1 P = 1 - P^2 has the root 0.95125."""
+    assert numbers(run(BLOCKS[1], tmp_path)) == [pytest.approx(-0.9512492, rel=1e-4)]
+
+
+def test_the_agent_of_a_newcomer_plays(tmp_path: Path) -> None:
+    assert run(BLOCKS[2], tmp_path).startswith("(array([0.]")
+
+
+def test_every_command_named_exists() -> None:
+    from hacontrol_benchmarks import cli
+
+    named = set(re.findall(r"`hacontrol (\w+)", README))
+    assert named <= {"list", "run", "report", "compare"}
+    assert named
+    assert callable(cli.main)
