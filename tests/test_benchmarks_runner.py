@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +28,7 @@ class Fake:
     evaluations: int = 0
     history: tuple = ()
 
-    def learn(self, total_timesteps=None):
+    def learn(self, total_timesteps=None, callback=None):
         with open(Path(self.folder) / f"starts-{self.seed}", "a") as file:
             file.write("x")
         if self.habit == "slow":
@@ -150,3 +151,17 @@ def test_failed_tasks_are_run_again_when_asked(fakes, tmp_path):
     (kept,) = run_suite([task], tmp_path / "board")
     (again,) = run_suite([task], tmp_path / "board", retry_failed=True)
     assert (kept.status, again.status) == ("failed", "ok")
+
+
+def test_the_learning_curve_knows_the_distance_from_the_optimum(tmp_path: Path) -> None:
+    """The analytic agent's is 0 on the box, and npi's ends at what the judge finds there, up to other points."""
+    from hacontrol_benchmarks.trial import run_task
+
+    task = Task(problem="Merton-v0", env="Merton-v0", label="npi", agent="npi", hyperparameters={"iterations": 4})
+    result = run_task(task, tmp_path)
+    curve = [row["policy_error"] for row in result.history]
+    assert len(curve) == 4
+    assert curve[-1] < curve[0]
+    assert curve[-1] == pytest.approx(result.metrics["policy_error_box"], rel=0.5)
+    analytic = run_task(Task(problem="LQR-v0", env="LQR-v0", label="analytic", agent="analytic"), tmp_path)
+    assert [row["policy_error"] for row in analytic.history] == [0.0] * len(analytic.history)

@@ -18,7 +18,7 @@ from rich.table import Table
 
 import hacontrol_envs
 from hacontrol_agents import Agent, agents
-from hacontrol_benchmarks.metrics import METRICS, evaluate
+from hacontrol_benchmarks.metrics import METRICS, evaluate, watch
 from hacontrol_benchmarks.report import SUITE_FILE, show, write_report
 from hacontrol_benchmarks.results import read_results
 from hacontrol_benchmarks.runner import check_tasks, run_suite
@@ -145,7 +145,7 @@ def _read_parameters(text: str) -> dict[str, Any]:
 
 def _train(name: str, env: Any, seed: int, total_timesteps: int | None) -> Agent:
     agent: Agent = agent_class(name)(env=env, seed=seed)
-    return agent.learn(total_timesteps=total_timesteps, progress_bar=True)
+    return agent.learn(total_timesteps=total_timesteps, callback=watch(env), progress_bar=True)
 
 
 def _load(folder: Path, asked: Task, name: str, env: Any) -> Agent:

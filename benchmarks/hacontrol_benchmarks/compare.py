@@ -127,6 +127,7 @@ class _Scene:
             axes.plot(t, self._follow(agent.policy)[1], color=self.colours[name], linewidth=1.4)
         if self.problem.state.log[0]:
             axes.set_yscale("log")
+            axes.yaxis.set_minor_formatter("")
         axes.set(xlabel="time", title=f"{self.problem.state.names[0]} on common noise")
 
     def residual(self, axes: Axes) -> None:
@@ -141,7 +142,7 @@ class _Scene:
         self._along_state(axes, "relative HJB residual")
 
     def learning(self, axes: Axes) -> None:
-        """Each agent's own learning curve: its residual, or the first figure that it reports."""
+        """How far the policy was from the optimum while learning, or a figure that the agent reports of itself."""
         for name, agent in self.agents.items():
             key = _figure_of(agent.history)
             if key is not None:
@@ -149,9 +150,11 @@ class _Scene:
                 axes.plot(*zip(*rows, strict=True), color=self.colours[name], linewidth=1.6, label=f"{name}: {key}")
         drawn = np.concatenate([np.asarray(line.get_ydata()) for line in axes.lines] or [np.ones(1)])
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter("")
         axes.set_yscale("log" if np.all(drawn > 0) else "linear")
         axes.set(xlabel="state-action points", title="learning curve")
-        axes.legend(frameon=False, fontsize="small")
+        if axes.lines:
+            axes.legend(frameon=False, fontsize="small")
 
     def _follow(self, policy: Policy) -> tuple[Floats, Floats]:
         law, rng, problem = self.law, np.random.default_rng(self.seed), self.problem
@@ -181,4 +184,4 @@ class _Scene:
 def _figure_of(history: list[dict[str, float]]) -> str | None:
     """The column of a learning curve to draw."""
     names = [name for name in (history[-1] if history else {}) if name not in ("evaluations", "seconds")]
-    return "residual" if "residual" in names else next(iter(names), None)
+    return next((name for name in ("policy_error", "residual", *names) if name in names), None)

@@ -105,6 +105,16 @@ def evaluate(agent: Agent, env: gym.Env[Any, Any], evaluation: Evaluation | None
     return {name: metric.compute(case) for name, metric in METRICS.items()}
 
 
+def watch(env: Any, points: int = 256) -> Callable[[Agent], None]:
+    """A callback of `learn` that adds "policy_error", on the box, to each row of the agent's learning curve."""
+
+    def note(agent: Agent) -> None:
+        case = Case(agent, env, Evaluation(points=points))
+        agent.history[-1]["policy_error"] = max(_policy_errors(case, case.box).values())
+
+    return note
+
+
 @metric(
     "What the policy loses in the sampled-data problem against that problem's own optimum, both exact in law. "
     "Merton: share of initial wealth wasted (certainty equivalent); LQR: relative loss of value."

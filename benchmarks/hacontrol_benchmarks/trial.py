@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hacontrol_benchmarks import provenance
-from hacontrol_benchmarks.metrics import evaluate
+from hacontrol_benchmarks.metrics import evaluate, watch
 from hacontrol_benchmarks.results import Result, Times, plain_history, plain_metrics, publish
 from hacontrol_benchmarks.tasks import Task
 
@@ -30,7 +30,7 @@ def run_task(task: Task, folder: str | os.PathLike[str]) -> Result:
             "agent_hyperparameters": getattr(agent, "hyperparameters", task.hyperparameters),
         }
         clock = time.perf_counter()
-        agent.learn(total_timesteps=task.total_timesteps)
+        agent.learn(total_timesteps=task.total_timesteps, callback=watch(env))
         learning = time.perf_counter() - clock
         known |= {"evaluations": agent.evaluations, "history": plain_history(agent.history)}
         agent.save(agent_file(task, folder))
