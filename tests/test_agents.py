@@ -32,6 +32,10 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
     fresh().learn(checkpoint=path, callback=lambda agent: False)
     resumed = fresh().learn(checkpoint=path)
     assert (whole._parameters() == resumed._parameters()).all()
+    again = fresh().learn(checkpoint=path)  # killed between the last save and the end: nothing is left to do
+    assert (whole._parameters() == again._parameters()).all()
+    assert again.evaluations == whole.evaluations
+    assert len(whole.learn().history) == 6  # a second call goes on for as long again
 
 
 def test_an_altered_file_is_refused(tmp_path):

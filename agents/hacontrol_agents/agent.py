@@ -56,6 +56,8 @@ class Agent(abc.ABC):
     """Wall time spent in `learn` so far."""
     history: list[dict[str, float]] = field(default_factory=list, init=False)
     """The learning curve: one row an iteration, each with "evaluations" and "seconds"."""
+    rows_before: int = field(default=0, init=False)
+    """Rows of `history` that earlier calls of `learn` left; the present call's, and those it resumed, follow."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -114,6 +116,7 @@ class Agent(abc.ABC):
             raise ParameterError(f"total_timesteps must be a positive integer or None, got {total_timesteps!r}")
         chosen = self.default_budget if total_timesteps is None else int(total_timesteps)
         budget = None if chosen is None else self.evaluations + chosen
+        self.rows_before = len(self.history)
         if checkpoint is not None and Path(checkpoint).exists():
             self._resume(checkpoint)
         text, status = TextColumn("{task.description}"), TextColumn("{task.fields[status]}")

@@ -170,13 +170,21 @@ class NeuralPolicyIteration(Agent):
         return greedy(problem, t, x, self._v.slope(t, x), None, guess, steps)
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
-        while True:
+        while self._share_done(budget) < 1:
             figures = self._iterate(np.random.default_rng([self.seed or 0, self._iteration]))
             self._iteration += 1
-            done = self._iteration / self.iterations if budget is None else self.evaluations / budget
-            converged = figures["residual"] <= self.residual_tolerance and figures["change"] <= self.change_tolerance
-            if report(done, **figures) or converged or done >= 1:
+            if report(self._share_done(budget, ahead=1), **figures):
                 return
+
+    def _share_done(self, budget: int | None, ahead: int = 0) -> float:
+        """How much of this call of `learn` is done, what went before a kill included; 1 on convergence."""
+        rows = self.history[self.rows_before :]
+        converged = (
+            rows and rows[-1]["residual"] <= self.residual_tolerance and rows[-1]["change"] <= self.change_tolerance
+        )
+        if converged:
+            return 1.0
+        return (len(rows) + ahead) / self.iterations if budget is None else self.evaluations / budget
 
     def _iterate(self, rng: np.random.Generator) -> dict[str, float]:
         """One evaluation and improvement; the figures of the learning curve."""
