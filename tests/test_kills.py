@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from hacontrol_benchmarks import measure_kills
+from hacontrol_benchmarks.killed import Run, train
 from safetensors.torch import save_file
 
 TASK = {
@@ -23,9 +24,9 @@ def test_two_kills_change_nothing_and_altered_files_are_refused():
 
 
 def test_a_change_of_one_bit_is_a_difference(tmp_path):
-    measure_kills.train(TASK, tmp_path / "checkpoint", tmp_path / "one")
+    train(TASK, tmp_path / "checkpoint", tmp_path / "one")
     assert measure_kills.same(tmp_path / "one", tmp_path / "one")
-    measure_kills.train({**TASK, "seed": 2}, tmp_path / "checkpoint 2", tmp_path / "other")
+    train({**TASK, "seed": 2}, tmp_path / "checkpoint 2", tmp_path / "other")
     assert not measure_kills.same(tmp_path / "one", tmp_path / "other")
 
 
@@ -36,6 +37,6 @@ def test_a_file_that_anyone_could_write_is_counted_as_accepted_only_if_it_loads(
 
 
 def test_a_child_that_fails_is_an_error(tmp_path):
-    run = measure_kills._Run({**TASK, "hyperparameters": {"no such thing": 1}}, tmp_path)
+    run = Run({**TASK, "hyperparameters": {"no such thing": 1}}, tmp_path)
     with pytest.raises(RuntimeError, match="exit code 1"):
         run.through()

@@ -12,49 +12,23 @@ altered, a bit flipped or the end cut off, many times: reading it must be refuse
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import signal
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import tyro
-from hacontrol_agents import Agent, make_agent
+from hacontrol_agents import Agent
 from hacontrol_agents.checkpoint import read
 from rich.progress import Progress
 
 from hacontrol_benchmarks import measured
+from hacontrol_benchmarks.killed import Run
 from hacontrol_envs.errors import CheckpointError, HacontrolError
 
 SETTINGS = {"npi": {"iterations": 8, "visits": 64}}
 """Hyperparameters that make a run short, by agent."""
-
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["hacontrol_benchmarks.measure_kills"])  # torch is imported once, not by every child
-LIMIT = 300.0
-"""Seconds after which a child is taken to hang."""
-
-
-def train(task: dict[str, Any], checkpoint: Path, final: Path, learning: Connection | None = None) -> None:
-    """What a child does: learn from the checkpoint on, and save the agent at the end.
-
-    Args:
-        task: env, agent, seed, hyperparameters and budget (see `main`).
-        learning: told when learning starts.
-    """
-    agent = make_agent(task["agent"], env=gym.make(task["env"]), seed=task["seed"], **task["hyperparameters"])
-    if learning is not None:
-        learning.send(True)
-    agent.learn(task["budget"], checkpoint=checkpoint)
-    agent.save(final)
 
 
 def measure(task: dict[str, Any], kills: int, flips: int) -> list[measured.Row]:
@@ -64,17 +38,18 @@ def measure(task: dict[str, Any], kills: int, flips: int) -> list[measured.Row]:
         bar = progress.add_task("kills", total=kills)
         whole = Path(folder) / "whole"
         whole.mkdir()
-        seconds = _Run(task, whole).through()
+        seconds = Run(task, whole).through()
         found: dict[str, Any] = {"kills": 0, "during a write": 0, "runs": 0, "same": 0}
         while found["kills"] < kills:
-            run = _Run(task, Path(folder) / f"run {found['runs']}")
-            for during in run.killed(rng, seconds, kills - found["kills"], found["kills"]):
+            run, before = Run(task, Path(tempfile.mkdtemp(dir=folder))), found["kills"]
+            for during in run.killed(rng, seconds, kills - before, before):
                 found["kills"] += 1
                 found["during a write"] += during
                 progress.update(bar, advance=1)
-            found["runs"] += 1
-            found["same"] += same(run.final, whole / "final")
-        again = _Run(task, whole)
+            if found["kills"] > before:  # another run was through before its first kill, and says nothing
+                found["runs"] += 1
+                found["same"] += same(run.final, whole / "final")
+        again = Run(task, whole)
         again.final = whole / "again"
         again.through()
         rows = [_row("runs killed while training", found["same"], found["runs"], **found, seconds=seconds)]
@@ -84,63 +59,6 @@ def measure(task: dict[str, Any], kills: int, flips: int) -> list[measured.Row]:
 
 def _row(what: str, right: int, of: int, **more: Any) -> measured.Row:
     return {"what": what, "right": right, "of": of, "met": right == of, **more}
-
-
-class _Run:
-    """One training run in a folder of its own, by as many processes as it takes."""
-
-    def __init__(self, task: dict[str, Any], folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        self.task, self.folder, self.final = task, folder, folder / "final"
-
-    def through(self) -> float:
-        """Train to the end; seconds from the start of learning."""
-        child = self._start()
-        began = time.perf_counter()
-        child.join(LIMIT)
-        seconds = time.perf_counter() - began
-        if self._ended(child) != 0:
-            raise RuntimeError("training was killed, and not by us")
-        return seconds
-
-    def killed(self, rng: np.random.Generator, seconds: float, most: int, before: int) -> Iterator[bool]:
-        """Train to the end, killed up to `most` times; for each kill, whether a checkpoint was being written."""
-        for kill in range(most):
-            child = self._start()
-            time.sleep(rng.uniform(0, seconds))
-            left = len(self._being_written())
-            aimed = (before + kill) % 3 == 2
-            while aimed and child.is_alive() and len(self._being_written()) == left:
-                pass
-            child.kill()
-            if self._ended(child) == 0:
-                return
-            yield len(self._being_written()) > left
-        self.through()
-
-    def _start(self) -> ForkServerProcess:
-        """A child that has begun to learn, or has failed."""
-        here, there = CONTEXT.Pipe(duplex=False)
-        child = CONTEXT.Process(target=train, args=(self.task, self.folder / "checkpoint", self.final, there))
-        child.start()
-        there.close()
-        with here, contextlib.suppress(EOFError):
-            here.recv()
-        return child
-
-    def _ended(self, child: ForkServerProcess) -> int:
-        """0 if the child ended by itself, a negative number if it was killed."""
-        child.join(LIMIT)
-        code = child.exitcode
-        if code is None:
-            child.kill()
-        if code not in (0, -signal.SIGKILL):
-            raise RuntimeError(f"training failed (exit code {code})")
-        child.close()
-        return code
-
-    def _being_written(self) -> list[Path]:
-        return list(self.folder.glob(".checkpoint.*"))
 
 
 def same(one: Path, other: Path) -> bool:
