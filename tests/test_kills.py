@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from hacontrol_benchmarks import measure_kills
 from hacontrol_benchmarks.killed import Run, train
-from safetensors.torch import save_file
 
 TASK = {
     "env": "Merton-v0",

@@ -14,6 +14,7 @@ from typing import Any, final
 
 import gymnasium as gym
 import numpy as np
+
 from hacontrol_agents import make_agent
 
 CONTEXT = multiprocessing.get_context("forkserver")

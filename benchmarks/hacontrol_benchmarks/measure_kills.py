@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 import tyro
-from hacontrol_agents import Agent
-from hacontrol_agents.checkpoint import read
 from rich.progress import Progress
 
+from hacontrol_agents import Agent
+from hacontrol_agents.checkpoint import read
 from hacontrol_benchmarks import measured
 from hacontrol_benchmarks.killed import Run
 from hacontrol_envs.errors import CheckpointError, HacontrolError
