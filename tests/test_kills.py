@@ -1,10 +1,13 @@
 """Training that is killed twice ends with the weights of training that was not; an altered file is refused."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from hacontrol_agents import checkpoint as files
 from hacontrol_benchmarks import measure_kills
 from hacontrol_benchmarks.killed import Run, train
 
@@ -41,3 +44,17 @@ def test_a_child_that_fails_is_an_error(tmp_path):
     run = Run({**TASK, "hyperparameters": {"no such thing": 1}}, tmp_path)
     with pytest.raises(RuntimeError, match="exit code 1"):
         run.through()
+
+
+def test_the_write_of_a_checkpoint_is_seen(tmp_path, monkeypatch):
+    run, seen = Run(TASK, tmp_path), []
+    replace = os.replace
+
+    def watched(source, target):
+        seen.append(len(run._being_written()))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watched)
+    files.write(tmp_path / "checkpoint", {"empty": torch.zeros(0)}, {})
+    assert seen == [1]
+    assert run._being_written() == []

@@ -91,4 +91,5 @@ class Run:
         return code
 
     def _being_written(self) -> list[Path]:
-        return list(self.folder.glob(".checkpoint.*"))
+        """Temporary files, which a kill leaves behind."""
+        return list(self.folder.glob(".*"))

@@ -40,6 +40,7 @@ def measure(task: dict[str, Any], kills: int, flips: int) -> list[measured.Row]:
         whole.mkdir()
         seconds = Run(task, whole).through()
         found: dict[str, Any] = {"kills": 0, "during a write": 0, "runs": 0, "same": 0}
+        missed = 0
         while found["kills"] < kills:
             run, before = Run(task, Path(tempfile.mkdtemp(dir=folder))), found["kills"]
             for during in run.killed(rng, seconds, kills - before, before):
@@ -49,6 +50,8 @@ def measure(task: dict[str, Any], kills: int, flips: int) -> list[measured.Row]:
             if found["kills"] > before:  # another run was through before its first kill, and says nothing
                 found["runs"] += 1
                 found["same"] += same(run.final, whole / "final")
+            elif (missed := missed + 1) == 50:
+                raise RuntimeError("50 runs were through before a kill: runs are too short, or no write was seen")
         again = Run(task, whole)
         again.final = whole / "again"
         again.through()
