@@ -1,25 +1,35 @@
 """What a step costs, beside what nobody can avoid and what others take.
 
 Vector environments are compared with drawing their normals (N float64 from NumPy's SFC64) and with Gymnasium's own
-CartPole in vector form; the single environment, through `gym.make`, with Pendulum-v1. The contenders of a comparison
-are timed in turn, a block of steps each, so that a machine that slows down slows all of them. A block of ours is one
-episode, so that each holds a truncation of every row and the resets that follow. One thread.
+CartPole in vector form; the single environment, through `gym.make`, with Pendulum-v1; the adapter that SB3 learns
+through, 64 rows, with SB3's DummyVecEnv of 64 single ones from `gym.make`. The contenders of a comparison are timed in
+turn, a block of steps each, so that a machine that slows down slows all of them. A block of ours is one episode, so
+that each holds a truncation of every row and the resets that follow. One thread.
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import tyro
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-import hacontrol_envs
+from hacontrol_agents.sb3 import NativeVecEnv
+from hacontrol_benchmarks import measured
 
-NORMALS, CARTPOLE, PENDULUM = 4.0, 3.0, 3.0
-"""At most 4 times the normals' time, at least 3 times CartPole's speed, at most 3 times Pendulum's time."""
+NORMALS, CARTPOLE, PENDULUM, DUMMY = 4.0, 3.0, 3.0, 8.0
+"""At most 4 times the normals' time, at least 3 times CartPole's speed, at most 3 times Pendulum's time, at least 8
+times DummyVecEnv's speed."""
+
+SB3_ROWS = 64
 
 EPISODES = {"Merton-v0": 200, "LQR-v0": 250}
 
@@ -27,7 +37,7 @@ Block = tuple[Callable[[], Any], int]
 """What is called, and how often in a block."""
 
 
-def measure(blocks: int = 40, sizes: tuple[int, ...] = (1024, 8192), mode: str = "NextStep") -> list[dict[str, Any]]:
+def measure(blocks: int = 40, sizes: tuple[int, ...] = (1024, 8192), mode: str = "NextStep") -> list[measured.Row]:
     """One row per comparison: microseconds per call, and the ratio with its target.
 
     `ratio` is the median over blocks of (ours / theirs) in adjacent blocks, `mean_ratio` that of the total times, which
@@ -36,10 +46,10 @@ def measure(blocks: int = 40, sizes: tuple[int, ...] = (1024, 8192), mode: str =
     rows = []
     for size in sizes:
         rows += _vector_rows(size, blocks, mode)
-    return rows + _single_rows(blocks)
+    return rows + _single_rows(blocks) + _sb3_rows(blocks)
 
 
-def _vector_rows(size: int, blocks: int, mode: str) -> list[dict[str, Any]]:
+def _vector_rows(size: int, blocks: int, mode: str) -> list[measured.Row]:
     contenders = {"normals": (_normals(size), 400), "CartPole-v1": (_vector("CartPole-v1", size), 40)}
     for id, steps in EPISODES.items():
         contenders[id] = (_vector(id, size, autoreset_mode=mode), steps)
@@ -53,16 +63,26 @@ def _vector_rows(size: int, blocks: int, mode: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _single_rows(blocks: int) -> list[dict[str, Any]]:
+def _single_rows(blocks: int) -> list[measured.Row]:
     times = _interleaved({id: (_single(id), 200) for id in ("Pendulum-v1", *EPISODES)}, blocks)
     return [
         _row(f"{id}, gym.make", "Pendulum-v1", times[id], times["Pendulum-v1"], PENDULUM, lower=True) for id in EPISODES
     ]
 
 
-def _row(
-    name: str, beside: str, over: list[float], under: list[float], target: float, *, lower: bool
-) -> dict[str, Any]:
+def _sb3_rows(blocks: int) -> list[measured.Row]:
+    rows = []
+    for id, steps in EPISODES.items():
+        made = gym.make_vec(id, num_envs=SB3_ROWS, autoreset_mode="SameStep")
+        ours = NativeVecEnv(made.unwrapped)  # type: ignore[arg-type]
+        theirs = DummyVecEnv([partial(gym.make, id) for _ in range(SB3_ROWS)])
+        times = _interleaved({"ours": (_sb3(ours), steps), "theirs": (_sb3(theirs), steps)}, max(blocks // 4, 3))
+        name = f"{id}, SB3, N = {SB3_ROWS}"
+        rows.append(_row(name, "DummyVecEnv", times["theirs"], times["ours"], DUMMY, lower=False))
+    return rows
+
+
+def _row(name: str, beside: str, over: list[float], under: list[float], target: float, *, lower: bool) -> measured.Row:
     ratio = statistics.median(a / b for a, b in zip(over, under, strict=True))
     ours, theirs = (over, under) if lower else (under, over)
     return {
@@ -117,16 +137,35 @@ def _single(id: str) -> Callable[[], Any]:
     return step
 
 
-def main() -> None:
-    """Print the table."""
-    print(f"hacontrol_envs: {', '.join(hacontrol_envs.registered_ids())}")
-    print(f"{'':22} {'ours':>9}   {'beside':12} {'theirs':>9}   {'ratio':>6} {'(mean)':>7}   target")
-    for r in measure():
-        print(
-            f"{r['what']:22} {r['us']:6.1f} us   {r['beside']:12} {r['beside_us']:6.1f} us   {r['ratio']:6.2f}"
-            f" ({r['mean_ratio']:5.2f})   {r['bound']} {r['target']:g}{'' if r['met'] else '  MISSED'}"
-        )
+def _sb3(env: VecEnv) -> Callable[[], Any]:
+    env.seed(0)
+    env.reset()
+    env.action_space.seed(0)
+    action = np.stack([env.action_space.sample() for _ in range(env.num_envs)])
+    return lambda: env.step(action)
+
+
+COLUMNS = {
+    "": "{what}",
+    "ours, us": "{us:.1f}",
+    "beside": "{beside}",
+    "theirs, us": "{beside_us:.1f}",
+    "ratio": "{ratio:.2f}",
+    "(of means)": "{mean_ratio:.2f}",
+    "target": "{bound} {target:g}",
+}
+NOTE = "Per call: a step of all rows. Ratios: medians of adjacent blocks, of time or (at least) of speed."
+
+
+def main(blocks: int = 40, json: Path | None = None) -> int:
+    """Measure what a step costs.
+
+    Args:
+        blocks: timed blocks of every contender.
+        json: a file to write the figures to.
+    """
+    return measured.report("measure_envs", measure(blocks), COLUMNS, {"blocks": blocks}, json, NOTE)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(tyro.cli(main))

@@ -135,7 +135,7 @@ def check_optimality(probe: Probe) -> None:
     if found is None or found.jet is None:
         return
     points = _optimal(found, probe.points(20))
-    tried = _candidates(probe, points.a, 1000)
+    tried = candidates(probe, points.a, 1000)
     at, rivals = points.each(tried.shape[1]), tried.reshape(-1, tried.shape[2])
     jet = found.jet(at.t, at.x)
     gain = probe.problem.hjb_residual(at.t, at.x, rivals, jet) - probe.problem.hjb_residual(*at, jet)
@@ -150,7 +150,7 @@ def _optimal(found: Solution, at: Points) -> Points:
     return at._replace(a=found.policy(at.t, at.x))
 
 
-def _candidates(probe: Probe, a: Floats, count: int) -> Floats:
+def candidates(probe: Probe, a: Floats, count: int) -> Floats:
     """Actions in the box to try instead of a (k, m): random ones, and a shifted along each axis, (k, tries, m)."""
     box = probe.problem.action
     random = probe.rng().uniform(-1, 1, (len(a), count, box.dimension))
@@ -231,7 +231,7 @@ def check_sampled(probe: Probe) -> None:
     allowed = RELATIVE * (np.abs(value) + np.abs(reward)) + slack
     advice = "The value is not that of its policy, or its K, c or gamma is wrong"
     require_small(best - value, allowed, "Bellman equation of solution(dt)", advice, points)
-    tried = _candidates(probe, points.a, 20)
+    tried = candidates(probe, points.a, 20)
     at = points.each(tried.shape[1])._replace(a=tried.reshape(-1, tried.shape[2]))
     gain = _action_value(probe, found, at, rules[0]) - np.repeat(best, tried.shape[1])
     advice = "The action shown is better than that of the sampled-data policy"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, final
 
 import numpy as np
@@ -14,6 +14,7 @@ from hacontrol_envs.arrays import Array, Floats, broadcast_time, dot, like, matv
 from hacontrol_envs.compiled import over_rows
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.kept import kept_by_step
 from hacontrol_envs.problem import ControlProblem
 from hacontrol_envs.reference import riccati
 from hacontrol_envs.reference.riccati import HeldSystem, Quadratic
@@ -191,14 +192,14 @@ class LQR(ControlProblem):
 
         return over_rows(fill, x, a, noise, out)
 
-    @lru_cache(maxsize=8)  # noqa: B019  (a problem is small, and few step lengths are used with it)
+    @kept_by_step
     def _held_loops(self, dt: float) -> tuple[Floats, Floats, float]:
         """[F G noise]' and M, contiguous, and the constant of the cost."""
         held = self._held(dt)
         response = np.ascontiguousarray(np.hstack([held.F, held.G, held.noise]).T)
         return response, np.ascontiguousarray(held.M), float(held.constant)
 
-    @lru_cache(maxsize=8)  # noqa: B019  (a problem is small, and few step lengths are used with it)
+    @kept_by_step
     def _held(self, dt: float) -> HeldSystem:
         return riccati.hold(self.A, self.B, self.Q, self.R, self.D, self.discount, dt)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, final
 
 import numpy as np
@@ -14,6 +14,7 @@ from hacontrol_envs.arrays import Array, Floats, broadcast_time, dot, like, matv
 from hacontrol_envs.compiled import over_rows
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.kept import kept_by_step
 from hacontrol_envs.problem import ControlProblem
 from hacontrol_envs.registration import register
 from hacontrol_envs.solution import Jet, Solution
@@ -193,7 +194,7 @@ class Merton(ControlProblem):
 
         return over_rows(fill, x, a, noise, out)
 
-    @lru_cache(maxsize=8)  # noqa: B019  (a problem is small, and few step lengths are used with it)
+    @kept_by_step
     def _constants(self, dt: float) -> Floats:
         """r_f, rho, g, dt, int_0^dt e^{-rho s} ds and int_0^dt s e^{-rho s} ds."""
         rho = float(self.discount)
