@@ -11,15 +11,29 @@ from hacontrol_envs.errors import CheckpointError
 
 def policy_error(agent):
     """Relative L2 error of each control on points of the box, the largest."""
-    problem = agent.problem
-    x = problem.state.from_unit(np.linspace(-0.8, 0.8, 41)[:, None])
-    optimal = problem.solution().policy(0.0, x)
-    return np.sqrt(((agent.policy(0.0, x) - optimal) ** 2).mean(0) / (optimal**2).mean(0)).max()
+    problem, rng = agent.problem, np.random.default_rng(5)
+    x = problem.state.from_unit(rng.uniform(-0.8, 0.8, (200, problem.state.dimension)))
+    t = rng.uniform(0.0, problem.horizon or 0.0, 200)
+    optimal = problem.solution().policy(t, x)
+    return np.sqrt(((agent.policy(t, x) - optimal) ** 2).mean(0) / (optimal**2).mean(0)).max()
 
 
-@pytest.mark.parametrize(("id", "iterations", "bound"), [("LQR-v0", 20, 1e-4), ("Merton-v0", 20, 1e-3)])
-def test_neural_policy_iteration_finds_the_closed_form(id, iterations, bound):
-    agent = NeuralPolicyIteration(env=gym.make(id), seed=0, iterations=iterations).learn()
+@pytest.mark.parametrize(
+    ("id", "parameters", "settings", "bound"),
+    [
+        ("LQR-v0", {}, {"iterations": 25}, 1e-5),
+        ("Merton-v0", {}, {"iterations": 25}, 1e-5),
+        ("Merton-v0", {"risk_aversion": 1.0}, {"iterations": 25}, 1e-4),
+        ("Merton-v0", {"risk_aversion": 0.5, "discount": 0.2}, {"iterations": 25}, 1e-4),
+        ("LQR-v0", {"dimension": 4}, {"iterations": 10, "visits": 128}, 1e-2),
+        ("LQR-v0", {"horizon": 2.0, "terminal_cost": 0.5}, {"iterations": 25, "visits": 128}, 1e-2),
+        ("Merton-v0", {"horizon": 5.0}, {"iterations": 15, "visits": 128}, 1e-3),
+        ("Merton-v0", {}, {"iterations": 6, "evaluation": "monte carlo"}, 1e-3),
+        ("LQR-v0", {}, {"iterations": 5, "evaluation": "monte carlo", "starts": 128, "visits": 128}, 5e-2),
+    ],
+)
+def test_neural_policy_iteration_finds_the_closed_form(id, parameters, settings, bound):
+    agent = NeuralPolicyIteration(env=gym.make(id, **parameters), seed=0, **settings).learn()
     assert policy_error(agent) < bound
 
 
