@@ -98,7 +98,7 @@ def bad_action(draw: Any, shape: tuple[int, ...]) -> Any:
     return draw(st.sampled_from([array, array.tolist()])) if draw(numbers) < 1 else np.asfortranarray(array)
 
 
-@quickly(700)
+@quickly(1000)
 @given(data=st.data())
 def test_actions(pair: tuple[SDEEnv, SDEVectorEnv], data: st.DataObject) -> None:
     for env in pair:
