@@ -53,6 +53,9 @@ class NeuralPolicyIteration(Agent):
     Coordinates: the network sees the unit coordinates of the problem's domain (LQR: x, scaled; Merton: log wealth), and
     gives V up to a constant and a factor, or with `value_scale="log"` its logarithm. No homogeneity or quadratic form
     is assumed.
+
+    `evaluations` counts rows of equations, each time their residual or Jacobian is taken in least squares, and steps of
+    paths (those of visits by their expected number); the inner Newton steps of `greedy` are not counted.
     """
 
     evaluation: Literal["residual", "monte carlo"] = "residual"

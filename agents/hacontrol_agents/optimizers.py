@@ -39,9 +39,9 @@ class LevenbergMarquardt:
     the smaller of K'K + damping I (P x P) and, by Woodbury, K K' + damping I (M x M). The same factor gives the
     geodesic acceleration w, (J'J + damping D) w = -J'r_dd / 2, with r_dd the second derivative of r along d by a finite
     difference. A trial is theta + d + w, or theta + d where |w| > `bend` |d| and the expansion cannot be trusted
-    (Transtrum and Sethna, 2012, of sloppy models, which networks are; on linear PDEs it is worth two to four digits in
-    the same time). A trial is kept if its gain ratio, the loss's fall over that of the quadratic model
-    along d, is positive; then the damping falls tenfold. Until then it rises by 2, 4, 8, ...
+    (Transtrum and Sethna, 2012, of sloppy models, which networks are). A trial is kept if its gain ratio, the loss's
+    fall over that of the quadratic model along d, is positive; then the damping falls tenfold. Until then it rises by
+    2, 4, 8, ...
 
     Nothing is random, and `state` is all that one step leaves to the next: resumed training is bitwise the same.
     Raises ParameterError (a ValueError) for parameters of the network not in float64 or settings out of range.

@@ -126,10 +126,10 @@ class SB3Agent(Agent):
                 self._model.learn(budget - self.evaluations, _Reporter(self, budget, report), reset_num_timesteps=False)
 
     def _tensors(self) -> dict[str, Tensor]:
-        return sb3_state.snapshot(self._model, self._random)[0]
+        return sb3_state.tensors_of(self._model, self._random)
 
     def _record(self) -> dict[str, Any]:
-        return sb3_state.snapshot(self._model, self._random)[1]
+        return sb3_state.record_of(self._model, self._random)
 
     def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
         sb3_state.restore(self._model, self._random, tensors, record)

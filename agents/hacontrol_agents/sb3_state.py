@@ -45,24 +45,28 @@ def set_global_randomness(state: RandomState) -> None:
         np.random.set_state(state["numpy"])
 
 
-def snapshot(model: Any, random: RandomState) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The model between two rollouts. Tensors are copies."""
+def tensors_of(model: Any, random: RandomState) -> dict[str, Tensor]:
+    """Copies of all that is a tensor or an array in the model between two rollouts."""
     tensors = {f"{owner}/{name}": tensor for owner, name, tensor in _learnt(model)}
-    record: dict[str, Any] = {"updates": model._n_updates}
     if model._last_obs is not None:
         arrays = {**_surroundings(model), **_replay(model), "random/numpy": random["numpy"]["state"]["key"]}
         tensors |= {name: _tensor(array) for name, array in arrays.items()}
         tensors["random/torch"] = random["torch"]
-        legacy = random["numpy"]
-        record |= {
-            "random": {"pos": int(legacy["state"]["pos"]), "has_gauss": legacy["has_gauss"], "gauss": legacy["gauss"]},
-            "actions": model.action_space.np_random.bit_generator.state,
-        }
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}, record
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def record_of(model: Any, random: RandomState) -> dict[str, Any]:
+    """The rest, as JSON can hold it."""
+    numpy = random["numpy"]
+    return {
+        "updates": model._n_updates,
+        "random": {"pos": int(numpy["state"]["pos"]), "has_gauss": numpy["has_gauss"], "gauss": numpy["gauss"]},
+        "actions": model.action_space.np_random.bit_generator.state,
+    }
 
 
 def restore(model: Any, random: RandomState, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
-    """Go on from a `snapshot`, in a model built with the same arguments."""
+    """Go on from `tensors_of` and `record_of` a model built with the same arguments."""
     parameters = model.get_parameters()
     for owner, state in parameters.items():
         held = {
