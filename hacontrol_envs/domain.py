@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from hacontrol_envs.arrays import Array, Floats, like, namespace
 from hacontrol_envs.errors import ParameterError
 
 Scale = Literal["linear", "log"]
+Edge = Literal["open", "reflecting", "constrained"]
 
 
 @final
@@ -18,13 +19,20 @@ class Domain:
     """A box low <= x <= high of n named components, each on a linear or a logarithmic scale.
 
     The unit coordinates of a point are u = 2 (c(x) - c(low)) / (c(high) - c(low)) - 1 with c the identity or the
-    logarithm, componentwise, so that the box becomes [-1, 1]^n. A problem's state may leave its box (the box says where
-    the problem is posed to learners, it is not a constraint); u is then outside [-1, 1] and `from_unit` still inverts.
+    logarithm, componentwise, so that the box becomes [-1, 1]^n.
+
+    What happens at both ends of a component is its edge:
+      * "open": the state may leave; the box only says where the problem is posed to learners. u is then outside
+        [-1, 1], and `from_unit` still inverts.
+      * "reflecting": the state is reflected there (Skorokhod), so that V has slope zero across the edge.
+      * "constrained": the state may not leave, and actions that would carry it out are not admissible there (a state
+        constraint: Soner, 1986); see `ControlProblem.admissible`.
 
     Args:
         names: what each component is called in plots and tables.
         low, high: (n,) finite bounds, low < high; low > 0 on a logarithmic scale.
         scales: "linear" or "log", one for all components or one each.
+        edges: "open", "reflecting" or "constrained", one for all components or one each.
 
     Raises:
         ParameterError: bounds that are not finite, not increasing, or not positive on a logarithmic scale.
@@ -36,28 +44,34 @@ class Domain:
         low: Sequence[float] | Floats,
         high: Sequence[float] | Floats,
         scales: Scale | Sequence[Scale] = "linear",
+        edges: Edge | Sequence[Edge] = "open",
     ) -> None:
         self.names = tuple(names)
         self.low = np.asarray(low, dtype=np.float64)
         self.high = np.asarray(high, dtype=np.float64)
         self.scales: tuple[Scale, ...] = (scales,) * len(self.names) if isinstance(scales, str) else tuple(scales)
+        self.edges: tuple[Edge, ...] = (edges,) * len(self.names) if isinstance(edges, str) else tuple(edges)
         self.log = np.array([scale == "log" for scale in self.scales])
         self._refuse_bad_bounds()
         ends = [np.where(self.log, np.log(np.where(self.log, end, 1.0)), end) for end in (self.low, self.high)]
+        self._ends: Floats = np.stack(ends)
         self.center: Floats = (ends[1] + ends[0]) / 2
         self.half_width: Floats = (ends[1] - ends[0]) / 2
 
     def _refuse_bad_bounds(self) -> None:
         n = len(self.names)
-        if n == 0 or not self.low.shape == self.high.shape == self.log.shape == (n,):
-            raise ParameterError(f"a domain of {n} names needs {n} low and high bounds and scales, got {self!r}")
+        if n == 0 or not self.low.shape == self.high.shape == self.log.shape == (len(self.edges),) == (n,):
+            raise ParameterError(f"a domain of {n} names needs {n} low and high bounds, scales and edges, got {self!r}")
+        if not set(self.edges) <= set(get_args(Edge)):
+            raise ParameterError(f"an edge is one of {', '.join(get_args(Edge))}, got {self!r}")
         if not (np.all(np.isfinite(self.low)) and np.all(np.isfinite(self.high)) and np.all(self.low < self.high)):
             raise ParameterError(f"a domain needs finite bounds with low < high, got {self!r}")
         if np.any(self.low[self.log] <= 0):
             raise ParameterError(f"a logarithmic scale needs a positive lower bound, got {self!r}")
 
     def __repr__(self) -> str:
-        return f"Domain(names={self.names}, low={self.low}, high={self.high}, scales={self.scales})"
+        bounds = f"low={self.low}, high={self.high}"
+        return f"Domain(names={self.names}, {bounds}, scales={self.scales}, edges={self.edges})"
 
     @property
     def dimension(self) -> int:
@@ -91,6 +105,21 @@ class Domain:
     def from_unit(self, u: Array) -> Array:
         """Physical points of unit coordinates, (..., n) -> (..., n)."""
         return self.from_coordinates(like(self.center, u) + like(self.half_width, u) * u)
+
+    def clip(self, x: Array) -> Array:
+        """The nearest point of the box, componentwise, (..., n)."""
+        return namespace(x).minimum(namespace(x).maximum(x, like(self.low, x)), like(self.high, x))
+
+    def confine(self, x: Floats) -> Floats:
+        """Points a little beyond an edge brought back, (..., n): folded at a reflecting edge, held at a constrained one."""
+        for i, edge in enumerate(self.edges):
+            if edge != "open":
+                c, low, high = self.coordinates(x)[..., i], *self._ends[:, i]
+                if edge == "reflecting":  # the triangle wave of period 2 (high - low)
+                    c = high - np.abs((c - low) % (2 * (high - low)) - (high - low))
+                inside = np.exp(c) if self.log[i] else c
+                x = np.concatenate([x[..., :i], np.clip(inside, self.low[i], self.high[i])[..., None], x[..., i + 1 :]], -1)
+        return x
 
     def unit_derivatives(self, x: Array) -> tuple[Array, Array]:
         """du/dx and d2u/dx2, componentwise, each (..., n)."""

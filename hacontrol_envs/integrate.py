@@ -69,8 +69,9 @@ def _euler(problem: ControlProblem, dt: float) -> Integrator:
     """X + b dt + sigma dW: strong order 1/2, weak order 1."""
 
     def step(t: Floats, x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
+        a = problem.admissible(t, x, a)
         moved = problem.drift(t, x, a) * dt + _apply(problem.diffusion(t, x, a), noise * np.sqrt(dt))
-        x_next[...], reward[...] = _keep_positive(problem, x + moved), step_reward(problem, t, x, a, dt)
+        x_next[...], reward[...] = _keep_inside(problem, x + moved), step_reward(problem, t, x, a, dt)
 
     return Integrator(step, problem.noise_dim)
 
@@ -85,15 +86,16 @@ def _milstein(problem: ControlProblem, dt: float) -> Integrator:
     root = np.sqrt(dt)
 
     def step(t: Floats, x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
+        a = problem.admissible(t, x, a)
         sigma, dW = problem.diffusion(t, x, a), noise * root
         moved = x + problem.drift(t, x, a) * dt
         reached = moved + _apply(sigma, dW)
         for j in range(problem.noise_dim):
-            support = _keep_positive(problem, moved + sigma[..., j] * root)
+            support = _keep_inside(problem, moved + sigma[..., j] * root)
             area = dW[..., j, None] * dW / 2
             area[..., j] -= dt / 2
             reached = reached + _apply((problem.diffusion(t, support, a) - sigma) / root, area)
-        x_next[...], reward[...] = _keep_positive(problem, reached), step_reward(problem, t, x, a, dt)
+        x_next[...], reward[...] = _keep_inside(problem, reached), step_reward(problem, t, x, a, dt)
 
     return Integrator(step, problem.noise_dim)
 
@@ -123,7 +125,8 @@ def _apply(sigma: Floats, dW: Floats) -> Floats:
     return applied
 
 
-def _keep_positive(problem: ControlProblem, x: Floats) -> Floats:
-    """A state on a logarithmic scale is positive; a discretised step need not know that."""
+def _keep_inside(problem: ControlProblem, x: Floats) -> Floats:
+    """A state on a logarithmic scale is positive, and edges are obeyed; a discretised step need not know that."""
     log = problem.state.log
-    return np.where(log, np.maximum(x, FLOOR * problem.state.low), x) if log.any() else x
+    positive = np.where(log, np.maximum(x, FLOOR * problem.state.low), x) if log.any() else x
+    return problem.state.confine(positive)

@@ -58,6 +58,17 @@ class ControlProblem(abc.ABC):
     def initial_state(self, rng: np.random.Generator, size: int) -> Floats:
         """Independent draws of X_0, (size, n)."""
 
+    def admissible(self, t: Array, x: Array, a: Array) -> Array:
+        """The admissible action nearest to a, (..., m): where x lies on a constrained edge, one that does not leave."""
+        return a
+
+    def maximiser(self, t: Array, x: Array, v_x: Array, v_xx: Array) -> Array | None:
+        """argmax over the action box of r + b . V_x + 1/2 tr(sigma sigma' V_xx), (..., m), at given derivatives of V.
+
+        None, unless a subclass knows it in closed form: learners and solvers then maximise numerically.
+        """
+        return None
+
     def terminal_reward(self, x: Array) -> Array:
         """g(x), (...); zero unless a subclass says otherwise."""
         return namespace(x).zeros_like(x[..., 0])

@@ -169,6 +169,12 @@ class LQR(ControlProblem):
     def reward(self, t: Array, x: Array, a: Array) -> Array:
         return -(quadratic(self.Q, x) + quadratic(self.R, a)) / 2
 
+    def maximiser(self, t: Array, x: Array, v_x: Array, v_xx: Array) -> Array | None:
+        """R^{-1} B' V_x where R is diagonal, so that the box can be met one action at a time."""
+        if np.any(self.R != np.diag(np.diag(self.R))):
+            return None
+        return self.action.clip(matvec(np.linalg.solve(self.R, self.B.T), v_x))
+
     def terminal_reward(self, x: Array) -> Array:
         return -quadratic(self.S, x) / 2
 

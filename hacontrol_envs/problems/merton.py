@@ -163,6 +163,26 @@ class Merton(ControlProblem):
     def reward(self, t: Array, x: Array, a: Array) -> Array:
         return self._utility(a[..., -1] * x[..., 0])
 
+    def maximiser(self, t: Array, x: Array, v_x: Array, v_xx: Array) -> Array | None:
+        """pi = -(Sigma Sigma')^{-1}(mu - r_f) V_x/(x V_xx) and k = V_x^{-1/g}/x, with one asset clipped to the box.
+
+        None with several assets, whose fractions the box may bind together. Where V is not concave the Hamiltonian
+        is largest at an end of the box; where it does not rise with wealth, at the most consumption.
+        """
+        if self.assets > 1:
+            return None
+        xp, wealth, slope, bend = namespace(x), x[..., 0], v_x[..., 0], v_xx[..., 0, 0]
+        ahead = float(self.excess[0]) * slope
+        one = xp.ones_like(wealth)
+        concave = bend < 0
+        inner = -ahead / (float(self.sigma[0] @ self.sigma[0]) * wealth * xp.where(concave, bend, -one))
+        low, high = (float(end[0]) for end in (self.action.low, self.action.high))
+        edge = xp.where(ahead + float(self.sigma[0] @ self.sigma[0]) * wealth * bend * (low + high) / 2 > 0, high, low)
+        fraction = xp.where(concave, inner, edge * one)
+        rising = slope > 0
+        ratio = xp.where(rising, xp.where(rising, slope, one) ** (-1 / self.risk_aversion) / wealth, self.action.high[1] * one)
+        return self.action.clip(xp.stack([fraction, ratio], axis=-1))
+
     def terminal_reward(self, x: Array) -> Array:
         return self.bequest * self._utility(x[..., 0])
 

@@ -1,0 +1,238 @@
+"""FirmInvestment-v0: capital under convex, possibly kinked, adjustment costs and Ornstein-Uhlenbeck productivity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, final, get_args
+
+import numpy as np
+from scipy.integrate import quad
+
+from hacontrol_envs import parameters as read
+from hacontrol_envs.arrays import Array, Floats, namespace
+from hacontrol_envs.domain import Domain
+from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.problem import ControlProblem
+
+Adjustment = Literal["kinked", "smoothed", "as-published"]
+
+STEEPNESS = 5.0
+"""How fast the smoothed cost goes from theta_- to theta_+ as the shadow price passes the price of capital."""
+NEWTON_STEPS = 12
+"""To invert the smoothed rule; it converges to rounding in at most eight from where it starts."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FirmInvestment(ControlProblem):
+    """Invest to maximise the present value of a competitive firm's profits, at a given price of its output.
+
+    Capital k and log productivity z, dk = (iota - delta) k dt, dz = -kappa z dt + sigma dW; the action is the
+    investment rate iota = i/k; r = P e^z k^alpha - k L(iota), discounted at `discount`. Capital obeys the state
+    constraint k in [k_min, k_max]; productivity is reflected at +-z_max.
+
+    With q = V_k - p the marginal value of capital over its price, the Hamiltonian term max_iota {iota V_k - L} and the
+    action iota* that attains it are, by `adjustment`:
+      * "kinked": L = p_+ iota + theta_+/2 iota^2 above zero and p_- iota + theta_-/2 iota^2 below, so that
+        iota* = (V_k - p_+)_+/theta_+ - (p_- - V_k)_+/theta_-: nothing is done where p_- <= V_k <= p_+ (Abel and
+        Eberly, 1994).
+      * "smoothed": q^2/(2 theta(q)), theta(q) = theta_+ + (theta_- - theta_+)/(1 + e^{5q}), and iota* is its derivative
+        in q. One price of capital, p_+ = p_-. L is the Legendre transform.
+      * "as-published": the control q/theta(q), under the cost L = p iota + theta(q) iota^2/2 that makes the same
+        Hamiltonian term come out. It is *not* the argmax under that cost; it is kept because it was published.
+
+    Learners act in -p_-/theta_- <= iota <= a bound that the optimum exceeds only where productivity is more than six
+    stationary standard deviations high or capital very low; there the optimum under the bound is meant. At a capital
+    bound the rate is cut to the nearest that does not leave.
+
+    Time is in years.
+    """
+
+    returns_to_scale: float = 0.35
+    """alpha in (0, 1]."""
+    depreciation: float = 0.08
+    """delta, per year."""
+    discount: float = 0.05
+    """r, per year."""
+    mean_reversion: float = 0.5
+    """kappa, per year."""
+    volatility: float = 0.2
+    """sigma of log productivity, per square root of a year; zero is allowed."""
+    adjustment_cost_up: float = 2.0
+    """theta_+, of investing."""
+    adjustment_cost_down: float = 6.0
+    """theta_-, of disinvesting."""
+    purchase_price: float = 1.0
+    """p_+, of a unit of capital."""
+    resale_price: float = 1.0
+    """p_- <= p_+."""
+    price: float = 1.0
+    """P, of a unit of output."""
+    capital_bounds: Any = (0.2, 5.0)
+    """(k_min, k_max)."""
+    productivity_bound: float = 2.5
+    """z_max."""
+    adjustment: Adjustment = "kinked"
+    """Which cost of adjustment."""
+
+    horizon = None
+    noise_dim = 1
+    controlled_diffusion = False
+
+    def __post_init__(self) -> None:
+        positive = ("returns_to_scale", "discount", "mean_reversion", "adjustment_cost_up", "adjustment_cost_down")
+        for name in (*positive, "purchase_price", "price", "productivity_bound"):
+            read.number(name, getattr(self, name), above=0.0)
+        for name in ("depreciation", "volatility", "resale_price"):
+            read.number(name, getattr(self, name), at_least=0.0)
+        if self.returns_to_scale > 1:
+            raise ParameterError(f"returns_to_scale must be at most 1, got {self.returns_to_scale!r}")
+        if self.resale_price > self.purchase_price:
+            raise ParameterError(
+                f"resale_price={self.resale_price!r} exceeds purchase_price={self.purchase_price!r}: "
+                "buying and selling capital would pay without bound"
+            )
+        bounds = read.array("capital_bounds", self.capital_bounds)
+        if bounds.shape != (2,) or not 0 < bounds[0] < bounds[1]:
+            raise ParameterError(f"capital_bounds must be (low, high) with 0 < low < high, got {self.capital_bounds!r}")
+        if self.adjustment not in get_args(Adjustment):
+            raise ParameterError(
+                f"adjustment must be one of {', '.join(map(repr, get_args(Adjustment)))}, got {self.adjustment!r}"
+            )
+        if self.adjustment != "kinked":
+            self._refuse_unsmooth()
+        _ = self.state, self.action
+
+    def _refuse_unsmooth(self) -> None:
+        if self.resale_price != self.purchase_price:
+            raise ParameterError(
+                f"adjustment={self.adjustment!r} has one price of capital, got purchase_price={self.purchase_price!r} "
+                f'and resale_price={self.resale_price!r}; use "kinked"'
+            )
+        q = np.linspace(-self.purchase_price - 5, 10, 3001)
+        if np.any(self._smooth_rule(q).slope <= 0):
+            raise ParameterError(
+                f"adjustment={self.adjustment!r} has no convex cost at adjustment_cost_up={self.adjustment_cost_up!r} "
+                f"and adjustment_cost_down={self.adjustment_cost_down!r}: bring them closer together"
+            )
+
+    @cached_property
+    def state(self) -> Domain:  # type: ignore[override]
+        """Capital in its bounds, on a logarithmic scale, and log productivity in [-z_max, z_max]."""
+        low, high = self.capital_bounds
+        L = self.productivity_bound
+        edges = ("constrained", "reflecting")
+        return Domain(["capital", "log productivity"], [low, -L], [high, L], ("log", "linear"), edges)
+
+    @cached_property
+    def action(self) -> Domain:  # type: ignore[override]
+        """Investment rates iota from -p_-/theta_- to twice what is best at six standard deviations of productivity."""
+        low = min(-self.resale_price / self.adjustment_cost_down, -0.02)
+        return Domain(["investment rate"], [low], [2 * self._highest_rate])
+
+    @property
+    def productivity_deviation(self) -> float:
+        """sigma/sqrt(2 kappa), the stationary standard deviation of an unreflected z."""
+        return float(self.volatility / np.sqrt(2 * self.mean_reversion))
+
+    @property
+    def _marginal_product(self) -> float:
+        """That at which capital neither grows nor falls without noise: V_k = p_+ + theta_+ delta, iota = delta."""
+        delta, theta = self.depreciation, self.adjustment_cost_up
+        return (self.discount + delta) * (self.purchase_price + theta * delta) - theta * delta**2 / 2
+
+    @property
+    def _highest_rate(self) -> float:
+        """The rate where V_k is that marginal product's present value from z = 6 standard deviations on."""
+        z, kappa, rate = 6 * self.productivity_deviation, self.mean_reversion, self.discount + self.depreciation
+        z = min(z, self.productivity_bound)
+        worth = quad(lambda t: np.exp(-rate * t + z * np.exp(-kappa * t)), 0, np.inf)[0]
+        dear = self._marginal_product * worth - self.purchase_price
+        return float(max(dear / self.adjustment_cost_up, self.depreciation + 0.1))
+
+    @cached_property
+    def resting_capital(self) -> float:
+        """alpha P k^{alpha-1} = that marginal product at z = 0, within the bounds: the steady state without noise."""
+        low, high = self.capital_bounds
+        if self.returns_to_scale == 1:
+            return float(np.sqrt(low * high))
+        k = (self.returns_to_scale * self.price / self._marginal_product) ** (1 / (1 - self.returns_to_scale))
+        return float(np.clip(k, low, high))
+
+    def drift(self, t: Array, x: Array, a: Array) -> Array:
+        k, z = x[..., 0], x[..., 1]
+        return namespace(x).stack([(a[..., 0] - self.depreciation) * k, -self.mean_reversion * z], axis=-1)
+
+    def diffusion(self, t: Array, x: Array, a: Array) -> Array:
+        xp, one = namespace(x), namespace(x).ones_like(x[..., 0])
+        return xp.stack([0 * one, self.volatility * one], axis=-1)[..., None]
+
+    def reward(self, t: Array, x: Array, a: Array) -> Array:
+        return self.revenue(x) - x[..., 0] * self.cost(a[..., 0])
+
+    def revenue(self, x: Array) -> Array:
+        """P e^z k^alpha, (...)."""
+        return self.price * namespace(x).exp(x[..., 1]) * x[..., 0] ** self.returns_to_scale
+
+    def cost(self, rate: Array) -> Array:
+        """L(iota), the cost of adjustment per unit of capital, (...)."""
+        xp = namespace(rate)
+        if self.adjustment == "kinked":
+            up, down = xp.maximum(rate, 0 * rate), xp.minimum(rate, 0 * rate)
+            bought = (self.purchase_price + self.adjustment_cost_up / 2 * up) * up
+            return bought + (self.resale_price + self.adjustment_cost_down / 2 * down) * down
+        q = self._shadow_price(rate)
+        return rate * (self.purchase_price + q) - self._smooth_rule(q).gain
+
+    def maximiser(self, t: Array, x: Array, v_x: Array, v_xx: Array) -> Array:
+        """iota* of the class docstring at V_k = v_x[..., 0]; under "as-published" its control, which is no argmax."""
+        xp, v_k = namespace(x), v_x[..., 0]
+        if self.adjustment == "kinked":
+            up = xp.maximum(v_k - self.purchase_price, 0 * v_k) / self.adjustment_cost_up
+            rate = up - xp.maximum(self.resale_price - v_k, 0 * v_k) / self.adjustment_cost_down
+        else:
+            rate = self._smooth_rule(v_k - self.purchase_price).rate
+        return self.admissible(t, x, self.action.clip(rate[..., None]))
+
+    def admissible(self, t: Array, x: Array, a: Array) -> Array:
+        """At k_min at least, and at k_max at most, iota = delta."""
+        xp, k, (low, high) = namespace(x), x[..., :1], self.capital_bounds
+        delta = xp.ones_like(a) * self.depreciation
+        return xp.where(k <= low, xp.maximum(a, delta), xp.where(k >= high, xp.minimum(a, delta), a))
+
+    def _smooth_rule(self, q: Array) -> _SmoothRule:
+        """H(q) = q^2/(2 theta(q)), the rate that is played there, and that rate's derivative."""
+        xp, gap = namespace(q), self.adjustment_cost_down - self.adjustment_cost_up
+        s = 1 / (1 + xp.exp(xp.clip(STEEPNESS * q, -700.0, 700.0)))
+        theta = self.adjustment_cost_up + gap * s
+        first = -STEEPNESS * gap * s * (1 - s)
+        second = STEEPNESS**2 * gap * s * (1 - s) * (1 - 2 * s)
+        gain = q * q / (2 * theta)
+        if self.adjustment == "as-published":
+            return _SmoothRule(gain, q / theta, 1 / theta - q * first / theta**2)
+        rate = q / theta - gain * first / theta
+        bend = 2 * first / theta**2 * q - gain * (2 * first**2 / theta**2 - second / theta)
+        return _SmoothRule(gain, rate, 1 / theta - bend)
+
+    def _shadow_price(self, rate: Array) -> Array:
+        """The q at which the smoothed rule plays this rate, (...), by Newton's method from the side's own theta."""
+        xp = namespace(rate)
+        q = rate * xp.where(rate < 0, self.adjustment_cost_down * xp.ones_like(rate), self.adjustment_cost_up)
+        for _ in range(NEWTON_STEPS):
+            rule = self._smooth_rule(q)
+            q = q - (rule.rate - rate) / rule.slope
+        return q
+
+    def initial_state(self, rng: np.random.Generator, size: int) -> Floats:
+        """Capital within a quarter of the steady state without noise, productivity from its stationary law."""
+        low, high = self.capital_bounds
+        k = self.resting_capital * np.exp(rng.uniform(-0.25, 0.25, size))
+        z = self.productivity_deviation * rng.standard_normal(size)
+        return self.state.confine(np.stack([np.clip(k, low, high), z], axis=-1))
+
+
+class _SmoothRule(NamedTuple):
+    gain: Array
+    rate: Array
+    slope: Array
