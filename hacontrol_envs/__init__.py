@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from hacontrol_envs import problems  # noqa: F401  (importing registers every problem)
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.env import SDEEnv, SDEVectorEnv
+from hacontrol_envs.firm_industry import Equilibrium, FirmIndustry
 from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.problems.firm_investment import FirmInvestment
 from hacontrol_envs.problems.lqr import LQR
 from hacontrol_envs.problems.merton import Merton
 from hacontrol_envs.registration import register, registered_ids
@@ -23,6 +25,9 @@ __all__ = [
     "LQR",
     "ControlProblem",
     "Domain",
+    "Equilibrium",
+    "FirmIndustry",
+    "FirmInvestment",
     "Jet",
     "Merton",
     "SDEEnv",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, to_device
 from numpy.typing import NDArray
 
 Array: TypeAlias = Any
@@ -31,6 +31,11 @@ def like(constant: Floats | float, x: Array) -> Array:
     xp = array_namespace(x)
     # A copy: torch warns when it is handed memory that may not be written, as a problem's matrices may not.
     return xp.asarray(np.array(constant), dtype=x.dtype, device=x.device)
+
+
+def to_numpy(x: Array) -> Floats:
+    """An array of any library as a NumPy array of float64."""
+    return np.asarray(x if type(x) is np.ndarray else to_device(x, "cpu"), dtype=np.float64)
 
 
 def dot(x: Array, y: Array) -> Array:

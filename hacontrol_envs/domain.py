@@ -111,14 +111,16 @@ class Domain:
         return namespace(x).minimum(namespace(x).maximum(x, like(self.low, x)), like(self.high, x))
 
     def confine(self, x: Floats) -> Floats:
-        """Points a little beyond an edge brought back, (..., n): folded at a reflecting edge, held at a constrained one."""
+        """Points beyond an edge brought back, (..., n): folded where it reflects, clipped where it is constrained."""
         for i, edge in enumerate(self.edges):
             if edge != "open":
                 c, low, high = self.coordinates(x)[..., i], *self._ends[:, i]
                 if edge == "reflecting":  # the triangle wave of period 2 (high - low)
                     c = high - np.abs((c - low) % (2 * (high - low)) - (high - low))
                 inside = np.exp(c) if self.log[i] else c
-                x = np.concatenate([x[..., :i], np.clip(inside, self.low[i], self.high[i])[..., None], x[..., i + 1 :]], -1)
+                x = np.concatenate(
+                    [x[..., :i], np.clip(inside, self.low[i], self.high[i])[..., None], x[..., i + 1 :]], -1
+                )
         return x
 
     def unit_derivatives(self, x: Array) -> tuple[Array, Array]:

@@ -7,6 +7,7 @@ HacontrolError
 ├── ResetError       `reset` options that make no sense, or `step` before `reset`           (also a ValueError)
 ├── ContractError    `check_problem` or `check_vector_env` found a broken promise           (also an AssertionError)
 ├── CheckpointError  a saved agent or a result file that is torn, altered or of another kind (also a ValueError)
+├── EquilibriumError an economy has no equilibrium, or none inside its bounds               (also a ValueError)
 └── UnknownNameError an id, agent, suite or task that does not exist                        (also a LookupError)
 """
 
@@ -40,6 +41,10 @@ class ContractError(HacontrolError, AssertionError):
 
 class CheckpointError(HacontrolError, ValueError):
     """A file is torn, altered, or of another kind than expected."""
+
+
+class EquilibriumError(HacontrolError, ValueError):
+    """There is no equilibrium, or a bound that was meant not to matter shapes it."""
 
 
 class UnknownNameError(HacontrolError, LookupError):

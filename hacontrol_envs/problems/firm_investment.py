@@ -14,11 +14,16 @@ from hacontrol_envs.arrays import Array, Floats, namespace
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.reference.grid import edge_nodes
+from hacontrol_envs.reference.hjb_grid import grid_solution, refine
+from hacontrol_envs.solution import Solution
 
 Adjustment = Literal["kinked", "smoothed", "as-published"]
 
 STEEPNESS = 5.0
 """How fast the smoothed cost goes from theta_- to theta_+ as the shadow price passes the price of capital."""
+SHAPES = ((41, 61), (61, 91), (81, 141))
+"""Nodes of capital and productivity in the grids of `solution()`: the last two tell its error."""
 NEWTON_STEPS = 12
 """To invert the smoothed rule; it converges to rounding in at most eight from where it starts."""
 
@@ -122,8 +127,8 @@ class FirmInvestment(ControlProblem):
         """Capital in its bounds, on a logarithmic scale, and log productivity in [-z_max, z_max]."""
         low, high = self.capital_bounds
         L = self.productivity_bound
-        edges = ("constrained", "reflecting")
-        return Domain(["capital", "log productivity"], [low, -L], [high, L], ("log", "linear"), edges)
+        names = ["capital", "log productivity"]
+        return Domain(names, [low, -L], [high, L], ("log", "linear"), ("constrained", "reflecting"))
 
     @cached_property
     def action(self) -> Domain:  # type: ignore[override]
@@ -151,13 +156,18 @@ class FirmInvestment(ControlProblem):
         dear = self._marginal_product * worth - self.purchase_price
         return float(max(dear / self.adjustment_cost_up, self.depreciation + 0.1))
 
+    @property
+    def resting_price(self) -> float:
+        """The price of output at which one unit of capital would neither grow nor fall without noise."""
+        return self._marginal_product / self.returns_to_scale
+
     @cached_property
     def resting_capital(self) -> float:
-        """alpha P k^{alpha-1} = that marginal product at z = 0, within the bounds: the steady state without noise."""
+        """Capital that would neither grow nor fall without noise, within the bounds: alpha P k^{alpha-1} = that product."""
         low, high = self.capital_bounds
         if self.returns_to_scale == 1:
             return float(np.sqrt(low * high))
-        k = (self.returns_to_scale * self.price / self._marginal_product) ** (1 / (1 - self.returns_to_scale))
+        k = (self.price / self.resting_price) ** (1 / (1 - self.returns_to_scale))
         return float(np.clip(k, low, high))
 
     def drift(self, t: Array, x: Array, a: Array) -> Array:
@@ -230,6 +240,16 @@ class FirmInvestment(ControlProblem):
         k = self.resting_capital * np.exp(rng.uniform(-0.25, 0.25, size))
         z = self.productivity_deviation * rng.standard_normal(size)
         return self.state.confine(np.stack([np.clip(k, low, high), z], axis=-1))
+
+    def solution(self, dt: float | None = None) -> Solution | None:
+        """The optimum by finite differences; None for the sampled-data problem, and for "as-published", no optimum."""
+        if dt is not None or self.adjustment == "as-published":
+            return None
+        return self._numerical
+
+    @cached_property
+    def _numerical(self) -> Solution:
+        return grid_solution(refine(self, (edge_nodes, edge_nodes), SHAPES))
 
 
 class _SmoothRule(NamedTuple):
