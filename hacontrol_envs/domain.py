@@ -54,7 +54,6 @@ class Domain:
         self.log = np.array([scale == "log" for scale in self.scales])
         self._refuse_bad_bounds()
         ends = [np.where(self.log, np.log(np.where(self.log, end, 1.0)), end) for end in (self.low, self.high)]
-        self._ends: Floats = np.stack(ends)
         self.center: Floats = (ends[1] + ends[0]) / 2
         self.half_width: Floats = (ends[1] - ends[0]) / 2
 
@@ -110,18 +109,21 @@ class Domain:
         """The nearest point of the box, componentwise, (..., n)."""
         return namespace(x).minimum(namespace(x).maximum(x, like(self.low, x)), like(self.high, x))
 
-    def confine(self, x: Floats) -> Floats:
+    @property
+    def closed(self) -> Floats:
+        """Which components have edges that the state does not cross, (n,) booleans."""
+        return np.array([edge != "open" for edge in self.edges])
+
+    def confine(self, x: Array) -> Array:
         """Points beyond an edge brought back, (..., n): folded where it reflects, clipped where it is constrained."""
-        for i, edge in enumerate(self.edges):
-            if edge != "open":
-                c, low, high = self.coordinates(x)[..., i], *self._ends[:, i]
-                if edge == "reflecting":  # the triangle wave of period 2 (high - low)
-                    c = high - np.abs((c - low) % (2 * (high - low)) - (high - low))
-                inside = np.exp(c) if self.log[i] else c
-                x = np.concatenate(
-                    [x[..., :i], np.clip(inside, self.low[i], self.high[i])[..., None], x[..., i + 1 :]], -1
-                )
-        return x
+        if not self.closed.any():
+            return x
+        xp, c = namespace(x), self.coordinates(x)
+        high, width = like(self.center + self.half_width, x), like(2 * self.half_width, x)
+        folded = high - abs((c - high + width) % (2 * width) - width)  # the triangle wave of period 2 width
+        reflecting = like_mask(np.array([edge == "reflecting" for edge in self.edges]), x)
+        inside = self.clip(self.from_coordinates(xp.where(reflecting, folded, c)))
+        return xp.where(like_mask(self.closed, x), inside, x)
 
     def unit_derivatives(self, x: Array) -> tuple[Array, Array]:
         """du/dx and d2u/dx2, componentwise, each (..., n)."""

@@ -7,12 +7,14 @@
 
 from hacontrol_agents.agent import Agent, agents, find_agent, make_agent
 from hacontrol_agents.analytic import AnalyticAgent, RandomAgent
+from hacontrol_agents.hjb_pinn import HJBPinn
 from hacontrol_agents.neural_policy_iteration import NeuralPolicyIteration
 from hacontrol_agents.sb3 import NativeVecEnv, PPOAgent, SACAgent, SB3Agent, TD3Agent
 
 __all__ = [
     "Agent",
     "AnalyticAgent",
+    "HJBPinn",
     "NativeVecEnv",
     "NeuralPolicyIteration",
     "PPOAgent",

@@ -27,15 +27,48 @@ class Visits(NamedTuple):
     """(S,) times of death, or of the horizon."""
     x: Tensor
     """(S, n) states then: draws from the discounted law of (t, X_t), which is where errors count."""
-    reach: Tensor
-    """(S,) largest |unit coordinate| before death; the share beyond a box is E[e^{-rho tau}], tau its exit time."""
+    low: Tensor
+    """(S, n) smallest unit coordinates before death ..."""
+    high: Tensor
+    """... and largest: the share of paths that leave a box is E[e^{-rho tau}], tau the time of leaving it."""
+
+
+class Region(NamedTuple):
+    """A box in unit coordinates."""
+
+    low: Floats
+    """(n,)"""
+    high: Floats
+    """(n,)"""
+
+
+def widened(problem: ControlProblem, margin: float) -> Region:
+    """The problem's box times `margin`, within the edges that the state does not cross."""
+    half = np.where(problem.state.closed, min(margin, 1.0), margin)
+    return Region(-half, half)
+
+
+def around(problem: ControlProblem, visits: Visits, margin: float) -> Region:
+    """Where to learn, given where paths went.
+
+    Across open edges the box times `margin` times the farthest reach of a path (by a quarter wider at least): what V
+    does there decides which of many solutions is found inside. Between edges that the state does not cross there is
+    one, and corners where it never comes need not be fitted: the range of the paths, times `margin`, is enough.
+    """
+    low, high = visits.low.amin(0).cpu().numpy(), visits.high.amax(0).cpu().numpy()
+    reach = max(1.25, min(margin * float(np.maximum(-low, high).max()), REACH))
+    center, half = (low + high) / 2, margin * (high - low) / 2
+    closed = problem.state.closed
+    return Region(
+        np.where(closed, np.maximum(center - half, -1.0), -reach), np.where(closed, np.minimum(center + half, 1.0), reach)
+    )
 
 
 def uniform(
-    problem: ControlProblem, rng: np.random.Generator, size: int, margin: float, at: Tensor
+    problem: ControlProblem, rng: np.random.Generator, size: int, region: Region, at: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`size` points (t, x), uniform in [0, T] and in the box widened by `margin` in unit coordinates; like `at`."""
-    u = rng.uniform(-margin, margin, (size, problem.state.dimension))
+    """`size` points (t, x), uniform in [0, T] and in a region of unit coordinates; like `at`."""
+    u = rng.uniform(region.low, region.high, (size, problem.state.dimension))
     t = rng.uniform(0.0, problem.horizon or 0.0, size)
     return torch.as_tensor(t).to(at), torch.as_tensor(problem.state.from_unit(u)).to(at)
 
@@ -49,7 +82,8 @@ def visit(v: ValueFunction, policy: Policy, t: Tensor, x: Tensor, rng: np.random
     life = life.to(t) if problem.horizon is None else torch.minimum(life.to(t), problem.horizon - t)
     steps = max(1, int(np.ceil(float(life.max()) / step)))
     t, x, a = t.clone(), x.clone(), None
-    reach = problem.state.to_unit(x).abs().amax(dim=1)
+    low = problem.state.to_unit(x)
+    high = low.clone()
     alive, clock = torch.arange(len(t), device=t.device), torch.zeros_like(t)
     for _ in range(steps):
         alive = alive[life[alive] > clock[alive] + 1e-12]
@@ -64,8 +98,9 @@ def visit(v: ValueFunction, policy: Policy, t: Tensor, x: Tensor, rng: np.random
             v, t[alive], x[alive], chosen, here, rng.standard_normal((len(alive), problem.noise_dim))
         )
         clock[alive] += here
-        reach[alive] = torch.maximum(reach[alive], problem.state.to_unit(x[alive]).abs().amax(dim=1))
-    return Visits(t if problem.horizon is not None else torch.zeros_like(t), x, reach)
+        u = problem.state.to_unit(x[alive])
+        low[alive], high[alive] = torch.minimum(low[alive], u), torch.maximum(high[alive], u)
+    return Visits(t if problem.horizon is not None else torch.zeros_like(t), x, low, high)
 
 
 def values(
@@ -112,4 +147,4 @@ def _move(v: ValueFunction, t: Tensor, x: Tensor, a: Tensor, step: Tensor, noise
     flow = v.flow(t, x, a)
     shock = (flow.columns @ torch.as_tensor(noise).to(x)[:, :, None])[:, :, 0]
     z = flow.z + flow.drift * step[:, None] + shock * step.sqrt()[:, None]
-    return t + step, v.problem.state.from_unit(z[:, :n].clamp(-REACH, REACH))
+    return t + step, v.problem.state.confine(v.problem.state.from_unit(z[:, :n].clamp(-REACH, REACH)))
