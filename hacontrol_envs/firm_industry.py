@@ -27,7 +27,7 @@ SPREADS = 2.5
 """Nodes cluster within this many standard deviations of the law's mean."""
 FLOOR = 1e-14
 """Below this share of the highest density a density is rounding."""
-SHAPES = (61, 47), (91, 71), (136, 106), (204, 158)
+SHAPES = (91, 71), (136, 106), (204, 158)
 """Nodes of capital and productivity: the equilibrium on a grid begins, and judges, that on the next."""
 
 

@@ -174,8 +174,8 @@ class Grid:
         b, sigma = self.problem.state.ito(self.x, drift, diffusion)
         return b, sigma @ np.swapaxes(sigma, -1, -2)
 
-    def generator(self, a: Floats) -> Any:
-        """L_a of actions a (N, m), sparse (N, N).
+    def generator(self, a: Floats, upwind: bool = True) -> Any:
+        """L_a of actions a (N, m), sparse (N, N). With `upwind=False` all differences of order 4 look both ways.
 
         Raises:
             ParameterError: of order 1, the noise of two states is so correlated that the chain has a negative rate.
@@ -183,7 +183,7 @@ class Grid:
         b, C = self.motion(a)
         L = sparse.csr_array((len(a), len(a)))
         for i, (ahead, back) in enumerate(self._first):
-            both = self._both_ways(i, b[:, i], C[:, i, i])
+            both = self._both_ways(i, b[:, i], C[:, i, i]) if upwind or self.order == 1 else b[:, i] != 0
             one = np.where(both, 0.0, b[:, i])
             L = L + _scaled(np.maximum(one, 0.0), ahead) + _scaled(np.minimum(one, 0.0), back)
             L = L + _scaled(C[:, i, i] / 2, self._second[i])
@@ -217,7 +217,8 @@ class Grid:
     def law(self, a: Floats, likely: int | None = None) -> tuple[Floats, float]:
         """Stationary masses m (N,) under actions a (N, m), and how much of them had to be made positive.
 
-        L_a' m = 0, m >= 0, summing to one. Of order 1 no mass is negative; of order 4 a mass may be by as much as its
+        L_a' m = 0, m >= 0, summing to one, with differences of order 4 that look both ways: densities m / `cells` are then
+        as accurate at each node as on average. Of order 1 no mass is negative; of order 4 a mass may be by as much as its
         error, and is set to zero: the second result is the sum of these, a sign of too coarse a grid.
 
         `likely` is a node that has mass (the middle of the grid by default): its equation, which the others imply, is
@@ -226,7 +227,7 @@ class Grid:
         node = len(a) // 2 if likely is None else likely
         others = np.arange(len(a)) != node
         unit = sparse.coo_array(([1.0], ([node], [node])), shape=(len(a), len(a)))
-        masses = self._solve(_scaled(others, self.generator(a).T.tocsr()) + unit, (~others).astype(float))
+        masses = self._solve(_scaled(others, self.generator(a, upwind=False).T.tocsr()) + unit, (~others).astype(float))
         masses /= masses.sum()
         positive = np.maximum(masses, 0.0)
         return positive / positive.sum(), float(positive.sum() - 1)
