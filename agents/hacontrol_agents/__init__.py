@@ -5,8 +5,9 @@
 >>> agent = NeuralPolicyIteration(env=gym.make("LQR-v0"), seed=0).learn()
 """
 
-from hacontrol_agents.agent import Agent, agents, find_agent, make_agent
+from hacontrol_agents.agent import Agent, Learner, agents, find_agent, make_agent
 from hacontrol_agents.analytic import AnalyticAgent, RandomAgent
+from hacontrol_agents.hjb_fokker_planck_pinn import HJBFokkerPlanckPinn
 from hacontrol_agents.hjb_pinn import HJBPinn
 from hacontrol_agents.neural_policy_iteration import NeuralPolicyIteration
 from hacontrol_agents.sb3 import NativeVecEnv, PPOAgent, SACAgent, SB3Agent, TD3Agent
@@ -14,7 +15,9 @@ from hacontrol_agents.sb3 import NativeVecEnv, PPOAgent, SACAgent, SB3Agent, TD3
 __all__ = [
     "Agent",
     "AnalyticAgent",
+    "HJBFokkerPlanckPinn",
     "HJBPinn",
+    "Learner",
     "NativeVecEnv",
     "NeuralPolicyIteration",
     "PPOAgent",

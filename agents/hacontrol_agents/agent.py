@@ -1,4 +1,4 @@
-"""Agent: what everything that learns, or knows, a policy has in common."""
+"""Learner and Agent: what everything that learns, or knows, a policy has in common."""
 
 from __future__ import annotations
 
@@ -24,22 +24,21 @@ from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.errors import CheckpointError, ParameterError, UnknownNameError, nearest
 from hacontrol_envs.parameters import refuse_unknown
 
-Callback: TypeAlias = "Callable[[Agent], bool | None]"
+Callback: TypeAlias = "Callable[[Any], bool | None]"
 """Called after every iteration of learning; returning False stops it."""
 
-_AGENTS: dict[str, type[Agent]] = {}
+_AGENTS: dict[str, type[Learner]] = {}
 
 
 @dataclass(kw_only=True)
-class Agent(abc.ABC):
-    """Learns a policy for an environment whose problem is known, with Stable-Baselines3's verbs.
+class Learner(abc.ABC):
+    """Something that learns, with Stable-Baselines3's verbs, and is kept in a file.
 
-    A subclass is a dataclass whose fields are its hyperparameters, names itself in `name`, and states `policy` and
-    `_learn`; what it has learnt is what `_tensors`, `_record` and `_restore` carry to and from a file.
+    A subclass is a dataclass whose fields are its hyperparameters and its subject, what it learns about; it names
+    itself in `name` and states `_learn`. What it has learnt is what `_tensors`, `_record` and `_restore` carry to and
+    from a file.
     """
 
-    env: Any
-    """A Gymnasium environment, single or vector, whose `unwrapped` has a `problem` (any of hacontrol_envs)."""
     seed: int | None = None
     """Seed of everything random; None draws one."""
     device: str = "cpu"
@@ -47,8 +46,10 @@ class Agent(abc.ABC):
 
     name: ClassVar[str]
     """What the leaderboard and the command line call it."""
+    subject: ClassVar[str]
+    """Name of the field that holds what it learns about: "env" or "industry"."""
     default_budget: ClassVar[int | None] = None
-    """Budget of `learn` when it is given none; None lets the agent decide when it has learnt."""
+    """Budget of `learn` when it is given none; None lets the learner decide when it has learnt."""
 
     evaluations: int = field(default=0, init=False)
     """State-action points at which the problem's coefficients, or the environment, were evaluated so far."""
@@ -65,31 +66,11 @@ class Agent(abc.ABC):
             _AGENTS[cls.name] = cls
 
     def __post_init__(self) -> None:
-        if not isinstance(getattr(getattr(self.env, "unwrapped", None), "problem", None), ControlProblem):
-            raise ParameterError(f'env must be an hacontrol environment, such as gym.make("LQR-v0"); got {self.env!r}')
         if self.seed is None:
             self.seed = int(np.random.SeedSequence().generate_state(1)[0])
         if isinstance(self.seed, bool) or not isinstance(self.seed, (int, np.integer)) or self.seed < 0:
             raise ParameterError(f"seed must be a non-negative integer, got {self.seed!r}")
         self.seed = int(self.seed)
-
-    @property
-    def problem(self) -> ControlProblem:
-        """The problem behind the environment."""
-        problem: ControlProblem = self.env.unwrapped.problem
-        return problem
-
-    @abc.abstractmethod
-    def policy(self, t: Array, x: Floats) -> Floats:
-        """The physical action (..., m) at times t and physical states x (..., n)."""
-
-    def value(self, t: Array, x: Floats) -> Floats:
-        """The learnt value (...) at times t and physical states x (..., n)."""
-        raise NotImplementedError(f"{type(self).__name__} learns no value function")
-
-    def jet(self, t: Array, x: Floats) -> Jet:
-        """The learnt value with its derivatives."""
-        raise NotImplementedError(f"{type(self).__name__} learns no value function")
 
     @final
     def learn(
@@ -122,7 +103,7 @@ class Agent(abc.ABC):
         text, status = TextColumn("{task.description}"), TextColumn("{task.fields[status]}")
         columns = (text, BarColumn(), status, TimeElapsedColumn())
         with Progress(*columns, disable=not progress_bar, transient=True) as progress:
-            task = progress.add_task(f"{self.name} on {type(self.problem).__name__}", total=1.0, status="")
+            task = progress.add_task(f"{self.name} on {self._subject()[0]}", total=1.0, status="")
             started = time.perf_counter() - self.seconds
 
             def report(done: float, **row: float) -> bool:
@@ -143,28 +124,18 @@ class Agent(abc.ABC):
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
         """Learn until `evaluations` reaches the budget; call `report(share done, **figures)` after each iteration."""
 
-    def predict(
-        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
-    ) -> tuple[Floats, Any]:
-        """Action in the environment's box for an observation or a batch of them; same signature as SB3's."""
-        env = self.env.unwrapped
-        t, x = env.from_observation(np.asarray(observation))
-        action = env.from_physical(np.asarray(self.policy(t, x)))
-        return np.clip(action, -1.0, 1.0).astype(np.float32), state
-
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        """Every field that the constructor takes, apart from the environment, the seed and the device."""
-        own = [f.name for f in dataclasses.fields(self) if f.init and f.name not in ("env", "seed", "device")]
+        """Every field that the constructor takes, apart from the subject, the seed and the device."""
+        own = [f.name for f in dataclasses.fields(self) if f.init and f.name not in (self.subject, "seed", "device")]
         return {name: getattr(self, name) for name in own}
 
     @final
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write everything to one file, atomically (see `hacontrol_agents.checkpoint`)."""
-        env = self.env.unwrapped
         record = {
             **self._identity(),
-            "env": {"dt": env.dt, "scheme": env.scheme, "episode_steps": env.episode_steps},
+            "env": self._setting(),
             "evaluations": self.evaluations,
             "seconds": self.seconds,
             "history": self.history,
@@ -175,7 +146,7 @@ class Agent(abc.ABC):
     @final
     @classmethod
     def load(cls, path: str | os.PathLike[str], env: Any = None, device: str = "cpu") -> Self:
-        """The agent in a file, on the environment it was saved with or on another of the same problem.
+        """The agent in a file, on the environment (or industry) it was saved with or on another of the same problem.
 
         Raises:
             CheckpointError: the file is damaged, or holds an agent of another class or problem.
@@ -184,21 +155,34 @@ class Agent(abc.ABC):
         kind = find_agent(record["agent"])
         if not issubclass(kind, cls):
             raise CheckpointError(f"{os.fspath(path)!r} holds a {kind.__name__}, not a {cls.__name__}")
-        if env is None:
-            env = _rebuild(record)
-        agent = kind(env=env, seed=record["seed"], device=device, **as_tuples(record["hyperparameters"]))
+        given = {kind.subject: kind._rebuild(record) if env is None else env}
+        agent = kind(**given, seed=record["seed"], device=device, **as_tuples(record["hyperparameters"]))
         agent._refuse_other(record, path)
         agent._adopt(tensors, record)
         return agent
 
     def _identity(self) -> dict[str, Any]:
+        name, parameters = self._subject()
         return {
             "agent": self.name,
-            "problem": type(self.problem).__name__,
-            "parameters": self.problem.parameters,
+            "problem": name,
+            "parameters": parameters,
             "hyperparameters": self.hyperparameters,
             "seed": self.seed,
         }
+
+    @abc.abstractmethod
+    def _subject(self) -> tuple[str, dict[str, Any]]:
+        """The class of what is learnt about, and its parameters, which together rebuild it."""
+
+    @classmethod
+    @abc.abstractmethod
+    def _rebuild(cls, record: dict[str, Any]) -> Any:
+        """The subject a file names. A file cannot name code to run."""
+
+    def _setting(self) -> dict[str, Any]:
+        """How the subject was met, as far as it does not change what is learnt."""
+        return {}
 
     def _refuse_other(self, record: dict[str, Any], path: str | os.PathLike[str]) -> None:
         for key, own in self._identity().items():
@@ -226,12 +210,72 @@ class Agent(abc.ABC):
         """The inverse of `_tensors` and `_record`."""
 
 
-def agents() -> dict[str, type[Agent]]:
+@dataclass(kw_only=True)
+class Agent(Learner):
+    """Learns a policy for an environment whose problem is known.
+
+    A subclass states `policy`, and `value` and `jet` where it learns them.
+    """
+
+    env: Any
+    """A Gymnasium environment, single or vector, whose `unwrapped` has a `problem` (any of hacontrol_envs)."""
+
+    subject: ClassVar[str] = "env"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(getattr(getattr(self.env, "unwrapped", None), "problem", None), ControlProblem):
+            raise ParameterError(f'env must be an hacontrol environment, such as gym.make("LQR-v0"); got {self.env!r}')
+
+    @property
+    def problem(self) -> ControlProblem:
+        """The problem behind the environment."""
+        problem: ControlProblem = self.env.unwrapped.problem
+        return problem
+
+    @abc.abstractmethod
+    def policy(self, t: Array, x: Floats) -> Floats:
+        """The physical action (..., m) at times t and physical states x (..., n)."""
+
+    def value(self, t: Array, x: Floats) -> Floats:
+        """The learnt value (...) at times t and physical states x (..., n)."""
+        raise NotImplementedError(f"{type(self).__name__} learns no value function")
+
+    def jet(self, t: Array, x: Floats) -> Jet:
+        """The learnt value with its derivatives."""
+        raise NotImplementedError(f"{type(self).__name__} learns no value function")
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Floats, Any]:
+        """Action in the environment's box for an observation or a batch of them; same signature as SB3's."""
+        env = self.env.unwrapped
+        t, x = env.from_observation(np.asarray(observation))
+        action = env.from_physical(np.asarray(self.policy(t, x)))
+        return np.clip(action, -1.0, 1.0).astype(np.float32), state
+
+    def _subject(self) -> tuple[str, dict[str, Any]]:
+        return type(self.problem).__name__, self.problem.parameters
+
+    def _setting(self) -> dict[str, Any]:
+        env = self.env.unwrapped
+        return {"dt": env.dt, "scheme": env.scheme, "episode_steps": env.episode_steps}
+
+    @classmethod
+    def _rebuild(cls, record: dict[str, Any]) -> Any:
+        """The environment: only registered problems are built."""
+        for spec in gym.registry.values():
+            if str(spec.kwargs.get("problem", "")).rpartition(":")[2] == record["problem"]:
+                return gym.make(spec.id, **{**record["env"], **as_tuples(record["parameters"])})
+        raise CheckpointError(f"no registered problem is called {record['problem']!r}; pass env= to load")
+
+
+def agents() -> dict[str, type[Learner]]:
     """Every known agent by name."""
     return dict(sorted(_AGENTS.items()))
 
 
-def find_agent(name: str) -> type[Agent]:
+def find_agent(name: str) -> type[Learner]:
     """The agent of this name.
 
     Raises:
@@ -243,7 +287,7 @@ def find_agent(name: str) -> type[Agent]:
     return _AGENTS[name]
 
 
-def make_agent(name: str, **arguments: Any) -> Agent:
+def make_agent(name: str, **arguments: Any) -> Any:
     """An agent by name: `make_agent("npi", env=env, seed=0)`.
 
     Raises:
@@ -253,15 +297,6 @@ def make_agent(name: str, **arguments: Any) -> Agent:
     kind = find_agent(name)
     refuse_unknown(name, kind, arguments)
     return kind(**arguments)
-
-
-def _rebuild(record: dict[str, Any]) -> gym.Env[Any, Any]:
-    """The environment a file names. Only registered problems are built: a file cannot name code to run."""
-    for spec in gym.registry.values():
-        if str(spec.kwargs.get("problem", "")).rpartition(":")[2] == record["problem"]:
-            made: gym.Env[Any, Any] = gym.make(spec.id, **{**record["env"], **as_tuples(record["parameters"])})
-            return made
-    raise CheckpointError(f"no registered problem is called {record['problem']!r}; pass env= to load")
 
 
 def _lists(value: Any) -> Any:

@@ -218,7 +218,7 @@ class HJBAgent(Agent):
     def _weights(self, points: tuple[Tensor, Tensor], a: Tensor) -> Tensor:
         """One over the size of the equation's terms, |r| + rho |V|, and over the root of how many there are."""
         v = self._v
-        size = self.problem.reward(*points, a).abs() + v.value(*points).abs() / self._lifetime
+        size: Tensor = self.problem.reward(*points, a).abs() + v.value(*points).abs() / self._lifetime
         return 1 / (size if v.log else size + 0.03 * size.mean()) / math.sqrt(len(a))
 
     def _equations(self, points: tuple[Tensor, Tensor], a: Tensor, weight: Tensor) -> Rows:
@@ -233,7 +233,9 @@ class HJBAgent(Agent):
         t, x = points
         if problem.horizon is not None:
             last = x[::4]
-            rows.append(self._data_rows(last.new_full((len(last),), problem.horizon), last, problem.terminal_reward(last)))
+            rows.append(
+                self._data_rows(last.new_full((len(last),), problem.horizon), last, problem.terminal_reward(last))
+            )
         for i, edge in enumerate(problem.state.edges):
             for end, reached in ((-1.0, self._region.low[i]), (1.0, self._region.high[i])):
                 if edge == "reflecting" and reached == end:

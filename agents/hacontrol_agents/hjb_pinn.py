@@ -13,7 +13,7 @@ from torch import Tensor
 from hacontrol_agents import autodiff
 from hacontrol_agents.hjb_agent import HJBAgent, Rows, stack
 from hacontrol_agents.optimizers import LevenbergMarquardt
-from hacontrol_agents.sampling import uniform
+from hacontrol_agents.sampling import Visits, uniform
 from hacontrol_envs.errors import ParameterError
 
 Optimizer = Literal["levenberg-marquardt", "l-bfgs", "adam"]
@@ -61,6 +61,13 @@ class HJBPinn(HJBAgent):
         if not 0 <= self.adaptive <= 1:
             raise ParameterError(f"adaptive must be a share in [0, 1], got {self.adaptive!r}")
         self._least_squares = LevenbergMarquardt(self._v.network)
+
+    def go_on(self, env: Any, visits: Visits, rng: np.random.Generator) -> float:
+        """One iteration from the present value on another environment of the same domain, where these paths went."""
+        self.env, self._v.problem, self._visits = env, env.unwrapped.problem, visits
+        loss = self._iterate(rng)
+        self._learnt = True
+        return loss
 
     def _iterate(self, rng: np.random.Generator) -> float:
         points = self._refined(rng)

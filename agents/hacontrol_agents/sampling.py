@@ -60,7 +60,8 @@ def around(problem: ControlProblem, visits: Visits, margin: float) -> Region:
     center, half = (low + high) / 2, margin * (high - low) / 2
     closed = problem.state.closed
     return Region(
-        np.where(closed, np.maximum(center - half, -1.0), -reach), np.where(closed, np.minimum(center + half, 1.0), reach)
+        np.where(closed, np.maximum(center - half, -1.0), -reach),
+        np.where(closed, np.minimum(center + half, 1.0), reach),
     )
 
 

@@ -1,0 +1,68 @@
+"""IndustryLearner: what agents that find the equilibrium of a FirmIndustry have in common."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, final
+
+from hacontrol_agents.agent import Learner
+from hacontrol_envs import FirmIndustry
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.errors import CheckpointError, ParameterError
+
+
+@dataclass(kw_only=True)
+class IndustryLearner(Learner):
+    """Learns the stationary equilibrium of an industry: a price, what firms are worth and do, and their law.
+
+    It knows the firms' problem and the demand, never the equilibrium. Functions take capital k and log productivity z
+    of one shape (...), as those of `hacontrol_envs.Equilibrium`, with which they can be compared.
+    """
+
+    industry: FirmIndustry = field(kw_only=False)
+    """What to find the equilibrium of."""
+
+    subject: ClassVar[str] = "industry"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.industry, FirmIndustry):
+            raise ParameterError(f"industry must be a FirmIndustry, got {self.industry!r}")
+
+    @property
+    @abc.abstractmethod
+    def price(self) -> float:
+        """P, as learnt so far."""
+
+    @property
+    @abc.abstractmethod
+    def output(self) -> float:
+        """Y = E_mu[e^z k^alpha]."""
+
+    @property
+    @abc.abstractmethod
+    def capital(self) -> float:
+        """K = E_mu[k]."""
+
+    @abc.abstractmethod
+    def value(self, k: Floats, z: Floats) -> Floats:
+        """V(k, z), the present value of a firm's profits."""
+
+    @abc.abstractmethod
+    def policy(self, k: Floats, z: Floats) -> Floats:
+        """The investment rate iota(k, z)."""
+
+    @abc.abstractmethod
+    def density(self, k: Floats, z: Floats) -> Floats:
+        """The law's density per unit of capital and of log productivity."""
+
+    @final
+    def _subject(self) -> tuple[str, dict[str, Any]]:
+        return "FirmIndustry", self.industry.parameters
+
+    @classmethod
+    def _rebuild(cls, record: dict[str, Any]) -> Any:
+        if record["problem"] != "FirmIndustry":
+            raise CheckpointError(f"a {cls.__name__} is about a FirmIndustry, not a {record['problem']!r}")
+        return FirmIndustry(**record["parameters"])
