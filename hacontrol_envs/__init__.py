@@ -11,6 +11,7 @@ from hacontrol_envs import problems  # noqa: F401  (importing registers every pr
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.env import SDEEnv, SDEVectorEnv
 from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.problems.firm_investment import FirmInvestment
 from hacontrol_envs.problems.lqr import LQR
 from hacontrol_envs.problems.merton import Merton
 from hacontrol_envs.registration import register, registered_ids
@@ -23,6 +24,7 @@ __all__ = [
     "LQR",
     "ControlProblem",
     "Domain",
+    "FirmInvestment",
     "Jet",
     "Merton",
     "SDEEnv",

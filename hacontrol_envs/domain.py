@@ -111,15 +111,24 @@ class Domain:
         return namespace(x).minimum(namespace(x).maximum(x, like(self.low, x)), like(self.high, x))
 
     def confine(self, x: Floats) -> Floats:
-        """Points a little beyond an edge brought back, (..., n): folded at a reflecting edge, held at a constrained one."""
+        """Points beyond an edge brought back, (..., n): folded at a reflecting edge, held at a constrained one.
+
+        Folding is in the component's own coordinate. Points within the box, and open components, stay as they are.
+        """
+        if set(self.edges) == {"open"}:
+            return x
+        back: Floats = x.copy()
         for i, edge in enumerate(self.edges):
-            if edge != "open":
-                c, low, high = self.coordinates(x)[..., i], *self._ends[:, i]
-                if edge == "reflecting":  # the triangle wave of period 2 (high - low)
-                    c = high - np.abs((c - low) % (2 * (high - low)) - (high - low))
-                inside = np.exp(c) if self.log[i] else c
-                x = np.concatenate([x[..., :i], np.clip(inside, self.low[i], self.high[i])[..., None], x[..., i + 1 :]], -1)
-        return x
+            if edge == "open":
+                continue
+            held = np.clip(x[..., i], self.low[i], self.high[i])
+            if edge == "reflecting":  # the triangle wave of period 2 (high - low)
+                c, (low, high) = self.coordinates(x)[..., i], self._ends[:, i]
+                c = high - np.abs((c - low) % (2 * (high - low)) - (high - low))
+                folded = np.clip(np.exp(c) if self.log[i] else c, self.low[i], self.high[i])
+                held = np.where(held == x[..., i], held, folded)
+            back[..., i] = held
+        return back
 
     def unit_derivatives(self, x: Array) -> tuple[Array, Array]:
         """du/dx and d2u/dx2, componentwise, each (..., n)."""

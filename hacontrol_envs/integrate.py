@@ -69,7 +69,7 @@ def _euler(problem: ControlProblem, dt: float) -> Integrator:
     """X + b dt + sigma dW: strong order 1/2, weak order 1."""
 
     def step(t: Floats, x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
-        a = problem.admissible(t, x, a)
+        a = problem.admissible(t, x, a, dt)
         moved = problem.drift(t, x, a) * dt + _apply(problem.diffusion(t, x, a), noise * np.sqrt(dt))
         x_next[...], reward[...] = _keep_inside(problem, x + moved), step_reward(problem, t, x, a, dt)
 
@@ -86,7 +86,7 @@ def _milstein(problem: ControlProblem, dt: float) -> Integrator:
     root = np.sqrt(dt)
 
     def step(t: Floats, x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
-        a = problem.admissible(t, x, a)
+        a = problem.admissible(t, x, a, dt)
         sigma, dW = problem.diffusion(t, x, a), noise * root
         moved = x + problem.drift(t, x, a) * dt
         reached = moved + _apply(sigma, dW)

@@ -11,9 +11,13 @@ from scipy.integrate import quad
 
 from hacontrol_envs import parameters as read
 from hacontrol_envs.arrays import Array, Floats, namespace
-from hacontrol_envs.domain import Domain
+from hacontrol_envs.compiled import over_rows
+from hacontrol_envs.domain import Domain, Edge
 from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.kept import kept_by_step
 from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.reference.reflected_ou import ReflectedOU
+from hacontrol_envs.registration import register
 
 Adjustment = Literal["kinked", "smoothed", "as-published"]
 
@@ -44,7 +48,8 @@ class FirmInvestment(ControlProblem):
 
     Learners act in -p_-/theta_- <= iota <= a bound that the optimum exceeds only where productivity is more than six
     stationary standard deviations high or capital very low; there the optimum under the bound is meant. At a capital
-    bound the rate is cut to the nearest that does not leave.
+    bound the rate is cut to the nearest that does not leave. One that is held over a step of length dt may not leave
+    during the step: it is cut to delta + ln(k_min/k)/dt <= iota <= delta + ln(k_max/k)/dt.
 
     Time is in years.
     """
@@ -122,7 +127,7 @@ class FirmInvestment(ControlProblem):
         """Capital in its bounds, on a logarithmic scale, and log productivity in [-z_max, z_max]."""
         low, high = self.capital_bounds
         L = self.productivity_bound
-        edges = ("constrained", "reflecting")
+        edges: tuple[Edge, Edge] = ("constrained", "reflecting")
         return Domain(["capital", "log productivity"], [low, -L], [high, L], ("log", "linear"), edges)
 
     @cached_property
@@ -195,11 +200,46 @@ class FirmInvestment(ControlProblem):
             rate = self._smooth_rule(v_k - self.purchase_price).rate
         return self.admissible(t, x, self.action.clip(rate[..., None]))
 
-    def admissible(self, t: Array, x: Array, a: Array) -> Array:
-        """At k_min at least, and at k_max at most, iota = delta."""
+    def admissible(self, t: Array, x: Array, a: Array, dt: float = 0.0) -> Array:
+        """At k_min at least, and at k_max at most, iota = delta; with dt, the bounds of the class docstring."""
         xp, k, (low, high) = namespace(x), x[..., :1], self.capital_bounds
         delta = xp.ones_like(a) * self.depreciation
-        return xp.where(k <= low, xp.maximum(a, delta), xp.where(k >= high, xp.minimum(a, delta), a))
+        if dt == 0:
+            return xp.where(k <= low, xp.maximum(a, delta), xp.where(k >= high, xp.minimum(a, delta), a))
+        return xp.minimum(xp.maximum(a, delta + xp.log(low / k) / dt), delta + xp.log(high / k) / dt)
+
+    def exact_step(self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats) -> Floats:
+        return self.exact_transition(t, x, a, dt, noise)[0]
+
+    def exact_reward(self, t: Array, x: Floats, a: Floats, dt: float) -> Floats:
+        return self.exact_transition(t, x, a, dt, np.zeros(1))[1]
+
+    def exact_transition(
+        self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats, out: tuple[Floats, Floats] | None = None
+    ) -> tuple[Floats, Floats]:
+        """k_s = k e^{(iota - delta) s} at the admissible rate; z is a reflected Ornstein-Uhlenbeck process.
+
+        The reward is P k^alpha int_0^dt e^{(alpha (iota - delta) - r) s} E[e^{z_s}] ds
+        - k L(iota) int_0^dt e^{(iota - delta - r) s} ds. A state beyond its bounds counts as the nearest within.
+        """
+        process = self._productivity(dt)
+
+        def fill(x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
+            x = self.state.clip(x)
+            k, z, rate = x[:, 0].copy(), x[:, 1].copy(), self.admissible(t, x, a, dt)[:, 0].copy()
+            growth = rate - self.depreciation
+            x_next[:, 0], x_next[:, 1] = k * np.exp(growth * dt), process.step(z, noise[:, 0])
+            x_next[...] = self.state.clip(x_next)
+            net = (growth - self.discount) * dt
+            held = dt * np.divide(np.expm1(net), net, out=np.ones_like(net), where=net != 0)
+            revenue = process.discounted_exponential(z, self.returns_to_scale * growth - self.discount)
+            reward[:] = self.price * k**self.returns_to_scale * revenue - k * self.cost(rate) * held
+
+        return over_rows(fill, x, a, noise, out)
+
+    @kept_by_step
+    def _productivity(self, dt: float) -> ReflectedOU:
+        return ReflectedOU(self.mean_reversion, self.volatility, self.productivity_bound, dt)
 
     def _smooth_rule(self, q: Array) -> _SmoothRule:
         """H(q) = q^2/(2 theta(q)), the rate that is played there, and that rate's derivative."""
@@ -236,3 +276,6 @@ class _SmoothRule(NamedTuple):
     gain: Array
     rate: Array
     slope: Array
+
+
+register("FirmInvestment-v0", FirmInvestment, dt=0.25, max_episode_steps=200)

@@ -180,7 +180,9 @@ class Merton(ControlProblem):
         edge = xp.where(ahead + float(self.sigma[0] @ self.sigma[0]) * wealth * bend * (low + high) / 2 > 0, high, low)
         fraction = xp.where(concave, inner, edge * one)
         rising = slope > 0
-        ratio = xp.where(rising, xp.where(rising, slope, one) ** (-1 / self.risk_aversion) / wealth, self.action.high[1] * one)
+        ratio = xp.where(
+            rising, xp.where(rising, slope, one) ** (-1 / self.risk_aversion) / wealth, self.action.high[1] * one
+        )
         return self.action.clip(xp.stack([fraction, ratio], axis=-1))
 
     def terminal_reward(self, x: Array) -> Array:
