@@ -52,6 +52,8 @@ class Domain:
         self.scales: tuple[Scale, ...] = (scales,) * len(self.names) if isinstance(scales, str) else tuple(scales)
         self.edges: tuple[Edge, ...] = (edges,) * len(self.names) if isinstance(edges, str) else tuple(edges)
         self.log = np.array([scale == "log" for scale in self.scales])
+        self.closed = np.array([edge != "open" for edge in self.edges])
+        self.constrained = np.array([edge == "constrained" for edge in self.edges])
         self._refuse_bad_bounds()
         ends = [np.where(self.log, np.log(np.where(self.log, end, 1.0)), end) for end in (self.low, self.high)]
         self._ends: Floats = np.stack(ends)
@@ -115,7 +117,7 @@ class Domain:
 
         Folding is in the component's own coordinate. Points within the box, and open components, stay as they are.
         """
-        if set(self.edges) == {"open"}:
+        if not self.closed.any():
             return x
         back: Floats = x.copy()
         for i, edge in enumerate(self.edges):
