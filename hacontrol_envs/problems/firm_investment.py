@@ -116,10 +116,14 @@ class FirmInvestment(ControlProblem):
                 f'and resale_price={self.resale_price!r}; use "kinked"'
             )
         q = np.linspace(-self.purchase_price - 5, 10, 3001)
-        if np.any(self._smooth_rule(q).slope <= 0):
+        rates = np.linspace(self.action.low[0], self.action.high[0], 1001)
+        with np.errstate(all="ignore"):
+            inverted = np.abs(self._smooth_rule(self._shadow_price(rates)).rate - rates) <= 1e-12
+        if np.any(self._smooth_rule(q).slope <= 0) or not np.all(inverted):
             raise ParameterError(
-                f"adjustment={self.adjustment!r} has no convex cost at adjustment_cost_up={self.adjustment_cost_up!r} "
-                f"and adjustment_cost_down={self.adjustment_cost_down!r}: bring them closer together"
+                f"adjustment={self.adjustment!r} has no convex cost that can be computed at "
+                f"adjustment_cost_up={self.adjustment_cost_up!r} and "
+                f"adjustment_cost_down={self.adjustment_cost_down!r}: bring them closer together"
             )
 
     @cached_property
