@@ -63,7 +63,11 @@ class ReflectedOU:
         self._deviation = self._deviation_after(dt)
         self._felt, self._free = self._time_at_the_edge()
         self._reach = min(NEAR * self._deviation_after(self._felt), bound)
-        self._far_times, self._far_weights = _legendre(6 + int(np.ceil(4 * kappa * dt)), 0.0, dt)
+        rule = zip(*_legendre(6 + int(np.ceil(4 * kappa * dt)), 0.0, dt), strict=True)
+        self._far_rule = [
+            (np.exp(-kappa * time), time, np.log(weight) + self._deviation_after(time) ** 2 / 2)
+            for time, weight in rule
+        ]
 
     def _deviation_after(self, time: float) -> float:
         """Standard deviation of z_time, were there no edges."""
@@ -111,9 +115,8 @@ class ReflectedOU:
     def _far_exponential(self, z: Floats, rate: Floats) -> Floats:
         """The same away from the edges, where E e^{z_s} = exp(z e^{-kappa s} + var(s)/2)."""
         total = np.zeros_like(z)
-        for time, weight in zip(self._far_times, self._far_weights, strict=True):
-            shift = self._deviation_after(time) ** 2 / 2 + np.log(weight)
-            total += np.exp(z * np.exp(-self.kappa * time) + (rate * time + shift))
+        for decay, time, shift in self._far_rule:
+            total += np.exp(z * decay + (rate * time + shift))
         return total
 
     def _near(self, z: Floats) -> NDArray[np.bool_]:
