@@ -63,7 +63,7 @@ class ReflectedOU:
         self._deviation = self._deviation_after(dt)
         self._felt, self._free = self._time_at_the_edge()
         self._reach = min(NEAR * self._deviation_after(self._felt), bound)
-        rule = zip(*_legendre(6 + int(np.ceil(4 * kappa * dt)), 0.0, dt), strict=True)
+        rule = zip(*_legendre(6 + int(min(np.ceil((4 + bound) * kappa * dt), 200)), 0.0, dt), strict=True)
         self._far_rule = [
             (np.exp(-kappa * time), time, np.log(weight) + self._deviation_after(time) ** 2 / 2)
             for time, weight in rule
