@@ -52,6 +52,8 @@ class Domain:
         self.scales: tuple[Scale, ...] = (scales,) * len(self.names) if isinstance(scales, str) else tuple(scales)
         self.edges: tuple[Edge, ...] = (edges,) * len(self.names) if isinstance(edges, str) else tuple(edges)
         self.log = np.array([scale == "log" for scale in self.scales])
+        self.closed = np.array([edge != "open" for edge in self.edges])
+        self.constrained = np.array([edge == "constrained" for edge in self.edges])
         self._refuse_bad_bounds()
         ends = [np.where(self.log, np.log(np.where(self.log, end, 1.0)), end) for end in (self.low, self.high)]
         self.center: Floats = (ends[1] + ends[0]) / 2
@@ -109,21 +111,19 @@ class Domain:
         """The nearest point of the box, componentwise, (..., n)."""
         return namespace(x).minimum(namespace(x).maximum(x, like(self.low, x)), like(self.high, x))
 
-    @property
-    def closed(self) -> Floats:
-        """Which components have edges that the state does not cross, (n,) booleans."""
-        return np.array([edge != "open" for edge in self.edges])
-
     def confine(self, x: Array) -> Array:
-        """Points beyond an edge brought back, (..., n): folded where it reflects, clipped where it is constrained."""
+        """Points beyond an edge brought back, (..., n): folded where it reflects, clipped where it is constrained.
+
+        Folding is in the component's own coordinate. Points within the box, and open components, stay as they are.
+        """
         if not self.closed.any():
             return x
         xp, c = namespace(x), self.coordinates(x)
         high, width = like(self.center + self.half_width, x), like(2 * self.half_width, x)
         folded = high - abs((c - high + width) % (2 * width) - width)  # the triangle wave of period 2 width
-        reflecting = like_mask(np.array([edge == "reflecting" for edge in self.edges]), x)
-        inside = self.clip(self.from_coordinates(xp.where(reflecting, folded, c)))
-        return xp.where(like_mask(self.closed, x), inside, x)
+        inside = self.clip(self.from_coordinates(xp.where(like_mask(self.constrained, x), c, folded)))
+        beyond = (x < like(self.low, x)) | (x > like(self.high, x))
+        return xp.where(like_mask(self.closed, x) & beyond, inside, x)
 
     def unit_derivatives(self, x: Array) -> tuple[Array, Array]:
         """du/dx and d2u/dx2, componentwise, each (..., n)."""

@@ -69,7 +69,7 @@ def _euler(problem: ControlProblem, dt: float) -> Integrator:
     """X + b dt + sigma dW: strong order 1/2, weak order 1."""
 
     def step(t: Floats, x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
-        a = problem.admissible(t, x, a)
+        a = problem.admissible(t, x, a, dt)
         moved = problem.drift(t, x, a) * dt + _apply(problem.diffusion(t, x, a), noise * np.sqrt(dt))
         x_next[...], reward[...] = _keep_inside(problem, x + moved), step_reward(problem, t, x, a, dt)
 
@@ -86,7 +86,7 @@ def _milstein(problem: ControlProblem, dt: float) -> Integrator:
     root = np.sqrt(dt)
 
     def step(t: Floats, x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
-        a = problem.admissible(t, x, a)
+        a = problem.admissible(t, x, a, dt)
         sigma, dW = problem.diffusion(t, x, a), noise * root
         moved = x + problem.drift(t, x, a) * dt
         reached = moved + _apply(sigma, dW)
@@ -129,4 +129,5 @@ def _keep_inside(problem: ControlProblem, x: Floats) -> Floats:
     """A state on a logarithmic scale is positive, and edges are obeyed; a discretised step need not know that."""
     log = problem.state.log
     positive = np.where(log, np.maximum(x, FLOOR * problem.state.low), x) if log.any() else x
-    return problem.state.confine(positive)
+    inside: Floats = problem.state.confine(positive)
+    return inside

@@ -58,8 +58,12 @@ class ControlProblem(abc.ABC):
     def initial_state(self, rng: np.random.Generator, size: int) -> Floats:
         """Independent draws of X_0, (size, n)."""
 
-    def admissible(self, t: Array, x: Array, a: Array) -> Array:
-        """The admissible action nearest to a, (..., m): where x lies on a constrained edge, one that does not leave."""
+    def admissible(self, t: Array, x: Array, a: Array, dt: float = 0.0) -> Array:
+        """The admissible action nearest to a, (..., m): where x lies on a constrained edge, one that does not leave.
+
+        With `dt`, one that does not leave while it is held over [t, t + dt]; `exact_step` and `exact_reward` are those
+        of that action.
+        """
         return a
 
     def maximiser(self, t: Array, x: Array, v_x: Array, v_xx: Array) -> Array | None:

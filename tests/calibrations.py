@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hacontrol_envs import LQR, Merton
+from hacontrol_envs import LQR, FirmInvestment, Merton
 
 COUPLED = {
     "state_matrix": [[-0.5, 0.2], [0.1, -0.3]],
@@ -45,4 +45,8 @@ CALIBRATIONS = {
     "Merton negative nu": Merton(risk_aversion=0.5, discount=0.01, horizon=5.0),
     "Merton without discount": Merton(horizon=3.0, discount=0.0, risk_aversion=3.0),
     "Merton short of the risky asset": Merton(expected_return=0.01),
+    "Firm": FirmInvestment(),
+    "Firm smoothed": FirmInvestment(adjustment="smoothed"),
+    "Firm with a wedge": FirmInvestment(resale_price=0.8),
+    "Firm tight": FirmInvestment(capital_bounds=(1.0, 3.0), productivity_bound=0.3),
 }

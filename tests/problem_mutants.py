@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hacontrol_envs import LQR, ControlProblem, Domain, Merton
-from hacontrol_envs.arrays import like
+from hacontrol_envs import LQR, ControlProblem, Domain, FirmInvestment, Merton
+from hacontrol_envs.arrays import like, namespace
 
 
 def lqr(**methods):
@@ -20,11 +20,20 @@ def merton(**methods):
     return type("MutantMerton", (Merton,), _with_transition(Merton, methods))
 
 
+def firm(**methods):
+    """The same of a FirmInvestment problem."""
+    return type("MutantFirm", (FirmInvestment,), _with_transition(FirmInvestment, methods))
+
+
+TIGHT = {"capital_bounds": (1.0, 3.0), "productivity_bound": 0.3}
+"""Of a firm whose every step is near an edge."""
+
+
 def _with_transition(base, methods):
     change = methods.pop("transition", None)
     if change is not None:
 
-        def exact_transition(self, t, x, a, dt, noise):
+        def exact_transition(self, t, x, a, dt, noise, out=None):
             return change(self, x, a, dt, noise, *base.exact_transition(self, t, x, a, dt, noise))
 
         methods["exact_transition"] = exact_transition
@@ -107,6 +116,45 @@ def no_ito_term(self, x, a, dt, noise, x_next, reward):
 
 def undiscounted_within_step(self, x, a, dt, noise, x_next, reward):
     return x_next, reward * self.discount * dt / -np.expm1(-self.discount * dt)
+
+
+def only_upward(self, t, x, a, dt=0.0):
+    """Forbids leaving at the upper end only."""
+    return namespace(x).minimum(a, FirmInvestment.admissible(self, t, x, a, dt))
+
+
+def stay_put(self, t, x, a, dt=0.0):
+    """At an edge capital may only stay as it is, though it may also go back."""
+    kept = FirmInvestment.admissible(self, t, x, a, dt)
+    low, high = self.capital_bounds
+    return namespace(x).where((x[..., :1] <= low) | (x[..., :1] >= high), 0 * a + self.depreciation, kept)
+
+
+def forgets_the_step(self, t, x, a, dt=0.0):
+    """The constraint at an edge, but not that an action held near it leads out within the step."""
+    return FirmInvestment.admissible(self, t, x, a)
+
+
+def _gaussian(self, x, dt, noise):
+    kappa = self.mean_reversion
+    deviation = self.volatility * np.sqrt(-np.expm1(-2 * kappa * dt) / (2 * kappa))
+    return x[..., 1:] * np.exp(-kappa * dt) + deviation * noise
+
+
+def folded(self, x, a, dt, noise, x_next, reward):
+    """The law without edges, folded: reflected paths would drift the wrong way."""
+    z = self.state.confine(np.concatenate([x_next[..., :1], _gaussian(self, x, dt, noise)], axis=-1))
+    return z, reward
+
+
+def stopped(self, x, a, dt, noise, x_next, reward):
+    """The law without edges, cut off there."""
+    return self.state.clip(np.concatenate([x_next[..., :1], _gaussian(self, x, dt, noise)], axis=-1)), reward
+
+
+def unreflected_reward(self, x, a, dt, noise, x_next, reward):
+    far = FirmInvestment(**{**self.parameters, "productivity_bound": 9.0})
+    return x_next, far.exact_reward(0.0, x, self.admissible(0.0, x, a, dt), dt)
 
 
 def torch_branch(self, t, x, a):

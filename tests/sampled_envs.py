@@ -9,12 +9,18 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from hacontrol_envs import registered_ids
+from hacontrol_envs import ControlProblem, registered_ids
 from hacontrol_envs.env import SDEEnv, SDEVectorEnv
 from hacontrol_envs.integrate import SCHEMES
+from hacontrol_envs.registration import build_problem
 
 NEXT_STEP, SAME_STEP, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
 ROWS, STEPS, SEED = 5, 24, 11
+
+
+def problem_of(id: str) -> ControlProblem:
+    return build_problem(gym.spec(id).kwargs["problem"], {})
+
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"{id} {scheme}": (id, {"scheme": scheme}) for id in registered_ids() for scheme in SCHEMES},
@@ -26,9 +32,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "Merton-v0",
         {"expected_return": [0.07, 0.08], "volatility": [[0.2, 0, 0.1], [0, 0.3, 0]]},
     ),
+    "a firm always near an edge": ("FirmInvestment-v0", {"capital_bounds": (1.0, 3.0), "productivity_bound": 0.3}),
+    "a firm with smoothed costs": ("FirmInvestment-v0", {"adjustment": "smoothed"}),
 }
 every_case = pytest.mark.parametrize(("id", "parameters"), CASES.values(), ids=CASES.keys())
 every_id = pytest.mark.parametrize("id", registered_ids())
+WITH_HORIZON = [id for id in registered_ids() if "horizon" in problem_of(id).parameters]
+BOTH_HORIZONS = [(id, {}) for id in registered_ids()] + [(id, {"horizon": 2.0}) for id in WITH_HORIZON]
 
 
 def single(id: str, parameters: dict[str, Any]) -> SDEEnv:

@@ -16,7 +16,7 @@ from hacontrol_envs import registered_ids
 from hacontrol_envs.env import SDEEnv, SDEVectorEnv
 from hacontrol_envs.errors import ActionError, HacontrolError, ParameterError, ResetError, SeedError
 from hacontrol_envs.registration import build_problem
-from sampled_envs import every_id
+from sampled_envs import WITH_HORIZON, every_id
 
 ROWS = 3
 
@@ -27,9 +27,10 @@ def quickly(count: int) -> Any:
 
 
 def envs(id: str) -> tuple[SDEEnv, SDEVectorEnv]:
-    """A single and a vector environment with a finite horizon, two steps into an episode."""
-    one: Any = gym.make(id, dt=0.25, horizon=2.0).unwrapped
-    many: Any = gym.make_vec(id, num_envs=ROWS, dt=0.25, horizon=2.0)
+    """A single and a vector environment that end at time 2, two steps into an episode."""
+    ending: dict[str, Any] = {"horizon": 2.0} if id in WITH_HORIZON else {"episode_steps": 8}
+    one: Any = gym.make(id, dt=0.25, **ending).unwrapped
+    many: Any = gym.make_vec(id, num_envs=ROWS, dt=0.25, **ending)
     for env in (one, many):
         env.reset(seed=0)
         for _ in range(2):

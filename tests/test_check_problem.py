@@ -8,13 +8,17 @@ from functools import partial
 import numpy as np
 import pytest
 
-from hacontrol_envs import LQR, Merton
+from hacontrol_envs import LQR, ControlProblem, FirmInvestment, Merton
 from hacontrol_envs.checks import check_problem
 from hacontrol_envs.errors import ContractError
 from problem_mutants import (
+    TIGHT,
     Drifting,
     Forgetful,
     continuous_policy,
+    firm,
+    folded,
+    forgets_the_step,
     in_place_drift,
     independent_noise,
     jet_part,
@@ -23,13 +27,17 @@ from problem_mutants import (
     narrow,
     no_ito_term,
     of_another_discount,
+    only_upward,
     scaled_value,
     shifted_policy,
     shifted_value,
     solved,
+    stay_put,
+    stopped,
     suboptimal,
     torch_branch,
     undiscounted_within_step,
+    unreflected_reward,
 )
 
 PROBLEM_MUTANTS = {
@@ -80,6 +88,7 @@ PROBLEM_MUTANTS = {
             exact_transition=lambda *_: (None, None),
             exact_step=lambda *_: None,
             exact_reward=lambda *_: None,
+            maximiser=lambda *_: None,
         ),
         {},
         "HJB residual",
@@ -177,6 +186,49 @@ PROBLEM_MUTANTS = {
         "value has shape",
     ),
     "solution raises": (lqr(solution=lambda self, dt=None: 1 / 0), {}, "ZeroDivisionError"),
+    "maximiser a little off": (
+        lqr(maximiser=lambda self, t, x, p, q: 0.99 * LQR.maximiser(self, t, x, p, q)),
+        {},
+        "Hamiltonian of the maximiser",
+    ),
+    "maximiser of too low a consumption": (
+        merton(maximiser=lambda self, t, x, p, q: Merton.maximiser(self, t, x, 1.1 * p, q)),
+        {},
+        "Hamiltonian of the maximiser",
+    ),
+    "maximiser outside the action box": (
+        lqr(maximiser=lambda self, t, x, p, q: 9 * LQR.maximiser(self, t, x, p, q)),
+        {},
+        "maximiser leaves the action box",
+    ),
+    "maximiser of the wrong shape": (
+        lqr(maximiser=lambda self, t, x, p, q: LQR.maximiser(self, t, x, p, q)[..., 0]),
+        {},
+        "maximiser has shape",
+    ),
+    "maximiser on NumPy only": (
+        lqr(maximiser=lambda self, t, x, p, q: LQR.maximiser(self, t, np.asarray(x), np.asarray(p), np.asarray(q))),
+        {},
+        "maximiser of torch tensors",
+    ),
+    "maximiser that is not the argmax": (FirmInvestment, {"adjustment": "as-published"}, "Hamiltonian of the maximis"),
+    "admissible changes actions inside": (
+        lqr(admissible=lambda self, t, x, a, dt=0.0: a * (1 - 1e-9)),
+        {},
+        "admissible inside the box",
+    ),
+    "no state constraint": (firm(admissible=ControlProblem.admissible), {}, "drift out of a constrained edge"),
+    "a constraint against leaving on one side only": (firm(admissible=only_upward), {}, "drift out of a constrained"),
+    "admissible actions that are not the nearest": (firm(admissible=stay_put), {}, "that does not lead out"),
+    "a held action that leaves": (firm(admissible=forgets_the_step), {}, "held over a step leads across"),
+    "a step across a reflecting edge": (
+        firm(transition=lambda self, x, a, dt, z, y, r: (y + 1e-9 * z * [0, 1], r)),
+        {},
+        "'exact' beyond a closed edge",
+    ),
+    "an exact law that folds drift": (firm(transition=folded), TIGHT, "of exact_step against"),
+    "an exact law that does not know the edge": (firm(transition=stopped), TIGHT, "of exact_step against"),
+    "a reward that does not know the edge": (firm(transition=unreflected_reward), TIGHT, "exact_reward against"),
     "no discount": (lqr(discount=0.0), {}, "infinite horizon needs discount"),
     "noise_dim is a float": (lqr(noise_dim=1.0), {}, "noise_dim must be a positive integer"),
     "state is not a Domain": (type("Stateless", (Drifting,), {"state": None}), {}, "state must be a Domain"),

@@ -15,6 +15,7 @@ from hacontrol_envs.checks import check_vector_env
 from hacontrol_envs.checks.episodes import play, require_equal
 from hacontrol_envs.checks.watched import Watched
 from hacontrol_envs.errors import ContractError, ParameterError
+from sampled_envs import WITH_HORIZON
 from walk import SAME_STEP, Walk, after, init, reused, stepped, walk
 
 
@@ -190,10 +191,11 @@ def test_check_vector_env_passes_gymnasium(id):
     check_vector_env(vector, single=partial(gym.make, id, max_episode_steps=30), steps=80)
 
 
-@pytest.mark.parametrize(
-    "kwargs", [{}, {"episode_steps": 12, "scheme": "euler"}, {"horizon": 2.0, "dt": 0.25}], ids=repr
-)
-@pytest.mark.parametrize("id", registered_ids())
+FINITE = [(id, {"horizon": 2.0, "dt": 0.25}) for id in WITH_HORIZON]
+ENDLESS = [(id, kwargs) for id in registered_ids() for kwargs in ({}, {"episode_steps": 12, "scheme": "euler"})]
+
+
+@pytest.mark.parametrize(("id", "kwargs"), [*ENDLESS, *FINITE], ids=repr)
 def test_registered_environments(id, kwargs):
     steps = 60 if kwargs else 260
     check_vector_env(partial(gym.make_vec, id, **kwargs), single=partial(gym.make, id, **kwargs), steps=steps)
@@ -207,8 +209,7 @@ class Staggered(VectorWrapper):
         return self.env.reset(seed=seed, options=options or {"time": times})
 
 
-@pytest.mark.parametrize("kwargs", [{"episode_steps": 12}, {"horizon": 2.0, "dt": 0.25}], ids=repr)
-@pytest.mark.parametrize("id", registered_ids())
+@pytest.mark.parametrize(("id", "kwargs"), [(id, {"episode_steps": 12}) for id in registered_ids()] + FINITE, ids=repr)
 def test_registered_environments_whose_rows_end_one_by_one(id, kwargs):
     played = []
     for mode in AutoresetMode:

@@ -71,8 +71,65 @@ def test_ito_against_moments_of_a_short_step(domain):
         (["x", "y"], [0.0], [1.0]),
         (["x"], [0.0, 1.0], [1.0, 2.0]),
         (["x"], [0.1], [1.0], ["log", "log"]),
+        (["x"], [0.0], [1.0], "linear", "closed"),
+        (["x"], [0.0], [1.0], "linear", ["open", "open"]),
     ],
 )
 def test_bad_domains_are_refused(bad):
     with pytest.raises(ParameterError):
         Domain(*bad)
+
+
+CLOSED = Domain(
+    ["w", "k", "y", "z"], [1.0, 0.5, -1.0, 0.0], [4.0, 2.0, 1.0, 3.0], ["log", "log", "linear", "linear"],
+    ["reflecting", "constrained", "open", "reflecting"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("beyond", "back"),
+    [
+        ([6.0, 3.0, 7.0, 3.5], [16 / 6, 2.0, 7.0, 2.5]),  # a logarithm folds at log 4: 4 (4/6)
+        ([0.9, 0.1, -7.0, -1.0], [1 / 0.9, 0.5, -7.0, 1.0]),
+        ([64.0, 9.0, 1.0, 10.0], [4.0, 2.0, 1.0, 2.0]),  # folded twice
+        ([1.0, 2.0, -1.0, 3.0], [1.0, 2.0, -1.0, 3.0]),
+    ],
+)
+def test_confine_folds_and_holds(beyond, back):
+    x = np.array(beyond)
+    np.testing.assert_allclose(CLOSED.confine(x), back, rtol=1e-14)
+    np.testing.assert_array_equal(x, beyond)
+
+
+def test_confine_leaves_what_is_within_to_the_last_bit():
+    within = CLOSED.from_unit(np.random.default_rng(0).uniform(-1, 1, (40, 3, 4)))
+    np.testing.assert_array_equal(CLOSED.confine(within), within)
+    far = CLOSED.from_unit(np.random.default_rng(1).normal(0, 9, (40, 3, 4)))
+    once = CLOSED.confine(far)
+    assert np.all((CLOSED.low <= once) & (once <= CLOSED.high) | ~CLOSED.closed)
+    np.testing.assert_array_equal(CLOSED.confine(once), once)
+    np.testing.assert_array_equal(once[..., 2], far[..., 2])
+    anywhere = DOMAINS[2].from_unit(np.random.default_rng(1).normal(0, 9, (40, 3)))
+    np.testing.assert_array_equal(DOMAINS[2].confine(anywhere), anywhere)
+
+
+def test_folding_is_reflection():
+    """The law of a folded random walk with symmetric steps is that of the walk reflected at every step."""
+    line = Domain(["x"], [0.0], [1.0], "linear", "reflecting")
+    steps = np.random.default_rng(2).choice([-0.1, 0.1], (50, 4000)) + 0.0
+    free, folded = 0.45 + steps.sum(axis=0), np.full(4000, 0.45)
+    for step in steps:
+        folded = line.confine((folded + step)[:, None])[:, 0]
+    counts = [
+        np.bincount(np.rint((x * 20 - 1) / 2).astype(int), minlength=10)
+        for x in (folded, line.confine(free[:, None])[:, 0])
+    ]
+    assert np.all(np.abs(counts[0] - counts[1]) < 5 * np.sqrt(counts[0] + counts[1]))
+
+
+@pytest.mark.parametrize("convert", [np.asarray, partial(torch.as_tensor, dtype=torch.float64)], ids=["numpy", "torch"])
+def test_clip_is_the_nearest_point_of_the_box(convert):
+    x = np.array([[9.0, 0.1, -7.0, 1.5], [0.5, 1.0, 0.25, -1.0]])
+    clipped = CLOSED.clip(convert(x))
+    assert isinstance(clipped, type(convert(x)))
+    np.testing.assert_array_equal(np.asarray(clipped), [[4.0, 0.5, -1.0, 1.5], [1.0, 1.0, 0.25, 0.0]])

@@ -20,6 +20,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_of_sb3
 import hacontrol_envs
 from hacontrol_envs import LQR
 from sampled_envs import (
+    BOTH_HORIZONS,
     NEXT_STEP,
     ROWS,
     every_case,
@@ -31,15 +32,14 @@ from sampled_envs import (
 
 
 class TestConventions:
-    @every_id
-    @pytest.mark.parametrize("horizon", [None, 5.0])
-    def test_checkers_of_gymnasium_and_sb3(self, id: str, horizon: float | None) -> None:
+    @pytest.mark.parametrize(("id", "parameters"), BOTH_HORIZONS)
+    def test_checkers_of_gymnasium_and_sb3(self, id: str, parameters: dict[str, Any]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             # The one piece of advice we do not take: a state is unbounded, and so is what is seen of it.
             warnings.filterwarnings("ignore", message=".*A Box observation space m.* is -?infinity.*")
-            check_env(gym.make(id, horizon=horizon, render_mode="rgb_array").unwrapped)
-            check_env_of_sb3(gym.make(id, horizon=horizon))
+            check_env(gym.make(id, render_mode="rgb_array", **parameters).unwrapped)
+            check_env_of_sb3(gym.make(id, **parameters))
 
     @every_id
     def test_types(self, id: str) -> None:
@@ -101,8 +101,7 @@ class TestConventions:
             env.step(env.action_space.sample())
             assert all(same(part, copy) for part, copy in zip(first, kept, strict=True))
 
-    @every_id
-    @pytest.mark.parametrize("parameters", [{}, {"horizon": 2.0}])
+    @pytest.mark.parametrize(("id", "parameters"), BOTH_HORIZONS)
     def test_pictures(self, id: str, parameters: dict[str, Any]) -> None:
         env = gym.make(id, render_mode="rgb_array", **parameters)
         env.reset(seed=0)

@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.integrate import quad, solve_ivp
 
 from calibrations import COUPLED
-from hacontrol_envs import LQR, Merton
+from hacontrol_envs import LQR, FirmInvestment, Merton
 from hacontrol_envs.env import SDEVectorEnv
 from hacontrol_envs.integrate import integrator
 from hacontrol_envs.reference import riccati
@@ -159,7 +159,10 @@ def test_the_compiled_portfolio_is_the_formula(risk_aversion: float) -> None:
             np.testing.assert_allclose(problem.exact_reward(0.0, x, a, dt), expected, rtol=1e-13)
 
 
-@pytest.mark.parametrize("problem", [LQR(**COUPLED), Merton(**ASSETS), Merton(risk_aversion=1.0)])
+NEAR_EDGES = FirmInvestment(capital_bounds=(1.0, 3.0), productivity_bound=0.3)
+
+
+@pytest.mark.parametrize("problem", [LQR(**COUPLED), Merton(**ASSETS), Merton(risk_aversion=1.0), NEAR_EDGES])
 def test_the_reward_of_a_step_is_what_a_fine_simulation_collects(problem: Any) -> None:
     """Held actions, 64 substeps of the environment, trapezoidal rule in time; within four standard errors."""
     rows, substeps, dt = 20_000, 64, 0.5

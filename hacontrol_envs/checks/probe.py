@@ -74,10 +74,20 @@ class Probe:
         return Points(rng.uniform(0.0, last, count), x, a)
 
     def starts(self, count: int) -> Iterator[Points]:
-        """The first of these points, each of them `samples` times, for paths to start from."""
+        """The first of these points, then points at closed edges, each of them `samples` times, to start paths from."""
         points = self.points(max(count, 1))
         for k in range(count):
             yield Points(*(part[k : k + 1] for part in points)).each(self.samples)
+        for corner in self.corners() if count else ():
+            yield corner.each(self.samples)
+
+    def corners(self) -> list[Points]:
+        """The first two of these points moved to the low and the high end of every edge that is not open, one each."""
+        (t, x, a), box = self.points(2), self.problem.state
+        if not box.closed.any():
+            return []
+        ends = np.where(box.closed, np.stack([box.low, box.high]), x)
+        return [Points(t[k : k + 1], ends[k : k + 1], a[k : k + 1]) for k in range(2)]
 
     def grid_points(self, count: int) -> Points:
         """The same at whole multiples of dt."""
@@ -160,7 +170,10 @@ def follow(
     dt: float,
     flow: Callable[..., Floats],
 ) -> tuple[Floats, Floats]:
-    """Euler-Maruyama in unit coordinates over [t, t + dt], from the points `at`.
+    """Euler-Maruyama in unit coordinates over [t, t + dt], from the points `at`, with edges obeyed.
+
+    Actions are the nearest admissible ones, constrained components are held at their edges and reflecting ones folded,
+    which leaves the scheme of weak order 1 (Bossy, Gobet and Talay, 2004).
 
     Args:
         control: (t, x) -> a.
@@ -174,11 +187,14 @@ def follow(
     total = np.zeros(len(x))
     for k, shock in enumerate(dW):
         t = at.t + k * h
-        a = control(t, x)
+        a = problem.admissible(t, x, control(t, x))
         total = total + np.exp(-problem.discount * k * h) * flow(t, x, a) * h
         drift, diffusion = problem.state.ito(x, problem.drift(t, x, a), problem.diffusion(t, x, a))
         u = u + drift * h + np.einsum("knd,kd->kn", diffusion, shock)
         x = problem.state.from_unit(u)
+        if problem.state.closed.any():
+            x = problem.state.confine(x)
+            u = problem.state.to_unit(x)
     return u, total
 
 

@@ -50,7 +50,7 @@ def check_shapes(probe: Probe) -> None:
             for name, function, trailing in _functions(found, p.state.dimension, p.action.dimension):
                 result = evaluate(f"solution's {name}", function, time, x)
                 require_form(f"solution's {name}", result, trailing, x)
-        _require_in_box(found.policy(at.t, at.x), p.action, at)
+        require_in_box(found.policy(at.t, at.x), p.action, at, "solution's policy")
 
 
 def _functions(found: Solution, n: int, m: int) -> Iterator[tuple[str, Callable[..., Any], tuple[int, ...]]]:
@@ -61,12 +61,12 @@ def _functions(found: Solution, n: int, m: int) -> Iterator[tuple[str, Callable[
             yield f"jet.{part}", lambda t, x, part=part: getattr(found.jet(t, x), part), trailing  # type: ignore[misc]
 
 
-def _require_in_box(a: Floats, box: Domain, at: Points) -> None:
+def require_in_box(a: Floats, box: Domain, at: Points, name: str) -> None:
+    """Actions that a function of this name gave are in the action box."""
     beyond = np.maximum(box.low - a, a - box.high)
     advice = "Widen the action domain, or the best action cannot be played"
-    require_small(
-        np.maximum(beyond, 0.0), 1e-9 * (box.high - box.low), "solution's policy leaves the action box", advice, at
-    )
+    allowed = 1e-9 * (box.high - box.low)
+    require_small(np.maximum(beyond, 0.0), allowed, f"{name} leaves the action box", advice, at)
 
 
 def check_derivatives(probe: Probe) -> None:

@@ -11,11 +11,15 @@ from scipy.integrate import quad
 
 from hacontrol_envs import parameters as read
 from hacontrol_envs.arrays import Array, Floats, namespace
-from hacontrol_envs.domain import Domain
+from hacontrol_envs.compiled import over_rows
+from hacontrol_envs.domain import Domain, Edge
 from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.kept import kept_by_step
 from hacontrol_envs.problem import ControlProblem
 from hacontrol_envs.reference.grid import edge_nodes
 from hacontrol_envs.reference.hjb_grid import grid_solution, refine
+from hacontrol_envs.reference.reflected_ou import ReflectedOU
+from hacontrol_envs.registration import register
 from hacontrol_envs.solution import Solution
 
 Adjustment = Literal["kinked", "smoothed", "as-published"]
@@ -49,7 +53,8 @@ class FirmInvestment(ControlProblem):
 
     Learners act in -p_-/theta_- <= iota <= a bound that the optimum exceeds only where productivity is more than six
     stationary standard deviations high or capital very low; there the optimum under the bound is meant. At a capital
-    bound the rate is cut to the nearest that does not leave.
+    bound the rate is cut to the nearest that does not leave. One that is held over a step of length dt may not leave
+    during the step: it is cut to delta + ln(k_min/k)/dt <= iota <= delta + ln(k_max/k)/dt.
 
     Time is in years.
     """
@@ -116,10 +121,14 @@ class FirmInvestment(ControlProblem):
                 f'and resale_price={self.resale_price!r}; use "kinked"'
             )
         q = np.linspace(-self.purchase_price - 5, 10, 3001)
-        if np.any(self._smooth_rule(q).slope <= 0):
+        rates = np.linspace(self.action.low[0], self.action.high[0], 1001)
+        with np.errstate(all="ignore"):
+            inverted = np.abs(self._smooth_rule(self._shadow_price(rates)).rate - rates) <= 1e-12
+        if np.any(self._smooth_rule(q).slope <= 0) or not np.all(inverted):
             raise ParameterError(
-                f"adjustment={self.adjustment!r} has no convex cost at adjustment_cost_up={self.adjustment_cost_up!r} "
-                f"and adjustment_cost_down={self.adjustment_cost_down!r}: bring them closer together"
+                f"adjustment={self.adjustment!r} has no convex cost that can be computed at "
+                f"adjustment_cost_up={self.adjustment_cost_up!r} and "
+                f"adjustment_cost_down={self.adjustment_cost_down!r}: bring them closer together"
             )
 
     @cached_property
@@ -127,8 +136,8 @@ class FirmInvestment(ControlProblem):
         """Capital in its bounds, on a logarithmic scale, and log productivity in [-z_max, z_max]."""
         low, high = self.capital_bounds
         L = self.productivity_bound
-        names = ["capital", "log productivity"]
-        return Domain(names, [low, -L], [high, L], ("log", "linear"), ("constrained", "reflecting"))
+        edges: tuple[Edge, Edge] = ("constrained", "reflecting")
+        return Domain(["capital", "log productivity"], [low, -L], [high, L], ("log", "linear"), edges)
 
     @cached_property
     def action(self) -> Domain:  # type: ignore[override]
@@ -205,11 +214,46 @@ class FirmInvestment(ControlProblem):
             rate = self._smooth_rule(v_k - self.purchase_price).rate
         return self.admissible(t, x, self.action.clip(rate[..., None]))
 
-    def admissible(self, t: Array, x: Array, a: Array) -> Array:
-        """At k_min at least, and at k_max at most, iota = delta."""
+    def admissible(self, t: Array, x: Array, a: Array, dt: float = 0.0) -> Array:
+        """At k_min at least, and at k_max at most, iota = delta; with dt, the bounds of the class docstring."""
         xp, k, (low, high) = namespace(x), x[..., :1], self.capital_bounds
         delta = xp.ones_like(a) * self.depreciation
-        return xp.where(k <= low, xp.maximum(a, delta), xp.where(k >= high, xp.minimum(a, delta), a))
+        if dt == 0:
+            return xp.where(k <= low, xp.maximum(a, delta), xp.where(k >= high, xp.minimum(a, delta), a))
+        return xp.minimum(xp.maximum(a, delta + xp.log(low / k) / dt), delta + xp.log(high / k) / dt)
+
+    def exact_step(self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats) -> Floats:
+        return self.exact_transition(t, x, a, dt, noise)[0]
+
+    def exact_reward(self, t: Array, x: Floats, a: Floats, dt: float) -> Floats:
+        return self.exact_transition(t, x, a, dt, np.zeros(1))[1]
+
+    def exact_transition(
+        self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats, out: tuple[Floats, Floats] | None = None
+    ) -> tuple[Floats, Floats]:
+        """k_s = k e^{(iota - delta) s} at the admissible rate; z is a reflected Ornstein-Uhlenbeck process.
+
+        The reward is P k^alpha int_0^dt e^{(alpha (iota - delta) - r) s} E[e^{z_s}] ds
+        - k L(iota) int_0^dt e^{(iota - delta - r) s} ds. A state beyond its bounds counts as the nearest within.
+        """
+        process = self._productivity(dt)
+
+        def fill(x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
+            x = self.state.clip(x)
+            k, z, rate = x[:, 0].copy(), x[:, 1].copy(), self.admissible(t, x, a, dt)[:, 0].copy()
+            growth = rate - self.depreciation
+            x_next[:, 0], x_next[:, 1] = k * np.exp(growth * dt), process.step(z, noise[:, 0])
+            x_next[...] = self.state.clip(x_next)
+            net = (growth - self.discount) * dt
+            held = dt * np.divide(np.expm1(net), net, out=np.ones_like(net), where=net != 0)
+            revenue = process.discounted_exponential(z, self.returns_to_scale * growth - self.discount)
+            reward[:] = self.price * k**self.returns_to_scale * revenue - k * self.cost(rate) * held
+
+        return over_rows(fill, x, a, noise, out)
+
+    @kept_by_step
+    def _productivity(self, dt: float) -> ReflectedOU:
+        return ReflectedOU(self.mean_reversion, self.volatility, self.productivity_bound, dt)
 
     def _smooth_rule(self, q: Array) -> _SmoothRule:
         """H(q) = q^2/(2 theta(q)), the rate that is played there, and that rate's derivative."""
@@ -239,7 +283,8 @@ class FirmInvestment(ControlProblem):
         low, high = self.capital_bounds
         k = self.resting_capital * np.exp(rng.uniform(-0.25, 0.25, size))
         z = self.productivity_deviation * rng.standard_normal(size)
-        return self.state.confine(np.stack([np.clip(k, low, high), z], axis=-1))
+        drawn: Floats = self.state.confine(np.stack([np.clip(k, low, high), z], axis=-1))
+        return drawn
 
     def solution(self, dt: float | None = None) -> Solution | None:
         """The optimum by finite differences; None for the sampled-data problem, and for "as-published", no optimum."""
@@ -256,3 +301,6 @@ class _SmoothRule(NamedTuple):
     gain: Array
     rate: Array
     slope: Array
+
+
+register("FirmInvestment-v0", FirmInvestment, dt=0.25, max_episode_steps=200)

@@ -171,7 +171,7 @@ class LQR(ControlProblem):
 
     def maximiser(self, t: Array, x: Array, v_x: Array, v_xx: Array) -> Array | None:
         """R^{-1} B' V_x where R is diagonal, so that the box can be met one action at a time."""
-        if np.any(np.diag(np.diag(self.R)) != self.R):
+        if np.count_nonzero(self.R - np.diag(np.diag(self.R))):
             return None
         return self.action.clip(matvec(np.linalg.solve(self.R, self.B.T), v_x))
 
