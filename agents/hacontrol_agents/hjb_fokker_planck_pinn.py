@@ -45,7 +45,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
 
     start_price: float = 1.0
     """The first price."""
-    value_hidden: tuple[int, ...] = (48,)
+    value_hidden: tuple[int, ...] = (56,)
     """Widths of the value network's hidden layers."""
     law_hidden: tuple[int, ...] = (32,)
     """Widths of the log-density network's hidden layers."""
@@ -61,7 +61,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
     """Levenberg-Marquardt steps on the law in an iteration."""
     law_points: int = 1600
     """Points at which the Fokker-Planck equation is learnt."""
-    margin: float = 1.8
+    margin: float = 1.4
     """V is learnt over this many times the range of simulated firms."""
 
     name: ClassVar[str] = "hjb-fp-pinn"
