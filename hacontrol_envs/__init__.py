@@ -15,7 +15,7 @@ from hacontrol_envs.problem import ControlProblem
 from hacontrol_envs.problems.firm_investment import FirmInvestment
 from hacontrol_envs.problems.lqr import LQR
 from hacontrol_envs.problems.merton import Merton
-from hacontrol_envs.registration import register, registered_ids
+from hacontrol_envs.registration import economies, register, registered_ids
 from hacontrol_envs.solution import Jet, Solution
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ __all__ = [
     "Solution",
     "check_problem",
     "check_vector_env",
+    "economies",
     "register",
     "registered_ids",
 ]

@@ -18,6 +18,7 @@ from hacontrol_envs.errors import EquilibriumError, ParameterError
 from hacontrol_envs.problems.firm_investment import FirmInvestment
 from hacontrol_envs.reference.grid import Grid, clustered_nodes
 from hacontrol_envs.reference.hjb_grid import GridValue, solve
+from hacontrol_envs.registration import register_economy
 
 BINDING = 1e-7
 """Share of firms within two nodes of a capital bound from which on the bound is said to shape the equilibrium."""
@@ -290,3 +291,6 @@ class Equilibrium:
 
 def _states(k: Floats, z: Floats) -> Floats:
     return np.stack(np.broadcast_arrays(np.asarray(k, dtype=np.float64), np.asarray(z, dtype=np.float64)), axis=-1)
+
+
+register_economy("FirmIndustry", FirmIndustry)

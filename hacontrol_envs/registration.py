@@ -12,6 +12,8 @@ from hacontrol_envs.problem import ControlProblem
 
 NAMESPACE = "hacontrol"
 
+_ECONOMIES: dict[str, type] = {}
+
 
 def register(
     id: str, problem: type[ControlProblem], *, dt: float, max_episode_steps: int, scheme: str = "exact"
@@ -45,6 +47,16 @@ def register(
 def registered_ids() -> list[str]:
     """The bare ids of every problem registered with hacontrol, sorted."""
     return sorted(name.split("/", 1)[1] for name in gym.registry if name.startswith(f"{NAMESPACE}/"))
+
+
+def register_economy(id: str, economy: type) -> None:
+    """Make an economy, whose equilibrium is to be found, known to the leaderboard under this name."""
+    _ECONOMIES[id] = economy
+
+
+def economies() -> dict[str, type]:
+    """Every registered economy by name."""
+    return dict(sorted(_ECONOMIES.items()))
 
 
 def build_problem(path: str, parameters: dict[str, Any]) -> ControlProblem:

@@ -48,8 +48,7 @@ def test_a_suite_expands_into_tasks(tmp_path):
 def test_the_suites_that_come_with_the_package_make_sense(name):
     suite = load_suite(name)
     assert suite.name == name
-    for problem in {task.problem: task for task in suite.tasks()}.values():
-        problem.make_env().close()
+    check_tasks(suite.tasks())
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hacontrol_agents.agent import Agent, Learner, agents, find_agent, make_agen
 from hacontrol_agents.analytic import AnalyticAgent, RandomAgent
 from hacontrol_agents.hjb_fokker_planck_pinn import HJBFokkerPlanckPinn
 from hacontrol_agents.hjb_pinn import HJBPinn
+from hacontrol_agents.industry_learner import IndustryLearner
 from hacontrol_agents.neural_policy_iteration import NeuralPolicyIteration
 from hacontrol_agents.sb3 import NativeVecEnv, PPOAgent, SACAgent, SB3Agent, TD3Agent
 
@@ -17,6 +18,7 @@ __all__ = [
     "AnalyticAgent",
     "HJBFokkerPlanckPinn",
     "HJBPinn",
+    "IndustryLearner",
     "Learner",
     "NativeVecEnv",
     "NeuralPolicyIteration",

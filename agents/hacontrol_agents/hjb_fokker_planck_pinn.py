@@ -204,8 +204,8 @@ class HJBFokkerPlanckPinn(IndustryLearner):
             share = float(mass[beyond].sum())
             if self._in_law and not share <= BINDING:
                 raise EquilibriumError(
-                    f"no equilibrium inside the box: at price {self.price:.6g} {share:.2g} of the firms are at {name} or "
-                    f"beyond. Widen capital_bounds={self.firm.capital_bounds!r}"
+                    f"no equilibrium inside the box: at price {self.price:.6g} {share:.2g} of the firms are at {name} "
+                    f"or beyond. Widen capital_bounds={self.firm.capital_bounds!r}"
                 )
 
     def _tensors(self) -> dict[str, Tensor]:

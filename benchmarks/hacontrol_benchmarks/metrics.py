@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias, final
 
-import gymnasium as gym
 import numpy as np
 
-from hacontrol_agents import Agent
+from hacontrol_agents import Agent, IndustryLearner, Learner
 from hacontrol_benchmarks import sampling
+from hacontrol_benchmarks.equilibrium_metrics import compare_equilibria
 from hacontrol_benchmarks.law import act
 from hacontrol_benchmarks.regret import Regret, regret
 from hacontrol_benchmarks.tasks import Evaluation
@@ -27,7 +27,7 @@ Score: TypeAlias = "float | dict[str, float] | None"
 class Case:
     """An agent before its judge: the problem, the truth, and the points at which they are compared."""
 
-    def __init__(self, agent: Agent, env: Any, evaluation: Evaluation) -> None:
+    def __init__(self, agent: Any, env: Any, evaluation: Evaluation) -> None:
         self.agent, self.evaluation = agent, evaluation
         self.problem: ControlProblem = env.unwrapped.problem
         self.dt: float = env.unwrapped.dt
@@ -94,13 +94,15 @@ def metric(meaning: str) -> Callable[[Callable[[Case], Score]], Callable[[Case],
     return register
 
 
-def evaluate(agent: Agent, env: gym.Env[Any, Any], evaluation: Evaluation | None = None) -> dict[str, Score]:
-    """Every metric of an agent on an environment.
+def evaluate(agent: Learner, env: Any, evaluation: Evaluation | None = None) -> dict[str, Score]:
+    """Every metric of an agent on an environment, or on an economy those of `equilibrium_metrics`.
 
     Raises:
         ParameterError: the problem has no known optimum.
         FloatingPointError: the agent returns something that is not finite.
     """
+    if isinstance(agent, IndustryLearner):
+        return {**compare_equilibria(agent, agent.industry.equilibrium())}
     case = Case(agent, env, evaluation or Evaluation())
     return {name: metric.compute(case) for name, metric in METRICS.items()}
 

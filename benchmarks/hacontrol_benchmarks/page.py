@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import jinja2
 
-from hacontrol_benchmarks.report import Report, cells
-from hacontrol_benchmarks.scores import COLUMNS, HEADLINE_MEANING, Board
+from hacontrol_benchmarks.report import Report, cells, column_meanings
+from hacontrol_benchmarks.scores import HEADLINE_MEANING
 from hacontrol_benchmarks.statistics import Interval
 
 _TEMPLATES = jinja2.Environment(
@@ -23,8 +23,7 @@ def render_page(report: Report) -> str:
     return template.render(
         report=report,
         tables=tables,
-        columns=COLUMNS,
-        meanings=_meanings(report.boards),
+        meanings=_meanings(report),
         cells=cells,
     )
 
@@ -58,11 +57,11 @@ class LogAxis:
         return [(2.0, "0"), *((self(10.0**decade), f"1e{decade}" if decade else "1") for decade in reversed(decades))]
 
 
-def _meanings(tables: list[Board]) -> list[tuple[str, str]]:
+def _meanings(report: Report) -> list[tuple[str, str]]:
     """What each column means, headlines first."""
-    headlines = dict.fromkeys(board.headline for board in tables)
+    headlines = dict.fromkeys(board.headline for board in report.boards)
     shown = [(name.replace("_", " "), HEADLINE_MEANING[name]) for name in headlines]
-    shown += [(column.title, column.meaning) for column in COLUMNS]
+    shown += column_meanings(report)
     note = (
         "Seeds that were run. Agents with a failed run stand behind those without; failures are listed below the table."
     )

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hacontrol_benchmarks.results import Result, read_results
-from hacontrol_benchmarks.scores import COLUMNS, HEADLINE_MEANING, Board, Row, boards
+from hacontrol_benchmarks.scores import HEADLINE_MEANING, Board, Row, boards
 from hacontrol_benchmarks.suites import Suite, load_suite
 from hacontrol_envs.errors import CheckpointError
 
@@ -86,7 +86,7 @@ def print_tables(report: Report, console: Console) -> None:
                 titles[place], justify="left" if place == 1 else "right", no_wrap=place < 3, vertical="bottom"
             )
         for row in board.rows:
-            text = cells(row)
+            text = cells(row, board)
             table.add_row(*(text[place] for place in shown), style=None if row.loss else "red")
         console.print(table)
         for row in board.rows:
@@ -99,22 +99,29 @@ def markdown(report: Report) -> str:
     lines = [f"# hacontrol leaderboard: {report.title}", "", report.description, ""]
     for board in report.boards:
         lines += [f"## {board.problem}", "", f"{board.setting}. {HEADLINE_MEANING[board.headline]}", ""]
-        lines += _table(header(board), [cells(row) for row in board.rows])
+        lines += _table(header(board), [cells(row, board) for row in board.rows])
         lines += [f"* failed: {row.agent}, {' '.join(text.split())}" for row in board.rows for text in row.failures]
         lines += [""]
-    lines += ["## What the columns mean", ""] + [f"* **{column.title}**: {column.meaning}" for column in COLUMNS]
+    lines += ["## What the columns mean", ""] + [
+        f"* **{title}**: {meaning}" for title, meaning in column_meanings(report)
+    ]
     lines += ["", "## How it was run", "", f"    {report.command}", ""]
     return "\n".join(lines + [f"* {line}" for line in (*report.notes, *report.versions, *report.machines)]) + "\n"
 
 
 def header(board: Board) -> list[str]:
     """Titles of the columns."""
-    return ["", "agent", board.headline.replace("_", " "), *(column.title for column in COLUMNS), "runs"]
+    return ["", "agent", board.headline.replace("_", " "), *(column.title for column in board.columns), "runs"]
 
 
-def cells(row: Row) -> list[str]:
-    """A row as text."""
-    shown = [show(value, column.style) for value, column in zip(row.cells, COLUMNS, strict=True)]
+def column_meanings(report: Report) -> list[tuple[str, str]]:
+    """Title and meaning of every column of the report's boards, each once."""
+    return list(dict.fromkeys((column.title, column.meaning) for board in report.boards for column in board.columns))
+
+
+def cells(row: Row, board: Board) -> list[str]:
+    """A row of a board as text."""
+    shown = [show(value, column.style) for value, column in zip(row.cells, board.columns, strict=True)]
     done = row.runs - len(row.failures)
     return [
         str(row.rank),

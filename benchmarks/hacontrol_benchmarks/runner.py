@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TypeAlias
 
+import gymnasium as gym
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -18,6 +19,7 @@ from hacontrol_benchmarks.provenance import cores
 from hacontrol_benchmarks.results import SUFFIX, Result, publish, read_result
 from hacontrol_benchmarks.tasks import Task, agent_class
 from hacontrol_benchmarks.trial import failure
+from hacontrol_envs import economies
 from hacontrol_envs.errors import ParameterError
 
 ATTEMPTS = 5
@@ -81,9 +83,14 @@ def check_tasks(tasks: list[Task]) -> None:
         UnknownNameError, ParameterError: an environment or agent that does not exist, or a parameter it does not have.
     """
     for _, task in {(task.env, repr(task.parameters)): task for task in tasks}.items():
-        task.make_env().close()
-    for name in dict.fromkeys(task.agent for task in tasks):
-        agent_class(name)
+        made = task.make_env()
+        if isinstance(made, gym.Env):
+            made.close()
+    for (name, env), _ in {(task.agent, task.env): task for task in tasks}.items():
+        subject = "industry" if env in economies() else "env"
+        wanted = getattr(agent_class(name), "subject", "env")
+        if wanted != subject:
+            raise ParameterError(f"agent {name!r} learns about an {wanted}, which {env!r} is not")
 
 
 def _run_to_result(task: Task, folder: Path, workers: int) -> None:
@@ -145,6 +152,6 @@ def _summary(result: Result) -> str:
     name = f"{task.problem} · {task.label} · seed {task.seed}"
     if result.status == "failed":
         return f"[red]failed[/]  {name}: {result.message.splitlines()[0] if result.message else ''}"
-    loss = result.metrics.get("value_loss")
-    lost = "" if loss is None else f"value loss {float(loss):.2e}, "
+    shown = [(name, result.metrics.get(name)) for name in ("value_loss", "price_error")]
+    lost = "".join(f"{name.replace('_', ' ')} {float(loss):.2e}, " for name, loss in shown if loss is not None)
     return f"[green]done[/]    {name}: {lost}learnt in {result.times.learning or 0:.0f} s"

@@ -9,13 +9,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from hacontrol_benchmarks.equilibrium_metrics import EQUILIBRIUM_METRICS
 from hacontrol_benchmarks.results import Result, number
 from hacontrol_benchmarks.statistics import Interval, stratified_bootstrap
 from hacontrol_envs.arrays import Floats
 
 FLOOR = 1e-16
 """Losses below are rounding, and count as zero."""
-HEADLINES = ("value_loss", "policy_error_law", "policy_error_box")
+HEADLINES = ("price_error", "value_loss", "policy_error_law", "policy_error_box")
 """Agents are ranked by the first of these that their problem has."""
 
 
@@ -65,7 +66,22 @@ COLUMNS = (
         "count",
     ),
 )
+EQUILIBRIUM_COLUMNS = (
+    *(
+        Column(title, _metric(name), EQUILIBRIUM_METRICS[name])
+        for title, name in (
+            ("output error", "output_error"),
+            ("policy error, law", "policy_error_law"),
+            ("value error, law", "value_error_law"),
+            ("density error, L1", "density_error"),
+            ("mass error", "mass_error"),
+        )
+    ),
+    *COLUMNS[-2:],
+)
+"""Of boards whose agents look for an equilibrium."""
 HEADLINE_MEANING = {
+    "price_error": EQUILIBRIUM_METRICS["price_error"],
     "value_loss": "What the policy loses against the optimum of the same sampled-data problem. Merton: the share of "
     "initial wealth that it wastes (certainty equivalent). Other problems: the relative loss of value. 0 is optimal; "
     "an agent that plays the continuous-time optimum still loses what a finite step costs.",
@@ -86,7 +102,7 @@ class Row:
     loss: Interval | None
     """Interquartile mean of the headline's logarithm over seeds, and its 95 % interval. None if all failed."""
     cells: tuple[float | None, ...]
-    """Median over seeds of each of COLUMNS."""
+    """Median over seeds of each of the board's columns."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +113,15 @@ class Board:
     setting: str
     headline: str
     rows: tuple[Row, ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What is shown beside the headline."""
+        return _columns(self.headline)
+
+
+def _columns(headline: str) -> tuple[Column, ...]:
+    return EQUILIBRIUM_COLUMNS if headline == "price_error" else COLUMNS
 
 
 Grouped: TypeAlias = "dict[str, list[Result]]"
@@ -135,7 +160,7 @@ def _row(agent: str, results: list[Result], headline: str) -> Row:
         len(results),
         failures,
         loss,
-        tuple(_middle(column.read(result) for result in good) for column in COLUMNS),
+        tuple(_middle(column.read(result) for result in good) for column in _columns(headline)),
     )
 
 

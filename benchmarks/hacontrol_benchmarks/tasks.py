@@ -11,7 +11,7 @@ import gymnasium as gym
 import msgspec
 
 import hacontrol_envs
-from hacontrol_agents import Agent, find_agent
+from hacontrol_agents import Learner, find_agent
 from hacontrol_agents.agent import as_tuples
 from hacontrol_envs.errors import UnknownNameError, nearest
 from hacontrol_envs.parameters import refuse_unknown
@@ -41,9 +41,9 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     problem: str
     """What the report calls the environment with these parameters."""
     env: str
-    """Id of the environment, as `gym.make` takes it."""
+    """Id of the environment, as `gym.make` takes it, or name of an economy."""
     parameters: dict[str, Any] = {}
-    """Its keyword arguments: of the problem, and `dt`, `scheme`."""
+    """Its keyword arguments: of the problem, and `dt`, `scheme`; or of the economy."""
     label: str
     """What the report calls the agent with these hyperparameters."""
     agent: str
@@ -64,28 +64,31 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         readable = re.sub(r"[^A-Za-z0-9.]+", "-", f"{self.problem} {self.label} {self.seed}")
         return f"{readable}-{digest[:12]}"
 
-    def make_env(self) -> gym.Env[Any, Any]:
-        """The environment.
+    def make_env(self) -> Any:
+        """The environment, or the economy.
 
         Raises:
             UnknownNameError, ParameterError: there is none of this id, or it does not take these parameters.
         """
+        economies = hacontrol_envs.economies()
+        if self.env in economies:
+            return economies[self.env](**self.parameters)
         if self.env not in hacontrol_envs.registered_ids():
-            known = hacontrol_envs.registered_ids()
+            known = [*hacontrol_envs.registered_ids(), *economies]
             hint = nearest(self.env, known)
             raise UnknownNameError(f"no environment is called {self.env!r}; {hint}there are: {', '.join(known)}")
         env: gym.Env[Any, Any] = gym.make(self.env, **self.parameters)
         return env
 
-    def make_agent(self, env: gym.Env[Any, Any]) -> Agent:
-        """The agent, before learning.
+    def make_agent(self, env: Any) -> Learner:
+        """The agent, before learning, on an environment or an economy.
 
         Raises:
             UnknownNameError, ParameterError: there is none of this name, or it has no such hyperparameter.
         """
         kind, arguments = agent_class(self.agent), as_tuples(self.hyperparameters)
         refuse_unknown(self.agent, kind, arguments)
-        agent: Agent = kind(env=env, seed=self.seed, **arguments)
+        agent: Learner = kind(**{getattr(kind, "subject", "env"): env}, seed=self.seed, **arguments)
         return agent
 
 

@@ -8,6 +8,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
+
 from hacontrol_benchmarks import provenance
 from hacontrol_benchmarks.metrics import evaluate, watch
 from hacontrol_benchmarks.results import Result, Times, plain_history, plain_metrics, publish
@@ -24,13 +26,9 @@ def run_task(task: Task, folder: str | os.PathLike[str]) -> Result:
     try:
         env = task.make_env()
         agent = task.make_agent(env)
-        known = {
-            "problem_parameters": env.unwrapped.problem.parameters,  # type: ignore[attr-defined]
-            "dt": env.unwrapped.dt,  # type: ignore[attr-defined]
-            "agent_hyperparameters": getattr(agent, "hyperparameters", task.hyperparameters),
-        }
+        known = {**_about(env), "agent_hyperparameters": getattr(agent, "hyperparameters", task.hyperparameters)}
         clock = time.perf_counter()
-        agent.learn(total_timesteps=task.total_timesteps, callback=watch(env))
+        agent.learn(total_timesteps=task.total_timesteps, callback=watch(env) if "dt" in known else None)
         learning = time.perf_counter() - clock
         known |= {"evaluations": agent.evaluations, "history": plain_history(agent.history)}
         agent.save(agent_file(task, folder))
@@ -43,6 +41,14 @@ def run_task(task: Task, folder: str | os.PathLike[str]) -> Result:
         result = failure(task, f"{type(error).__name__}: {error}", started, **known)
         publish(result, folder)
     return result
+
+
+def _about(env: Any) -> dict[str, Any]:
+    """The parameters of an environment's problem and its step, or those of an economy."""
+    if not isinstance(env, gym.Env):
+        return {"problem_parameters": env.parameters}
+    inner: Any = env.unwrapped
+    return {"problem_parameters": inner.problem.parameters, "dt": inner.dt}
 
 
 def failure(task: Task, message: str, started: str | None = None, **known: Any) -> Result:
