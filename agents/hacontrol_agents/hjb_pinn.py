@@ -14,6 +14,7 @@ from hacontrol_agents import autodiff
 from hacontrol_agents.hjb_agent import HJBAgent, Rows, stack
 from hacontrol_agents.optimizers import LevenbergMarquardt
 from hacontrol_agents.sampling import Visits, uniform
+from hacontrol_agents.value_function import Flow
 from hacontrol_envs.errors import ParameterError
 
 Optimizer = Literal["levenberg-marquardt", "l-bfgs", "adam"]
@@ -118,7 +119,7 @@ class HJBPinn(HJBAgent):
 
         for _ in range(1 if self.optimizer == "l-bfgs" else steps):
             kind.step(closure)
-        return math.sqrt(float(loss))
+        return math.sqrt(float(loss.detach()))
 
     def _record(self) -> dict[str, Any]:
         return {**super()._record(), "optimizer": self._least_squares.state()}
@@ -152,6 +153,31 @@ class _Moving:
             return rows.offset + rows.rate_v * v + rows.rate_l * lv
 
     def residual_and_jacobian(self) -> tuple[Tensor, Tensor]:
-        rows = self._rows()
-        v, lv, jacobian = autodiff.parameter_jacobian(self.agent._v.network, *rows.flow, rows.rate_v, rows.rate_l)
+        rows, network = self._rows(), self.agent._v.network
+        with torch.no_grad():
+            v, lv = autodiff.apply_generator(network, *rows.flow)
+        flow = self._linearised(rows.flow)
+        _, _, jacobian = autodiff.parameter_jacobian(network, *flow, rows.rate_v, rows.rate_l)
         return rows.offset + rows.rate_v * v + rows.rate_l * lv, jacobian
+
+    def _linearised(self, flow: Flow) -> Flow:
+        """The flow in whose direction V's slope p moves r + b . p at the control a(p): d(r + b . p)/dp.
+
+        It is b itself where a maximises, by the envelope theorem; a control that is no argmax adds r_a a' + p . b_a a'.
+        """
+        agent, (t, x) = self.agent, self.points
+        problem = agent.problem
+        if not agent._learnt or problem.controlled_diffusion:
+            return flow
+        p = agent._v.slope(t, x).requires_grad_()
+        with torch.enable_grad():
+            a = problem.maximiser(t, x, p, None)
+            if a is None:
+                return flow
+            height = problem.hamiltonian(t, x, problem.admissible(t, x, a), p, torch.zeros_like(t))
+            (moved,) = torch.autograd.grad(height.sum(), p)
+        first, second = problem.state.unit_derivatives(x)
+        sigma = problem.diffusion(t, x, a.detach())
+        drift = flow.drift.clone()
+        drift[: len(x), : x.shape[1]] = first * moved + second * (sigma * sigma).sum(-1) / 2
+        return flow._replace(drift=drift)
