@@ -102,8 +102,8 @@ class FirmIndustry:
             if max(error, market.negative) <= tolerance:
                 return Equilibrium(self, market, error)
         raise EquilibriumError(
-            f"the finest grid {SHAPES[-1]} leaves a relative error of {error:.1g} and {market.negative:.1g} of negative "
-            f"mass, more than tolerance={tolerance:g}: raise it, or narrow the box around the law"
+            f"the finest grid {SHAPES[-1]} leaves a relative error of {error:.1g} and {market.negative:.1g} of "
+            f"negative mass, more than tolerance={tolerance:g}: raise it, or narrow the box around the law"
         )
 
     def _at_first_guess(self) -> _Market:

@@ -6,10 +6,11 @@ differences that look ahead and back,
     L_a V = sum_i (b_i^+ D_i^+ V + b_i^- D_i^- V) + 1/2 sum_ij C_ij D_ij V,        b^+ = max(b, 0), b^- = min(b, 0).
 
 Of order 1 the differences are those of neighbours, and L_a is the generator of a Markov chain (Kushner and Dupuis,
-2001): monotone whatever the solution. Of order 4, for solutions that are smooth on the scale of the grid, they take five
-nodes (Fornberg, 1988); where there is noise, C_ii >= |b_i| h_i / 5 with h_i the spacing of nodes, b_i D_i V looks both
-ways instead, because switching sides where b_i changes sign would show in the law. Either way the rows of L_a sum to zero and nothing leaves, so that the adjoint
-L_a' neither makes nor loses mass: a reflecting edge is a mirror, and at another differences look inwards.
+2001): monotone whatever the solution. Of order 4, for solutions that are smooth on the scale of the grid, they take
+five nodes (Fornberg, 1988); where there is noise, C_ii >= |b_i| h_i / 5 with h_i the spacing of nodes, b_i D_i V looks
+both ways instead, because switching sides where b_i changes sign would show in the law. Either way the rows of L_a sum
+to zero and nothing leaves, so that the adjoint L_a' neither makes nor loses mass: a reflecting edge is a mirror, and at
+another differences look inwards.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ class Grid:
 
     @cached_property
     def _cross(self) -> tuple[Any, Any]:
-        """D_12 for a positive and for a negative covariance: of order 1 the one that keeps rates of corners positive."""
+        """D_12 for a positive and for a negative covariance: of order 1 that which keeps rates of corners positive."""
         (right, left), (up, down) = self._first
         if self.order == 4:
             both = (right + left) @ (up + down) / 4

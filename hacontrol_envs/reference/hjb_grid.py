@@ -2,9 +2,9 @@
 
     rho V = max_a { r + L_a V }
 
-with L_a the generator of `Grid`, implicitly: one sparse LU per policy (Howard, 1960; Achdou, Han, Lasry, Lions and Moll,
-2022). Of order 1 the scheme is monotone and so converges to the viscosity solution (Barles and Souganidis, 1991); where
-that is smooth its error expands in the grid's width h, and extrapolation over h, h/2, h/4 leaves O(h^3).
+with L_a the generator of `Grid`, implicitly: one sparse LU per policy (Howard, 1960; Achdou, Han, Lasry, Lions and
+Moll, 2022). Of order 1 the scheme is monotone and so converges to the viscosity solution (Barles and Souganidis, 1991);
+where that is smooth its error expands in the grid's width h, and extrapolation over h, h/2, h/4 leaves O(h^3).
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def extrapolate(refinements: Sequence[Any]) -> tuple[Any, Any]:
 
 def solve(grid: Grid, start: Floats | None = None, tolerance: float = 1e-11) -> tuple[Floats, Floats]:
     """V (N,) and the actions (N, m), from the policy that is greedy for values `start` (N,), until V's relative change
-    is below `tolerance`. Without a start order 1 begins in the middle of the action box, from where it converges always,
-    and order 4 from order 1.
+    is below `tolerance`. Without a start order 1 begins in the middle of the action box, from where it always
+    converges, and order 4 from order 1.
 
     Raises:
         ParameterError: it does not converge.
@@ -118,7 +118,7 @@ def _maximiser(grid: Grid, v_u: Floats, v_uu: Floats) -> Any:
 
 
 def _rest(grid: Grid, slopes: Differences, ahead: Any, i: int) -> Floats:
-    """The maximiser at the slope along state i, between that back and that ahead, at which this state does not drift."""
+    """The maximiser at the slope along state i, between those back and ahead, at which this state does not drift."""
     v_u = np.where(ahead, slopes.ahead, slopes.back)
     low, high = np.zeros(len(v_u)), np.ones(len(v_u))
     for _ in range(BISECTIONS):
@@ -139,7 +139,7 @@ def _search(grid: Grid, slopes: Differences) -> Floats:
         tried = np.clip(best + offsets[:, None] * 0.5**level, -1.0, 1.0)
         heights = [_hamiltonian(grid, slopes, problem.admissible(0.0, grid.x, box.from_unit(w))) for w in tried]
         best = np.take_along_axis(tried, np.argmax(heights, axis=0)[None, :, None], axis=0)[0]
-    return problem.admissible(0.0, grid.x, box.from_unit(best))
+    return np.asarray(problem.admissible(0.0, grid.x, box.from_unit(best)))
 
 
 @final
