@@ -143,6 +143,11 @@ class Grid:
         offsets = [(0, 1), (-1, 0)] if self.order == 1 else [(-1, 3), (-3, 1)]
         return [(self._along(i, 1, offsets[0]), self._along(i, 1, offsets[1])) for i in range(len(self.shape))]
 
+    @property
+    def mean_differences(self) -> list[Any]:
+        """(D+ + D-)/2 along each state, sparse (N, N)."""
+        return [(ahead + back) / 2 for ahead, back in self._first]
+
     @cached_property
     def _second(self) -> list[Any]:
         """D_ii along each state."""
