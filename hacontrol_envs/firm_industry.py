@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from scipy.interpolate import RectBivariateSpline
@@ -15,6 +15,7 @@ from scipy.optimize import root_scalar
 from hacontrol_envs import parameters as read
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import EquilibriumError, ParameterError
+from hacontrol_envs.firm_responses import ImpulseResponse, impulse_response
 from hacontrol_envs.problems.firm_investment import FirmInvestment
 from hacontrol_envs.reference.grid import Grid, clustered_nodes
 from hacontrol_envs.reference.hjb_grid import GridValue, solve
@@ -95,16 +96,17 @@ class FirmIndustry:
         Raises:
             EquilibriumError: a capital bound shapes it, no price clears the market, or the finest grid is too coarse.
         """
-        market, error = self._at_first_guess(), np.inf
+        market, error, ladder = self._at_first_guess(), np.inf, list[Rung]()
         for shape in SHAPES:
             coarse, market = market, self._clear(market, shape)
             market.refuse_binding()
+            ladder.append(Rung(shape, market.firm.price, market.output, market.capital))
             error = max(_gap(market, coarse)) if coarse.grid.order == 4 else np.inf
             if max(error, market.negative) <= tolerance:
-                return Equilibrium(self, market, error)
+                return Equilibrium(self, market, error, tuple(ladder))
         raise EquilibriumError(
-            f"the finest grid {SHAPES[-1]} leaves a relative error of {error:.1g} and {market.negative:.1g} of negative "
-            f"mass, more than tolerance={tolerance:g}: raise it, or narrow the box around the law"
+            f"the finest grid {SHAPES[-1]} leaves a relative error of {error:.1g} and {market.negative:.1g} of "
+            f"negative mass, more than tolerance={tolerance:g}: raise it, or narrow the box around the law"
         )
 
     def _at_first_guess(self) -> _Market:
@@ -145,6 +147,16 @@ class FirmIndustry:
     def comparative_statics(self, name: str, values: Iterable[float]) -> list[Equilibrium]:
         """The equilibrium at each of these values of a parameter, such as "volatility"; `plot_statics` draws them."""
         return [FirmIndustry(**{**self.parameters, name: value}).equilibrium() for value in values]
+
+
+class Rung(NamedTuple):
+    """The market that clears on one grid."""
+
+    shape: tuple[int, int]
+    """Nodes of capital and productivity."""
+    price: float
+    output: float
+    capital: float
 
 
 @final
@@ -229,6 +241,8 @@ class Equilibrium:
     market: _Market
     error: float
     """Relative error of price, output and capital, estimated: the largest difference from a grid 2/3 as fine."""
+    ladder: tuple[Rung, ...]
+    """What the market was on ever finer grids, the last of which this is."""
 
     @property
     def firm(self) -> FirmInvestment:
@@ -283,6 +297,22 @@ class Equilibrium:
     def expectation(self, function: Callable[[Floats, Floats], Floats]) -> float:
         """E_mu of a function of (k, z)."""
         return self.market.mean(function(*self.market.grid.x.T))
+
+    def impulse_response(self, shock: float = 0.01, years: float = 30.0, steps: int = 120) -> ImpulseResponse:
+        """Price, output and capital after a shift of all firms' log productivity, which decays as any does.
+
+        To first order in the shock, in general equilibrium and with perfect foresight; the error in time is of order
+        (years/steps)^2. See `firm_responses`.
+
+        Args:
+            shock: the shift of every z at time 0.
+            years: until when.
+            steps: of equal length, between 0 and `years`.
+
+        Raises:
+            ParameterError: arguments that make no sense, or "as-published" adjustment, whose policy is no optimum.
+        """
+        return impulse_response(self, shock, years, steps)
 
     def __repr__(self) -> str:
         figures = f"price={self.price:.8g}, output={self.output:.8g}, capital={self.capital:.8g}"

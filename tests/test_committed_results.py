@@ -33,7 +33,7 @@ def test_policy_iteration_is_as_accurate_as_stated(problem: str, policy: float, 
     assert np.median([result.times.learning for result in found]) <= seconds
 
 
-@pytest.mark.parametrize("name", ["truth", "envs", "generator", "kills"])
+@pytest.mark.parametrize("name", ["truth", "envs", "generator", "kills", "equilibria"])
 def test_measured_figures_met_their_targets(name: str) -> None:
     rows = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["rows"]
     assert rows

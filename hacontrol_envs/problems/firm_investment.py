@@ -172,7 +172,7 @@ class FirmInvestment(ControlProblem):
 
     @cached_property
     def resting_capital(self) -> float:
-        """Capital that would neither grow nor fall without noise, within the bounds: alpha P k^{alpha-1} = that product."""
+        """Capital, within the bounds, at rest without noise: alpha P k^{alpha-1} is that product."""
         low, high = self.capital_bounds
         if self.returns_to_scale == 1:
             return float(np.sqrt(low * high))

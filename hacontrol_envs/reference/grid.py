@@ -6,10 +6,11 @@ differences that look ahead and back,
     L_a V = sum_i (b_i^+ D_i^+ V + b_i^- D_i^- V) + 1/2 sum_ij C_ij D_ij V,        b^+ = max(b, 0), b^- = min(b, 0).
 
 Of order 1 the differences are those of neighbours, and L_a is the generator of a Markov chain (Kushner and Dupuis,
-2001): monotone whatever the solution. Of order 4, for solutions that are smooth on the scale of the grid, they take five
-nodes (Fornberg, 1988); where there is noise, C_ii >= |b_i| h_i / 5 with h_i the spacing of nodes, b_i D_i V looks both
-ways instead, because switching sides where b_i changes sign would show in the law. Either way the rows of L_a sum to zero and nothing leaves, so that the adjoint
-L_a' neither makes nor loses mass: a reflecting edge is a mirror, and at another differences look inwards.
+2001): monotone whatever the solution. Of order 4, for solutions that are smooth on the scale of the grid, they take
+five nodes (Fornberg, 1988); where there is noise, C_ii >= |b_i| h_i / 5 with h_i the spacing of nodes, b_i D_i V looks
+both ways instead, because switching sides where b_i changes sign would show in the law. Either way the rows of L_a sum
+to zero and nothing leaves, so that the adjoint L_a' neither makes nor loses mass: a reflecting edge is a mirror, and at
+another differences look inwards.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ class Grid:
             then right only where discounted paths do not come near them.
 
     Raises:
-        ParameterError: a finite horizon, more than two states, or fewer than eight nodes along one.
+        ParameterError: a finite horizon, more than two states, fewer than eight nodes along one, or nodes that do not
+            increase from -1 to 1.
     """
 
     problem: ControlProblem
@@ -92,6 +94,8 @@ class Grid:
             )
         if len(self.nodes) != n or min(self.shape) < 8:
             raise ParameterError(f"a grid needs at least 8 nodes along each of {n} states, got {self.shape}")
+        if any(axis[0] != -1 or axis[-1] != 1 or np.any(np.diff(axis) <= 0) for axis in self.nodes):
+            raise ParameterError(f"nodes must increase from -1 to 1, got {self.nodes!r}")
         if self.order not in (1, 4):
             raise ParameterError(f"order must be 1 or 4, got {self.order!r}")
 
@@ -139,6 +143,11 @@ class Grid:
         offsets = [(0, 1), (-1, 0)] if self.order == 1 else [(-1, 3), (-3, 1)]
         return [(self._along(i, 1, offsets[0]), self._along(i, 1, offsets[1])) for i in range(len(self.shape))]
 
+    @property
+    def mean_differences(self) -> list[Any]:
+        """(D+ + D-)/2 along each state, sparse (N, N)."""
+        return [(ahead + back) / 2 for ahead, back in self._first]
+
     @cached_property
     def _second(self) -> list[Any]:
         """D_ii along each state."""
@@ -146,7 +155,7 @@ class Grid:
 
     @cached_property
     def _cross(self) -> tuple[Any, Any]:
-        """D_12 for a positive and for a negative covariance: of order 1 the one that keeps rates of corners positive."""
+        """D_12 for a positive and for a negative covariance: of order 1 that which keeps rates of corners positive."""
         (right, left), (up, down) = self._first
         if self.order == 4:
             both = (right + left) @ (up + down) / 4
@@ -168,17 +177,18 @@ class Grid:
             curvature[:, 0, 1] = curvature[:, 1, 0] = (self._cross[0] @ V + self._cross[1] @ V) / 2
         return Differences(ahead, back, curvature)
 
-    def motion(self, a: Floats) -> tuple[Floats, Floats]:
-        """b (N, n) and C (N, n, n) at actions a (N, m)."""
-        drift, diffusion = self.problem.drift(0.0, self.x, a), self.problem.diffusion(0.0, self.x, a)
-        b, sigma = self.problem.state.ito(self.x, drift, diffusion)
+    def motion(self, a: Floats, rows: Any = slice(None)) -> tuple[Floats, Floats]:
+        """b (N, n) and C (N, n, n) at actions a (N, m), N of all nodes or of these rows."""
+        x = self.x[rows]
+        b, sigma = self.problem.state.ito(x, self.problem.drift(0.0, x, a), self.problem.diffusion(0.0, x, a))
         return b, sigma @ np.swapaxes(sigma, -1, -2)
 
     def generator(self, a: Floats, upwind: bool = True) -> Any:
         """L_a of actions a (N, m), sparse (N, N). With `upwind=False` all differences of order 4 look both ways.
 
         Raises:
-            ParameterError: of order 1, the noise of two states is so correlated that the chain has a negative rate.
+            ParameterError: of order 1, the noise of two states is so correlated that the chain has a negative rate,
+                where the value is not given.
         """
         b, C = self.motion(a)
         L = sparse.csr_array((len(a), len(a)))
@@ -192,11 +202,11 @@ class Grid:
         if len(self.shape) == 2 and np.any(C[:, 0, 1]):
             c = C[:, 0, 1]
             L = L + _scaled(np.maximum(c, 0.0), self._cross[0]) + _scaled(np.minimum(c, 0.0), self._cross[1])
-            off = L - sparse.diags_array(L.diagonal())
+            off = _scaled(~self.fixed, L - sparse.diags_array(L.diagonal()))
             if self.order == 1 and off.min() < -1e-12 * abs(L).max():
                 raise ParameterError(
                     "the noise of the two states is too correlated for this grid: the chain has a negative rate. "
-                    "Choose nodes whose widths are in proportion to the states' diffusions, or order=4"
+                    "Choose nodes whose widths are in proportion to the states' diffusions, or order=4 with a start"
                 )
         return L
 
@@ -217,9 +227,11 @@ class Grid:
     def law(self, a: Floats, likely: int | None = None) -> tuple[Floats, float]:
         """Stationary masses m (N,) under actions a (N, m), and how much of them had to be made positive.
 
-        L_a' m = 0, m >= 0, summing to one, with differences of order 4 that look both ways: densities m / `cells` are then
-        as accurate at each node as on average. Of order 1 no mass is negative; of order 4 a mass may be by as much as its
-        error, and is set to zero: the second result is the sum of these, a sign of too coarse a grid.
+        L_a' m = 0, m >= 0, summing to one, with differences of order 4 that look both ways: densities m / `cells` are
+        then as accurate at each node as on average. Of order 1 no mass is negative; of order 4 a mass may be by as much
+        as its error, and is set to zero: the second result is the sum of these, a sign of too coarse a grid. Where
+        there is mass at a reflecting edge order 4 gives order 2 only, for the law's density has a slope there that V
+        has not.
 
         `likely` is a node that has mass (the middle of the grid by default): its equation, which the others imply, is
         replaced by m = 1 there.

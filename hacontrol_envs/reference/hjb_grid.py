@@ -2,16 +2,16 @@
 
     rho V = max_a { r + L_a V }
 
-with L_a the generator of `Grid`, implicitly: one sparse LU per policy (Howard, 1960; Achdou, Han, Lasry, Lions and Moll,
-2022). Of order 1 the scheme is monotone and so converges to the viscosity solution (Barles and Souganidis, 1991); where
-that is smooth its error expands in the grid's width h, and extrapolation over h, h/2, h/4 leaves O(h^3).
+with L_a the generator of `Grid`, implicitly: one sparse LU per policy (Howard, 1960; Achdou, Han, Lasry, Lions and
+Moll, 2022). Of order 1 the scheme is monotone and so converges to the viscosity solution (Barles and Souganidis, 1991);
+where that is smooth its error expands in the grid's width h, and extrapolation over h, h/2, h/4 leaves O(h^3).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -27,6 +27,8 @@ MOST_POLICIES = 100
 """Policy iteration converges in a handful; more mean that it does not."""
 BISECTIONS = 50
 """Halvings of the range of slopes in which the action at rest is sought."""
+SWEEPS = 3
+"""Times that each of two states in turn is brought to rest, where both should."""
 SEARCHES = 24
 """Halvings of the window in which an action is sought where no maximiser is known in closed form."""
 
@@ -45,8 +47,8 @@ def extrapolate(refinements: Sequence[Any]) -> tuple[Any, Any]:
 
 def solve(grid: Grid, start: Floats | None = None, tolerance: float = 1e-11) -> tuple[Floats, Floats]:
     """V (N,) and the actions (N, m), from the policy that is greedy for values `start` (N,), until V's relative change
-    is below `tolerance`. Without a start order 1 begins in the middle of the action box, from where it converges always,
-    and order 4 from order 1.
+    is below `tolerance`. Without a start order 1 begins in the middle of the action box, from where it always
+    converges, and order 4 from order 1.
 
     Raises:
         ParameterError: it does not converge.
@@ -58,46 +60,54 @@ def solve(grid: Grid, start: Floats | None = None, tolerance: float = 1e-11) -> 
     else:
         middle = grid.problem.action.from_unit(np.zeros((len(grid.x), grid.problem.action.dimension)))
         V = grid.evaluate(grid.problem.admissible(0.0, grid.x, middle))
+    a = None
     for _ in range(MOST_POLICIES):
-        a = improve(grid, V)
+        a = improve(grid, V, a)
         before, V = V, grid.evaluate(a)
         if np.abs(V - before).max() <= tolerance * np.abs(V).max():
             return V, a
     raise ParameterError(f"policy iteration on a grid {grid.shape} has not converged after {MOST_POLICIES} policies")
 
 
-def improve(grid: Grid, V: Floats) -> Floats:
+def improve(grid: Grid, V: Floats, held: Floats | None = None) -> Floats:
     """The actions (N, m) that maximise H_h(a) = r + sum_i (b_i^+ D_i^+ V + b_i^- D_i^- V) + 1/2 sum_ij C_ij D_ij V.
 
     Where the problem knows its maximiser it is asked at the slopes ahead and back, and the answer taken that moves the
-    state to the side of its slope. Where none does, the state should rest, at an action between: found by bisection.
-    Of order 4 the two slopes differ by no more than their error, and it is asked at their mean.
+    state to the side of its slope. Where none does, a state should rest, at an action between: found by bisection. Of
+    order 1 actions `held` (N, m) stay where nothing better is found, so that V never falls. Of order 4 the two slopes
+    differ by no more than their error, and it is asked at their mean.
     """
-    slopes, n = grid.differences(V), len(grid.shape)
-    central = _maximiser(grid, (slopes.ahead + slopes.back) / 2, slopes.curvature)
-    if central is None:
-        return _search(grid, slopes)
+    slopes = grid.differences(V)
+    mean = (slopes.ahead + slopes.back) / 2
+    central = _maximiser(grid, mean, slopes.curvature)
     if grid.order == 4:
-        return np.asarray(central)
-    best = np.full((len(V), grid.problem.action.dimension), np.nan)
-    height, settled = np.full(len(V), -np.inf), np.zeros(len(V), dtype=bool)
-    for ahead in itertools.product((True, False), repeat=n):
+        return _search(grid, Differences(mean, mean, slopes.curvature)) if central is None else np.asarray(central)
+    best = np.full((len(V), grid.problem.action.dimension), np.nan) if held is None else held
+    height = np.full(len(V), -np.inf) if held is None else _hamiltonian(grid, slopes, held)
+    for a in [_search(grid, slopes)] if central is None else _candidates(grid, slopes):
+        found = _hamiltonian(grid, slopes, a)
+        best = np.where(((found > height) | np.isnan(best[:, 0]))[:, None], a, best)
+        height = np.maximum(height, found)
+    return best
+
+
+def _candidates(grid: Grid, slopes: Differences) -> Iterator[Floats]:
+    """The maximisers (N, m) at the slopes ahead and back, then, where none moves the state to the side of its slope,
+    those at which one state rests, or all do.
+    """
+    n = len(grid.shape)
+    sides = [np.array(side) for side in itertools.product((True, False), repeat=n)]
+    settled = np.zeros(len(grid.x), dtype=bool)
+    for ahead in sides:
         a = _maximiser(grid, np.where(ahead, slopes.ahead, slopes.back), slopes.curvature)
         b, _ = grid.motion(a)
-        fits = np.all(np.where(ahead, b >= 0, b <= 0), axis=1)
-        found = np.where(fits, _hamiltonian(grid, slopes, a), -np.inf)
-        best = np.where((found > height)[:, None] | np.isnan(best), a, best)
-        height, settled = np.maximum(height, found), settled | fits
-    if settled.all():
-        return best
-    height = np.where(settled, np.inf, -np.inf)
-    for i, ahead in itertools.product(range(n), itertools.product((True, False), repeat=n)):
-        if ahead[i]:
-            a = _rest(grid, slopes, np.array(ahead), i)
-            found = _hamiltonian(grid, slopes, a)
-            best = np.where((found > height)[:, None], a, best)
-            height = np.maximum(height, found)
-    return best
+        settled |= np.all(np.where(ahead, b >= 0, b <= 0), axis=1)
+        yield a
+    rows, a = np.flatnonzero(~settled), np.array(a)
+    turns = [(ahead, [i]) for i, ahead in itertools.product(range(n), sides) if ahead[i]]
+    for ahead, states in [*turns, (sides[0], list(range(n)) * SWEEPS)] if len(rows) else []:
+        a[rows] = _rest(grid, Differences(*(part[rows] for part in slopes)), ahead, states, rows)
+        yield a
 
 
 def _hamiltonian(grid: Grid, slopes: Differences, a: Floats) -> Floats:
@@ -108,25 +118,28 @@ def _hamiltonian(grid: Grid, slopes: Differences, a: Floats) -> Floats:
     return height
 
 
-def _maximiser(grid: Grid, v_u: Floats, v_uu: Floats) -> Any:
+def _maximiser(grid: Grid, v_u: Floats, v_uu: Floats, rows: Any = slice(None)) -> Any:
     """The problem's maximiser at derivatives in unit coordinates, made admissible; None if it has none."""
-    problem = grid.problem
-    first, second = problem.state.unit_derivatives(grid.x)
+    problem, x = grid.problem, grid.x[rows]
+    first, second = problem.state.unit_derivatives(x)
     v_xx = v_uu * first[:, :, None] * first[:, None, :] + (v_u * second)[:, :, None] * np.eye(v_u.shape[1])
-    a = problem.maximiser(0.0, grid.x, first * v_u, v_xx)
-    return None if a is None else problem.admissible(0.0, grid.x, a)
+    a = problem.maximiser(0.0, x, first * v_u, v_xx)
+    return None if a is None else problem.admissible(0.0, x, a)
 
 
-def _rest(grid: Grid, slopes: Differences, ahead: Any, i: int) -> Floats:
-    """The maximiser at the slope along state i, between that back and that ahead, at which this state does not drift."""
+def _rest(grid: Grid, slopes: Differences, ahead: Any, states: Sequence[int], rows: Any) -> Floats:
+    """The maximiser at these rows of the grid and at slopes along these states, each in turn between those back and
+    ahead, at which the state does not drift: there the greatest Hamiltonian, convex in the slopes, is least.
+    """
     v_u = np.where(ahead, slopes.ahead, slopes.back)
-    low, high = np.zeros(len(v_u)), np.ones(len(v_u))
-    for _ in range(BISECTIONS):
-        share = (low + high) / 2
-        v_u[:, i] = slopes.back[:, i] + share * (slopes.ahead[:, i] - slopes.back[:, i])
-        a: Floats = _maximiser(grid, v_u, slopes.curvature)
-        rising = grid.motion(a)[0][:, i] > 0  # as it is at the slope back; at that ahead it falls
-        low, high = np.where(rising, share, low), np.where(rising, high, share)
+    for i in states:
+        low, high = np.zeros(len(v_u)), np.ones(len(v_u))
+        for _ in range(BISECTIONS):
+            share = (low + high) / 2
+            v_u[:, i] = slopes.back[:, i] + share * (slopes.ahead[:, i] - slopes.back[:, i])
+            a: Floats = _maximiser(grid, v_u, slopes.curvature, rows)
+            rising = grid.motion(a, rows)[0][:, i] > 0  # as it is at the slope back; at that ahead it falls
+            low, high = np.where(rising, share, low), np.where(rising, high, share)
     return a
 
 
@@ -139,7 +152,7 @@ def _search(grid: Grid, slopes: Differences) -> Floats:
         tried = np.clip(best + offsets[:, None] * 0.5**level, -1.0, 1.0)
         heights = [_hamiltonian(grid, slopes, problem.admissible(0.0, grid.x, box.from_unit(w))) for w in tried]
         best = np.take_along_axis(tried, np.argmax(heights, axis=0)[None, :, None], axis=0)[0]
-    return problem.admissible(0.0, grid.x, box.from_unit(best))
+    return np.asarray(problem.admissible(0.0, grid.x, box.from_unit(best)))
 
 
 @final
