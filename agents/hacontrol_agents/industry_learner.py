@@ -57,6 +57,14 @@ class IndustryLearner(Learner):
     def density(self, k: Floats, z: Floats) -> Floats:
         """The law's density per unit of capital and of log productivity."""
 
+    def hjb_error(self, k: Floats, z: Floats) -> Floats | None:
+        """|HJB residual| relative to the equation's terms; None where the learner cannot tell."""
+        return None
+
+    def law_error(self, k: Floats, z: Floats) -> Floats | None:
+        """|Fokker-Planck residual| relative to the equation's terms; None where the learner cannot tell."""
+        return None
+
     @final
     def _subject(self) -> tuple[str, dict[str, Any]]:
         return "FirmIndustry", self.industry.parameters
