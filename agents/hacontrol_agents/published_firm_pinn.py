@@ -130,7 +130,7 @@ class PublishedFirmPinn(IndustryLearner):
         return self._on_points(k, z, rate)
 
     def density(self, k: Floats, z: Floats) -> Floats:
-        return self._on_points(k, z, lambda x: torch.where(self._box.holds(x), self._density(x).f, 0.0))
+        return self._on_points(k, z, lambda x: torch.where(self._box.holds(x), self._raw_density(x), 0.0))
 
     def hjb_error(self, k: Floats, z: Floats) -> Floats:
         def error(x: Tensor) -> Tensor:
