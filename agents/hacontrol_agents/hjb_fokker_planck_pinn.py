@@ -18,7 +18,7 @@ from hacontrol_agents.industry_learner import IndustryLearner
 from hacontrol_agents.sampling import Visits
 from hacontrol_envs import FirmInvestment, SDEEnv
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.errors import EquilibriumError
+from hacontrol_envs.errors import EquilibriumError, ParameterError
 from hacontrol_envs.firm_industry import BINDING
 from hacontrol_envs.parameters import number
 
@@ -68,7 +68,11 @@ class HJBFokkerPlanckPinn(IndustryLearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number("start_price", self.start_price, above=0.0)
+        for name in ("start_price", "settled", "margin"):
+            number(name, getattr(self, name), above=0.0)
+        for name in ("firms", "iterations", "law_steps", "law_points"):
+            if getattr(self, name) < 1:
+                raise ParameterError(f"{name} must be at least 1, got {getattr(self, name)!r}")
         self._log_price, self._output = math.log(self.start_price), math.nan
         self._iteration, self._in_law, self._step = 0, False, math.inf
         seed = self.seed or 0
@@ -112,6 +116,28 @@ class HJBFokkerPlanckPinn(IndustryLearner):
         density: Floats = (self._law.density(x[..., 0].log(), x[..., 1]) / x[..., 0]).cpu().numpy()
         return density
 
+    def hjb_error(self, k: Floats, z: Floats) -> Floats:
+        x, firm = _states(k, z), self.firm
+        jet, a = self._firms.jet(0.0, x), self._firms.policy(0.0, x)
+        size = np.abs(firm.reward(0.0, x, a)) + firm.discount * np.abs(jet.v)
+        error: Floats = np.abs(firm.hjb_residual(0.0, x, a, jet)) / size
+        return error
+
+    def law_error(self, k: Floats, z: Floats) -> Floats | None:
+        """|R(l)| of `FirmLaw`, whose terms are of the size kappa (1 + |w|^2); None before there is a law."""
+        if self._fresh_law:
+            return None
+        x = torch.as_tensor(_states(k, z).reshape(-1, 2)).to(self._x)
+        w = self._law.frame.to(x[:, 0].log(), x[:, 1])
+        (residual,) = self._law._residual((w, w[:0]), self._motion(w))
+        error: Floats = residual.abs().cpu().numpy() * math.sqrt(len(w)) / self.firm.mean_reversion
+        return error.reshape(np.broadcast_shapes(np.shape(k), np.shape(z)))
+
+    @property
+    def _fresh_law(self) -> bool:
+        """Whether the law has not been met yet."""
+        return self._law.frame.spread_y == 1.0
+
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
         while self._share_done(budget) < 1:
             rng = np.random.default_rng([self.seed or 0, self._iteration])
@@ -142,7 +168,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
 
     def _with_law(self, rng: np.random.Generator) -> dict[str, float]:
         """V where firms are, and output from the law."""
-        fresh = self._law.frame.spread_y == 1.0
+        fresh = self._fresh_law
         if fresh:
             self._simulate(rng, years=40.0)
             for _ in range(3):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from hacontrol_agents.agent import Learner
-from hacontrol_envs import FirmIndustry
+from hacontrol_agents.industry_figure import industry_figure
+from hacontrol_envs import Equilibrium, FirmIndustry
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import CheckpointError, ParameterError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(kw_only=True)
@@ -56,6 +60,23 @@ class IndustryLearner(Learner):
     @abc.abstractmethod
     def density(self, k: Floats, z: Floats) -> Floats:
         """The law's density per unit of capital and of log productivity."""
+
+    def hjb_error(self, k: Floats, z: Floats) -> Floats | None:
+        """|HJB residual| relative to the equation's terms; None where the learner cannot tell."""
+        return None
+
+    def law_error(self, k: Floats, z: Floats) -> Floats | None:
+        """|Fokker-Planck residual| relative to the equation's terms; None where the learner cannot tell."""
+        return None
+
+    @final
+    def plot(self, truth: Equilibrium | None = None) -> Figure:
+        """Value, policy, law, convergence and residuals; over them, dashed, the true ones where they are given.
+
+        Raises:
+            ParameterError: matplotlib is not installed.
+        """
+        return industry_figure(self, truth)
 
     @final
     def _subject(self) -> tuple[str, dict[str, Any]]:
