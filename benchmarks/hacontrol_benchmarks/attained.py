@@ -43,7 +43,7 @@ def attained(problem: ControlProblem, h: float, seed: int, rows: int) -> dict[st
 
 
 def _score(gap: Floats, value: Floats, least: float, stated: float) -> tuple[float, float]:
-    """Mean gap in standard errors, and the standard error over the mean |value|: `least` and stated / |value| at least."""
+    """Mean gap in standard errors, and the standard error over the mean |value|; at least `least`, stated / |value|."""
     size = float(np.abs(value).mean())
     error = max(float(gap.std(ddof=1)) / math.sqrt(len(gap)) / size, least, stated / size)
     return float(gap.mean()) / size / error, error

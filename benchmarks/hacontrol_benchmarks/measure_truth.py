@@ -196,9 +196,9 @@ COLUMNS = {
     "continuous": "{continuous:+.2f} ({continuous_error:.0e})",
 }
 NOTE = (
-    f"At most: gap {GAP:g}, HJB residual and best rival {RESIDUAL:g} (and, of numerical solutions, what their stated error"
-    f" explains; share: of what is allowed), Dynkin {DYNKIN:g} and value {VALUE:g} standard errors. In brackets: the"
-    " standard error, relative to the value, and at least the stated error."
+    f"At most: gap {GAP:g}, HJB residual and best rival {RESIDUAL:g} (of numerical solutions, besides, what their"
+    f" stated error explains; share: of what is allowed), Dynkin {DYNKIN:g} and value {VALUE:g} standard errors. In"
+    " brackets: the standard error, relative to the value, and at least the stated error."
 )
 
 
