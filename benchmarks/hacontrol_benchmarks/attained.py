@@ -34,18 +34,18 @@ def attained(problem: ControlProblem, h: float, seed: int, rows: int) -> dict[st
     assert optimum is not None
     assert held is not None
     gap, start = _earned(problem, held, h, seed, rows)
-    sampled = _score(gap, start, ROUNDING)
+    sampled = _score(gap, start, ROUNDING, held.error)
     parts = [_earned(problem, optimum, h / 2**i, seed, rows) for i in range(len(WEIGHTS))]
     total: Floats = sum((w * gap for w, (gap, _) in zip(WEIGHTS, parts, strict=True)), np.zeros(rows))
-    continuous = _score(total, parts[0][1], BIAS)
+    continuous = _score(total, parts[0][1], BIAS, optimum.error)
     names = ("sampled", "sampled_error", "continuous", "continuous_error")
     return {"step": h, **dict(zip(names, sampled + continuous, strict=True))}
 
 
-def _score(gap: Floats, value: Floats, least: float) -> tuple[float, float]:
-    """Mean gap in standard errors, and the standard error over the mean |value|, `least` at least."""
+def _score(gap: Floats, value: Floats, least: float, stated: float) -> tuple[float, float]:
+    """Mean gap in standard errors, and the standard error over the mean |value|; at least `least`, stated / |value|."""
     size = float(np.abs(value).mean())
-    error = max(float(gap.std(ddof=1)) / math.sqrt(len(gap)) / size, least)
+    error = max(float(gap.std(ddof=1)) / math.sqrt(len(gap)) / size, least, stated / size)
     return float(gap.mean()) / size / error, error
 
 

@@ -16,8 +16,9 @@ from hacontrol_envs.domain import Domain, Edge
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.kept import kept_by_step
 from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.reference import bellman_grid
 from hacontrol_envs.reference.grid import edge_nodes
-from hacontrol_envs.reference.hjb_grid import grid_solution, refine
+from hacontrol_envs.reference.hjb_grid import GridValue, grid_solution, refine
 from hacontrol_envs.reference.reflected_ou import ReflectedOU
 from hacontrol_envs.registration import register
 from hacontrol_envs.solution import Solution
@@ -244,12 +245,17 @@ class FirmInvestment(ControlProblem):
             growth = rate - self.depreciation
             x_next[:, 0], x_next[:, 1] = k * np.exp(growth * dt), process.step(z, noise[:, 0])
             x_next[...] = self.state.clip(x_next)
-            net = (growth - self.discount) * dt
-            held = dt * np.divide(np.expm1(net), net, out=np.ones_like(net), where=net != 0)
+            held = self._annuity(growth, dt)
             revenue = process.discounted_exponential(z, self.returns_to_scale * growth - self.discount)
             reward[:] = self.price * k**self.returns_to_scale * revenue - k * self.cost(rate) * held
 
         return over_rows(fill, x, a, noise, out)
+
+    def _annuity(self, growth: Floats, dt: float) -> Floats:
+        """int_0^dt e^{(growth - r) s} ds, (...)."""
+        net = (growth - self.discount) * dt
+        annuity: Floats = dt * np.divide(np.expm1(net), net, out=np.ones_like(net), where=net != 0)
+        return annuity
 
     @kept_by_step
     def _productivity(self, dt: float) -> ReflectedOU:
@@ -287,14 +293,54 @@ class FirmInvestment(ControlProblem):
         return drawn
 
     def solution(self, dt: float | None = None) -> Solution | None:
-        """The optimum by finite differences; None for the sampled-data problem, and for "as-published", no optimum."""
-        if dt is not None or self.adjustment == "as-published":
+        """The optimum by finite differences, with `dt` by policy iteration; None for "as-published", no optimum."""
+        if self.adjustment == "as-published":
             return None
-        return self._numerical
+        return self._numerical if dt is None else self._sampled(dt)
 
     @cached_property
     def _numerical(self) -> Solution:
         return grid_solution(refine(self, (edge_nodes, edge_nodes), SHAPES))
+
+    @kept_by_step
+    def _sampled(self, dt: float) -> Solution:
+        """The optimum of actions held over dt.
+
+        Its policy is `maximiser` at an interpolated v of `_held_price`, which is smooth where the rate, changing sign,
+        has kinks.
+        """
+        found = bellman_grid.refine(self, dt, (edge_nodes, edge_nodes), SHAPES[-2:], self._numerical.value)
+        grid = found[-1].value.grid
+        price = GridValue(grid, self._held_price(found[-1], dt))
+
+        def policy(t: Array, x: Array) -> Array:
+            v = price.value(t, x)[..., None]
+            return self.admissible(t, x, self.maximiser(t, x, v, v), dt)
+
+        return bellman_grid.held_solution(found, policy)
+
+    def _held_price(self, held: bellman_grid.Held, dt: float) -> Floats:
+        """The marginal value of capital v (N,) at which `maximiser` plays what is best to hold over dt.
+
+        With g = iota - delta, k' = k e^{g dt}, S(g) = int_0^dt e^{(alpha g - r) s} E[e^{z_s}] ds and
+        h(g) = int_0^dt e^{(g - r) s} ds, the best iota, where it is not cut, solves L'(iota) = v,
+
+            v = ( P k^alpha S'(g) - k L(iota) h'(g) + d/dg e^{-r dt} E V(k', z') ) / (k h(g)).
+        """
+        grid, (k, z), rate = held.value.grid, held.value.grid.x.T, held.a[:, 0]
+        growth, width, small = rate - self.depreciation, self.state.half_width[0], 1e-4
+        process, alpha = self._productivity(dt), self.returns_to_scale
+
+        def present_value(g: Floats) -> Floats:
+            revenue = process.discounted_exponential(z, alpha * g - self.discount)
+            worth: Floats = self.price * k**alpha * revenue - k * self.cost(rate) * self._annuity(g, dt)
+            return worth
+
+        now = (present_value(growth + small) - present_value(growth - small)) / (2 * small)
+        moved = np.clip(grid.unit[:, 0] + growth * dt / width, -1.0, 1.0)
+        later = held.later.ev(moved, grid.unit[:, 1], dx=1) * dt / width
+        price: Floats = (now + later) / (k * self._annuity(growth, dt))
+        return price
 
 
 class _SmoothRule(NamedTuple):

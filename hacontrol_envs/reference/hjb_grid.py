@@ -225,11 +225,15 @@ def refine(
 
 def grid_solution(refined: Sequence[GridValue]) -> Solution:
     """The finest of these as a Solution; its error is estimated by how far the one before it is, on the box."""
-    coarse, fine = refined[-2:]
-    unit = np.random.default_rng(0).uniform(-1.0, 1.0, (10_000, len(fine.grid.shape)))
-    x = np.concatenate([fine.grid.x, fine.problem.state.from_unit(unit)])
-    error = float(np.abs(fine.value(0.0, x) - coarse.value(0.0, x)).max())
+    fine, error = refined[-1], difference(*refined[-2:])
     source = (
         f"implicit finite differences of order 4 on {' x '.join(map(str, fine.grid.shape))} nodes, policy iteration"
     )
     return Solution(fine.value, fine.policy, "numerical", source, error, fine.jet)
+
+
+def difference(coarse: GridValue, fine: GridValue) -> float:
+    """The largest difference between two value functions at the finer one's nodes and 10,000 points of the box."""
+    unit = np.random.default_rng(0).uniform(-1.0, 1.0, (10_000, len(fine.grid.shape)))
+    x = np.concatenate([fine.grid.x, fine.problem.state.from_unit(unit)])
+    return float(np.abs(fine.value(0.0, x) - coarse.value(0.0, x)).max())
