@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 import hacontrol_envs
-from hacontrol_agents import Agent, agents
-from hacontrol_benchmarks.metrics import METRICS, evaluate, watch
+from hacontrol_agents import IndustryLearner, Learner, agents
+from hacontrol_benchmarks.metrics import evaluate, watch
 from hacontrol_benchmarks.report import SUITE_FILE, show, write_report
 from hacontrol_benchmarks.results import read_results
-from hacontrol_benchmarks.runner import check_tasks, run_suite
+from hacontrol_benchmarks.runner import check_tasks, refuse_other_subject, run_suite
 from hacontrol_benchmarks.suites import load_suite, suite_file, suite_names
 from hacontrol_benchmarks.tasks import Task, agent_class
 from hacontrol_benchmarks.trial import agent_file
@@ -75,8 +75,9 @@ def compare(
     """Draw learned against analytic in one figure, and print the numbers.
 
     Args:
-        env: id of the environment, such as Merton-v0.
-        agent: name of an agent; give it more than once to compare several. npi by default.
+        env: id of the environment, such as Merton-v0, or of an economy, such as FirmIndustry.
+        agent: name of an agent; give it more than once to compare several. npi, or on an economy hjb-fp-pinn, by
+            default. On an economy the figure is of the last.
         out: the figure; its suffix decides the format.
         total_timesteps: budget of learning in state-action points.
         run: a folder of results whose trained agents are drawn instead of training.
@@ -87,11 +88,14 @@ def compare(
 
     task = Task(problem=env, env=env, parameters=_read_parameters(parameters), label="", agent="", seed=seed)
     made = task.make_env()
-    found: dict[str, Agent] = {}
-    for name in agent or ("npi",):
+    found: dict[str, Any] = {}
+    for name in agent or ("hjb-fp-pinn" if env in hacontrol_envs.economies() else "npi",):
+        refuse_other_subject(name, env)
         found[name] = _load(run, task, name, made) if run else _train(name, made, seed, total_timesteps)
     _print_numbers({name: evaluate(trained, made) for name, trained in found.items()})
-    print(save_figure(compare_figure(found, made, seed=seed), out))
+    last = list(found.values())[-1]
+    industry = isinstance(last, IndustryLearner)
+    print(save_figure(last.plot(made.equilibrium()) if industry else compare_figure(found, made, seed=seed), out))
     return 0
 
 
@@ -104,9 +108,12 @@ def list_names() -> int:
         kind = getattr(sys.modules[module], name)
         defaults = [f"{p.name}={p.default!r}" for p in inspect.signature(kind).parameters.values()]
         _entry(console, id, [*defaults, f"dt={gym.spec(id).kwargs['dt']}"])
+    console.print("\n[bold]Economies[/]  hacontrol_envs.NAME(**parameters)")
+    for name, economy in hacontrol_envs.economies().items():
+        _entry(console, name, [str(parameter) for parameter in inspect.signature(economy).parameters.values()])
     console.print("\n[bold]Agents[/]  hacontrol_agents.make_agent(name, env=env, seed=0, **hyperparameters)")
     for name, kind in agents().items():
-        chosen = [f for f in fields(kind) if f.init and f.name not in ("env", "seed")]
+        chosen = [f for f in fields(kind) if f.init and f.name not in (kind.subject, "seed")]
         _entry(console, name, [f"{f.name}={_default(f)}" for f in chosen])
     console.print("\n[bold]Suites[/]  hacontrol run NAME")
     for name in suite_names():
@@ -143,18 +150,20 @@ def _read_parameters(text: str) -> dict[str, Any]:
     return found
 
 
-def _train(name: str, env: Any, seed: int, total_timesteps: int | None) -> Agent:
-    agent: Agent = agent_class(name)(env=env, seed=seed)
-    return agent.learn(total_timesteps=total_timesteps, callback=watch(env), progress_bar=True)
+def _train(name: str, env: Any, seed: int, total_timesteps: int | None) -> Learner:
+    kind = agent_class(name)
+    agent: Learner = kind(**{getattr(kind, "subject", "env"): env}, seed=seed)
+    callback = watch(env) if isinstance(env, gym.Env) else None
+    return agent.learn(total_timesteps=total_timesteps, callback=callback, progress_bar=True)
 
 
-def _load(folder: Path, asked: Task, name: str, env: Any) -> Agent:
+def _load(folder: Path, asked: Task, name: str, env: Any) -> Learner:
     """The trained agent of this name or label, on this environment, with the first seed there is."""
     for result in read_results(folder):
         task = result.task
         same = task.env == asked.env and task.parameters == asked.parameters and name in (task.label, task.agent)
         if same and agent_file(task, folder).is_file():
-            loaded: Agent = agent_class(task.agent).load(agent_file(task, folder), env=env)
+            loaded: Learner = agent_class(task.agent).load(agent_file(task, folder), env=env)
             return loaded
     where = f"{asked.env} with {asked.parameters}"
     raise UnknownNameError(f"{str(folder)!r} has no trained agent called {name!r} on {where}")
@@ -165,7 +174,7 @@ def _print_numbers(scores: dict[str, dict[str, Any]]) -> None:
     table.add_column("metric")
     for name in scores:
         table.add_column(name, justify="right")
-    for metric in METRICS:
+    for metric in next(iter(scores.values())):
         found = [score[metric] for score in scores.values()]
         if not any(isinstance(value, dict) for value in found):
             table.add_row(metric, *map(show, found))

@@ -86,11 +86,16 @@ def check_tasks(tasks: list[Task]) -> None:
         made = task.make_env()
         if isinstance(made, gym.Env):
             made.close()
-    for (name, env), _ in {(task.agent, task.env): task for task in tasks}.items():
-        subject = "industry" if env in economies() else "env"
-        wanted = getattr(agent_class(name), "subject", "env")
-        if wanted != subject:
-            raise ParameterError(f"agent {name!r} learns about an {wanted}, which {env!r} is not")
+    for name, env in dict.fromkeys((task.agent, task.env) for task in tasks):
+        refuse_other_subject(name, env)
+
+
+def refuse_other_subject(agent: str, env: str) -> None:
+    """Raise ParameterError for an agent of environments on an economy, or the other way round."""
+    wanted = getattr(agent_class(agent), "subject", "env")
+    if wanted != ("industry" if env in economies() else "env"):
+        kind = "an economy" if wanted == "industry" else "an environment"
+        raise ParameterError(f"agent {agent!r} learns about {kind}, which {env!r} is not")
 
 
 def _run_to_result(task: Task, folder: Path, workers: int) -> None:
