@@ -41,11 +41,11 @@ class PublishedFirmPinn(IndustryLearner):
       3. estimates Y = E_m[e^z k^alpha] at uniform points, self-normalised, and moves the price part of the way to
          clearing: log P <- (1 - damping) log P - damping eta log Y.
 
-    Adam starts afresh in every phase, as does what it knows of the gradients; the networks go on. It is kept to be
-    measured and is not made better than it was: nothing sets V at the edges, residuals are in the units in which the
-    largest capital counts most, and from the price it starts at it diverges. The density is reported as the network
-    gives it, whatever its mass; moments of it are divided by its mass. The policy is cut to admissible rates, the
-    control in the two residuals is not.
+    Every phase has a fresh Adam; the networks go on from where they were. The method is kept to be measured and is not
+    made better than it was. Nothing sets V at the edges, so that the equation has solutions that are no value functions
+    (convex in capital, for one), and residuals are absolute, so that a nearly uniform density leaves little of them.
+    The density is reported as the network gives it, whatever its mass; moments of it are divided by its mass. The
+    policy is cut to admissible rates, the control in the two residuals is not.
 
     `history` has the price, the change of its logarithm, the two losses ("loss" of V, "law" of m: mean squares, not
     relative) and the mass of m.
