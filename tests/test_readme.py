@@ -33,13 +33,21 @@ def test_the_tour_finds_the_optimum(tmp_path: Path) -> None:
     assert 0 <= loss < 1e-6
 
 
+def test_an_industry_is_learnt(tmp_path: Path) -> None:
+    price, output, capital, *_, gap = numbers(run(BLOCKS[1], tmp_path))
+    assert (price, output, capital) == pytest.approx((0.7183080, 1.392161, 2.41922), rel=1e-5)
+    assert abs(gap) < 1e-3
+    assert (tmp_path / "impulse.png").stat().st_size > 10_000
+    assert (tmp_path / "equilibrium.png").stat().st_size > 10_000
+
+
 def test_the_problem_of_a_newcomer_is_solved(tmp_path: Path) -> None:
     """0.1 P = 1 - P^2 has the root 0.95125."""
-    assert numbers(run(BLOCKS[1], tmp_path)) == [pytest.approx(-0.9512492, rel=1e-4)]
+    assert numbers(run(BLOCKS[2], tmp_path)) == [pytest.approx(-0.9512492, rel=1e-4)]
 
 
 def test_the_agent_of_a_newcomer_plays(tmp_path: Path) -> None:
-    assert run(BLOCKS[2], tmp_path).startswith("(array([0.]")
+    assert run(BLOCKS[3], tmp_path).startswith("(array([0.]")
 
 
 def test_every_command_named_exists() -> None:
