@@ -39,9 +39,6 @@ GAP, RESIDUAL, DYNKIN, VALUE = 1e-12, RELATIVE, 4.0, 3.0
 STEP: dict[type[ControlProblem], float] = {LQR: 0.04, Merton: 0.25, FirmInvestment: 0.25}
 """The longest step of the simulations of value."""
 
-ROWS: dict[type[ControlProblem], float] = {FirmInvestment: 1 / 8}
-"""Share of the paths of value that are followed, where a step takes long; fewer make standard errors larger."""
-
 NODES = 8
 """Of the quadrature in time of Dynkin's formula."""
 
@@ -83,8 +80,7 @@ def measure(
         problem, own = CALIBRATIONS[name], 1000 * seed + place
         probe = Probe(problem, paths, own, None)
         row = torch_gap(probe, points) | residuals(probe, points)
-        followed = round(rows * ROWS.get(type(problem), 1.0))
-        row |= dynkin(probe, starts) | attained(problem, STEP[type(problem)], own, followed)
+        row |= dynkin(probe, starts) | attained(problem, STEP[type(problem)], own, rows)
         limits = {"gap": GAP, "share": 1.0, "dynkin": DYNKIN, "sampled": VALUE, "continuous": VALUE}
         met = all(abs(row[figure]) <= limit for figure, limit in limits.items())
         found.append({"what": name, **row, "met": met})
