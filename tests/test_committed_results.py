@@ -9,16 +9,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hacontrol_benchmarks import load_suite, read_results
+from hacontrol_benchmarks import Result, load_suite, read_results
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "results"
-RESULTS = read_results(FOLDER / "paper")
+RESULTS = {name: read_results(FOLDER / name) for name in ("paper", "equilibrium")}
 
 
-def test_every_task_of_the_suite_has_its_result() -> None:
-    assert {result.task.id for result in RESULTS} == {task.id for task in load_suite("paper").tasks()}
-    assert all(result.status == "ok" for result in RESULTS)
+def median(found: list[Result], metric: str) -> float:
+    return float(np.median([result.metrics[metric] for result in found]))
+
+
+def runs(suite: str, problem: str, label: str) -> list[Result]:
+    found = [result for result in RESULTS[suite] if (result.task.problem, result.task.label) == (problem, label)]
+    assert len(found) == 3
+    return found
+
+
+@pytest.mark.parametrize("suite", RESULTS)
+def test_every_task_of_the_suite_has_its_result(suite: str) -> None:
+    assert {result.task.id for result in RESULTS[suite]} == {task.id for task in load_suite(suite).tasks()}
+    assert all(result.status == "ok" for result in RESULTS[suite])
 
 
 @pytest.mark.parametrize(
@@ -26,11 +37,50 @@ def test_every_task_of_the_suite_has_its_result() -> None:
     [("LQR-v0", 1e-6, 1e-5, 60), ("Merton-v0", 1e-4, 1e-3, 60), ("LQR-v0, n = 10", 1e-4, 1e-3, 300)],
 )
 def test_policy_iteration_is_as_accurate_as_stated(problem: str, policy: float, value: float, seconds: float) -> None:
-    found = [result for result in RESULTS if result.task.problem == problem and result.task.label == "npi"]
-    assert len(found) == 3
-    assert np.median([result.metrics["policy_error_law"] for result in found]) <= policy
-    assert np.median([result.metrics["value_error_law"] for result in found]) <= value
+    found = runs("paper", problem, "npi")
+    assert median(found, "policy_error_law") <= policy
+    assert median(found, "value_error_law") <= value
     assert np.median([result.times.learning for result in found]) <= seconds
+
+
+@pytest.mark.parametrize("problem", ["LQR-v0", "Merton-v0"])
+def test_the_hjb_pinn_is_as_accurate_as_policy_iteration_in_the_same_time(problem: str) -> None:
+    """At the last iteration that ended within the median time of policy iteration."""
+    pinn, npi = runs("paper", problem, "hjb-pinn"), runs("paper", problem, "npi")
+    seconds = float(np.median([result.times.learning for result in npi]))
+
+    def error(result: Result) -> float:
+        rows = [row for row in result.history if row["seconds"] <= seconds]
+        return float(rows[-1]["policy_error"])
+
+    assert np.median([error(result) for result in pinn]) <= np.median([error(result) for result in npi])
+    assert median(pinn, "policy_error_law") <= median(npi, "policy_error_law")
+
+
+def test_the_hjb_pinn_solves_ten_states() -> None:
+    found = runs("paper", "LQR-v0, n = 10", "hjb-pinn")
+    assert median(found, "policy_error_law") <= 1e-3
+    assert np.median([result.times.learning for result in found]) <= 300
+
+
+@pytest.mark.parametrize(
+    ("problem", "label"),
+    [
+        ("industry, kinked", "hjb-fp-pinn"),
+        ("industry, kinked", "hjb-fp-pinn from P = 0.3"),
+        ("industry, kinked", "hjb-fp-pinn from P = 3"),
+        ("industry, smoothed", "hjb-fp-pinn"),
+        ("industry, as published", "hjb-fp-pinn"),
+    ],
+)
+def test_equilibria_are_learnt_as_accurately_as_stated(problem: str, label: str) -> None:
+    found = runs("equilibrium", problem, label)
+    assert median(found, "price_error") <= 5e-5
+    assert median(found, "policy_error_law") <= 1e-3
+    assert median(found, "density_error") <= 1e-3
+    assert median(found, "mass_error") <= 1e-8
+    assert np.median([result.times.learning for result in found]) <= 600
+    assert max(result.metrics["reference_error"] for result in found) <= 1e-6
 
 
 @pytest.mark.parametrize("name", ["truth", "envs", "generator", "kills", "equilibria"])
@@ -40,13 +90,21 @@ def test_measured_figures_met_their_targets(name: str) -> None:
     assert all(row["met"] for row in rows)
 
 
-def test_readme_shows_the_committed_table() -> None:
+@pytest.mark.parametrize(
+    ("suite", "first", "columns"),
+    [
+        ("paper", "| problem | agent | value loss", [1, 2, 3, 5, 7]),
+        ("equilibrium", "| industry | agent | price error", [1, 2, 3, 4, 6, 7, 8]),
+    ],
+)
+def test_readme_shows_the_committed_tables(suite: str, first: str, columns: list[int]) -> None:
     def cells(line: str) -> list[str]:
         return [cell.strip() for cell in line.strip("|").split("|")]
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = readme[readme.index("| problem | agent |") : readme.index("Every agent of continuous time")]
-    shown = [cells(line)[1:] for line in table.splitlines()[2:] if line.startswith("|")]
-    report = (FOLDER / "paper" / "report.md").read_text(encoding="utf-8")
-    rows = [cells(line) for line in report.splitlines() if re.match(r"\| \d", line)]
-    assert shown == [[row[1], row[2], row[3], row[5], row[7]] for row in rows]
+    table = readme[readme.index(first) :].split("\n\n")[0]
+    shown = [cells(line)[1:] for line in table.splitlines()[2:]]
+    report = (FOLDER / suite / "report.md").read_text(encoding="utf-8")
+    boards = [part for part in report.split("\n## ") if suite == "paper" or part.startswith("industry")]
+    rows = [cells(line) for board in boards for line in board.splitlines() if re.match(r"\| \d", line)]
+    assert shown == [[row[place] for place in columns] for row in rows]

@@ -53,7 +53,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
     """Simulated firms."""
     settled: float = 3e-3
     """Relative change of the price below which simulation gives way to the law."""
-    iterations: int = 40
+    iterations: int = 30
     """Iterations with the law, when `learn` is given no budget; at most as many before."""
     steps: int = 10
     """Gauss-Newton steps on V in an iteration."""
