@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from hacontrol_agents import Agent
 from hacontrol_benchmarks.law import Policy, act, exact_law
@@ -29,7 +30,8 @@ def compare_figure(agents: Agents, env: Any, *, seed: int = 0) -> Figure:
     """The agents on the environment, each against the known optimum.
 
     Value, policy and residual are drawn along the first state component, across its box at time 0, the others at the
-    box's centre. Trajectories start from the same state and share their noise.
+    box's centre. With two states there are maps of the last agent's policy, with contours of it and of the optimum's,
+    and of its residual. Trajectories start from the same state and share their noise.
 
     Raises:
         ParameterError: the problem has no known optimum.
@@ -92,7 +94,48 @@ class _Scene:
             found.append(self.residual)
         if any(agent.history for agent in self.agents.values()):
             found.append(self.learning)
+        if self.problem.state.dimension == 2:
+            found.append(self.policy_map)
+            if self._asked(self._last, "jet") is not None:
+                found.append(self.residual_map)
         return found
+
+    @property
+    def _last(self) -> Agent:
+        return list(self.agents.values())[-1]
+
+    def policy_map(self, axes: Axes) -> None:
+        """The first action over both states: colours and lines are the last agent's, dashed lines the optimum's."""
+        t, x = self._plane()
+        chosen = act(self.problem, self._last.policy, t, x)[..., 0]
+        best = np.asarray(self.optimum.policy(t, x))[..., 0]
+        axes.figure.colorbar(self._draw_map(axes, x, chosen, f"policy: {self.problem.action.names[0]}"), ax=axes)
+        levels = np.unique(np.quantile(best, np.linspace(0.1, 0.9, 7)))
+        axes.contour(x[..., 0], x[..., 1], chosen, levels, colors=self.colours[list(self.agents)[-1]], linewidths=1.6)
+        axes.contour(x[..., 0], x[..., 1], best, levels, colors="black", linestyles="--", linewidths=0.9)
+
+    def residual_map(self, axes: Axes) -> None:
+        """log10 of the last agent's |HJB residual| relative to the optimum's reward, over both states."""
+        t, x = self._plane()
+        a = act(self.problem, self._last.policy, t, x)
+        scale = np.sqrt(np.mean(self.problem.reward(t, x, self.optimum.policy(t, x)) ** 2))
+        residual = np.abs(self.problem.hjb_residual(t, x, a, self._last.jet(t, x))) / scale
+        drawn = self._draw_map(axes, x, np.log10(np.maximum(residual, 1e-17)), "log10 of relative HJB residual")
+        axes.figure.colorbar(drawn, ax=axes)
+
+    def _plane(self) -> tuple[Floats, Floats]:
+        """Times and states of a grid over the box, (121, 121) and (121, 121, 2)."""
+        side = np.linspace(-1.0, 1.0, 121)
+        x = self.problem.state.from_unit(np.stack(np.meshgrid(side, side, indexing="ij"), axis=-1))
+        return np.zeros(x.shape[:-1]), x
+
+    def _draw_map(self, axes: Axes, x: Floats, values: Floats, title: str) -> Any:
+        drawn = axes.pcolormesh(x[..., 0], x[..., 1], values, shading="gouraud", cmap="viridis", rasterized=True)
+        for name, log in zip("xy", self.problem.state.log, strict=True):
+            if log:
+                _make_log(axes, name)
+        axes.set(xlabel=self.problem.state.names[0], ylabel=self.problem.state.names[1], title=title)
+        return drawn
 
     def value(self, axes: Axes) -> None:
         """V along the first state."""
@@ -126,8 +169,7 @@ class _Scene:
         for name, agent in self.agents.items():
             axes.plot(t, self._follow(agent.policy)[1], color=self.colours[name], linewidth=1.4)
         if self.problem.state.log[0]:
-            axes.set_yscale("log")
-            axes.yaxis.set_minor_formatter("")
+            _make_log(axes, "y")
         axes.set(xlabel="time", title=f"{self.problem.state.names[0]} on common noise")
 
     def residual(self, axes: Axes) -> None:
@@ -177,8 +219,17 @@ class _Scene:
 
     def _along_state(self, axes: Axes, title: str) -> None:
         if self.problem.state.log[0]:
-            axes.set_xscale("log")
+            _make_log(axes, "x")
         axes.set(xlabel=self.problem.state.names[0], title=title)
+
+
+def _make_log(axes: Axes, name: str) -> None:
+    """Make the axis "x" or "y" logarithmic, labelled at 1, 2 and 5 times powers of ten: a box may span little more."""
+    axes.set(**{f"{name}scale": "log"})
+    axis = getattr(axes, f"{name}axis")
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")
 
 
 def _figure_of(history: list[dict[str, float]]) -> str | None:
