@@ -56,6 +56,10 @@ class Frame(NamedTuple):
         return torch.stack([along_z / self.spread_z, (along_y - self.slope * along_z) / self.spread_y], dim=-1)
 
 
+UNPLACED = Frame(0.0, 0.0, 1.0, 1.0, 0.0)
+"""Before it is known where the law is."""
+
+
 class Motion(NamedTuple):
     """How firms move: dy = growth dt, dz = -reversion z dt + volatility dW."""
 
@@ -85,7 +89,7 @@ class FirmLaw:
         self.network = MLP(2, hidden, generator=torch.Generator().manual_seed(seed)).to(device)
         self.network.layers[-1].weight.data.mul_(0.1)  # type: ignore[operator]
         self.optimizer = LevenbergMarquardt(self.network)
-        self.bound, self.frame = bound, Frame(0.0, 0.0, 1.0, 1.0, 0.0)
+        self.bound, self.frame = bound, UNPLACED
         self.log_mass = 0.0
 
     def points(self, rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from hacontrol_agents.firm_law import FirmLaw, Frame, Motion
+from hacontrol_agents.firm_law import UNPLACED, FirmLaw, Frame, Motion
 from hacontrol_agents.hjb_pinn import HJBPinn
 from hacontrol_agents.industry_learner import IndustryLearner
 from hacontrol_agents.sampling import Visits
@@ -136,7 +136,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
     @property
     def _fresh_law(self) -> bool:
         """Whether the law has not been met yet."""
-        return self._law.frame.spread_y == 1.0
+        return self._law.frame == UNPLACED
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
         while self._share_done(budget) < 1:
