@@ -13,7 +13,7 @@ from hacontrol_agents import autodiff
 from hacontrol_agents.networks import MLP
 from hacontrol_agents.optimizers import LevenbergMarquardt
 
-SPREAD = 1.8
+SPREAD = 1.6
 """Standard deviations of the points at which the equation is learnt, in those of the law: its tails must be seen."""
 REACH = 6.5
 """Beyond so many standard deviations nothing is learnt ..."""

@@ -22,6 +22,10 @@ from hacontrol_envs.errors import EquilibriumError, ParameterError
 from hacontrol_envs.firm_industry import BINDING
 from hacontrol_envs.parameters import number
 
+LAW_LEFT = 1e-6
+"""Root mean square of the law's equation above which its steps are repeated: a second time ..."""
+LAW_ROUNDS = 6
+"""... or, the first time, up to so many times."""
 STEP = 0.1
 """Years in a step of simulated firms; their productivity is exact in law."""
 
@@ -62,7 +66,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
     law_points: int = 1600
     """Points at which the Fokker-Planck equation is learnt."""
     margin: float = 1.4
-    """V is learnt over this many times the range of simulated firms."""
+    """Before there is a law V is learnt over this many times the range of simulated firms."""
 
     name: ClassVar[str] = "hjb-fp-pinn"
 
@@ -176,10 +180,14 @@ class HJBFokkerPlanckPinn(IndustryLearner):
             self._simulate(rng, years=40.0)
             y, z = self._x[:, 0].log(), self._x[:, 1]
             self._law.frame = Frame.of(y, z, torch.full_like(y, 1 / len(y)))
-        loss = self._firms.go_on(self._env(), self._visits(), rng)
+        self._firms.box_share = 0.0  # no corners of a box, which the law's ellipse does not fill: only points around it
+        loss = self._firms.go_on(self._env(), self._around_law(rng), rng)
         points = self._law.points(rng, self.law_points)
-        left = self._law.fit(points, self._motion(points[0]), 5 * self.law_steps if fresh else self.law_steps)
-        self.evaluations += self.law_points * self.law_steps
+        motion, left = self._motion(points[0]), math.inf
+        for _ in range(LAW_ROUNDS if fresh else 2):
+            if left > LAW_LEFT:
+                left = self._law.fit(points, motion, self.law_steps)
+                self.evaluations += self.law_points * self.law_steps
         self._clear(*self._law.quadrature())
         return {"loss": loss, "law": left}
 
@@ -198,6 +206,13 @@ class HJBFokkerPlanckPinn(IndustryLearner):
         if wide:
             low[:, 0], high[:, 0] = -1.0, 1.0
         return Visits(u.new_zeros(len(u)), self._x, low, high)
+
+    def _around_law(self, rng: np.random.Generator) -> Visits:
+        """States around the law, its tails included."""
+        y, z = self._law.frame.back(self._law.points(rng, 4 * self.law_points)[0])
+        x = self.firm.state.confine(torch.stack([y.exp(), z], dim=1))
+        u = self.firm.state.to_unit(x)
+        return Visits(u.new_zeros(len(u)), x, u, u)
 
     def _simulate(self, rng: np.random.Generator, years: float) -> None:
         firm, x = self.firm, self._x
