@@ -21,7 +21,8 @@ def merton(**methods):
 
 
 def firm(**methods):
-    """The same of a FirmInvestment problem."""
+    """The same of a FirmInvestment problem, which then claims no solution: it would be that of another problem."""
+    methods = {"solution": lambda self, dt=None: None, **methods}
     return type("MutantFirm", (FirmInvestment,), _with_transition(FirmInvestment, methods))
 
 

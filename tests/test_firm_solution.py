@@ -159,6 +159,6 @@ def test_smoothed_costs_that_are_symmetric_are_kinked_ones():
     np.testing.assert_allclose(smoothed.policy(0.0, x), kinked.policy(0.0, x), atol=1e-7)
 
 
-def test_no_solution_is_claimed_where_none_is_known():
+def test_no_optimum_is_claimed_where_the_control_is_none():
     assert FirmInvestment(adjustment="as-published").solution() is None
-    assert FirmInvestment().solution(dt=0.1) is None
+    assert FirmInvestment(adjustment="as-published").solution(dt=0.1) is None
