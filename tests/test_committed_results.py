@@ -45,7 +45,7 @@ def test_policy_iteration_is_as_accurate_as_stated(problem: str, policy: float, 
 
 @pytest.mark.parametrize(("problem", "factor"), [("LQR-v0", 1.0), ("Merton-v0", 2.0)])
 def test_the_hjb_pinn_is_as_accurate_as_policy_iteration_in_the_same_time(problem: str, factor: float) -> None:
-    """At the last iteration that ended within the median time of policy iteration; on Merton it takes a little longer."""
+    """At the last iteration that ended within the median time of policy iteration; Merton takes a little longer."""
     pinn, npi = runs("paper", problem, "hjb-pinn"), runs("paper", problem, "npi")
     seconds = float(np.median([result.times.learning for result in npi]))
 
