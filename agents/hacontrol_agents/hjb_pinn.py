@@ -131,11 +131,16 @@ class HJBPinn(HJBAgent):
 
 @final
 class _Moving:
-    """Equations at fixed points whose actions move with the network's parameters."""
+    """Equations at fixed points whose actions move with the network's parameters.
+
+    They move at every Gauss-Newton step. Where sigma depends on the action they cost V's Hessian, and are held over the
+    trials of a step: to first order, by the envelope theorem, that is the same.
+    """
 
     def __init__(self, agent: HJBPinn, points: tuple[Tensor, Tensor], weight: Tensor) -> None:
         self.agent, self.points, self.weight = agent, points, weight
         self.guess: Tensor | None = None
+        self.rows: Rows | None = None
 
     def _rows(self) -> Rows:
         agent = self.agent
@@ -147,17 +152,20 @@ class _Moving:
         return rows
 
     def residual(self, differentiable: bool = False) -> Tensor:
-        rows = self._rows()
+        held = self.rows if self.agent.problem.controlled_diffusion and not differentiable else None
+        rows = self._rows() if held is None else held
         with torch.set_grad_enabled(differentiable):
             v, lv = autodiff.apply_generator(self.agent._v.network, *rows.flow)
             return rows.offset + rows.rate_v * v + rows.rate_l * lv
 
     def residual_and_jacobian(self) -> tuple[Tensor, Tensor]:
         rows, network = self._rows(), self.agent._v.network
-        with torch.no_grad():
-            v, lv = autodiff.apply_generator(network, *rows.flow)
+        self.rows = rows
         flow = self._linearised(rows.flow)
-        _, _, jacobian = autodiff.parameter_jacobian(network, *flow, rows.rate_v, rows.rate_l)
+        v, lv, jacobian = autodiff.parameter_jacobian(network, *flow, rows.rate_v, rows.rate_l)
+        if flow is not rows.flow:
+            with torch.no_grad():
+                v, lv = autodiff.apply_generator(network, *rows.flow)
         return rows.offset + rows.rate_v * v + rows.rate_l * lv, jacobian
 
     def _linearised(self, flow: Flow) -> Flow:
