@@ -43,9 +43,9 @@ def test_policy_iteration_is_as_accurate_as_stated(problem: str, policy: float, 
     assert np.median([result.times.learning for result in found]) <= seconds
 
 
-@pytest.mark.parametrize(("problem", "factor"), [("LQR-v0", 1.0), ("Merton-v0", 2.0)])
-def test_the_hjb_pinn_is_as_accurate_as_policy_iteration_in_the_same_time(problem: str, factor: float) -> None:
-    """At the last iteration that ended within the median time of policy iteration; Merton takes a little longer."""
+@pytest.mark.parametrize("problem", ["LQR-v0", "Merton-v0"])
+def test_the_hjb_pinn_is_as_accurate_as_policy_iteration_in_the_same_time(problem: str) -> None:
+    """At the last iteration that ended within the median time of policy iteration."""
     pinn, npi = runs("paper", problem, "hjb-pinn"), runs("paper", problem, "npi")
     seconds = float(np.median([result.times.learning for result in npi]))
 
@@ -53,7 +53,7 @@ def test_the_hjb_pinn_is_as_accurate_as_policy_iteration_in_the_same_time(proble
         rows = [row for row in result.history if row["seconds"] <= seconds]
         return float(rows[-1]["policy_error"])
 
-    assert np.median([error(result) for result in pinn]) <= factor * np.median([error(result) for result in npi])
+    assert np.median([error(result) for result in pinn]) <= np.median([error(result) for result in npi])
     assert median(pinn, "policy_error_law") <= median(npi, "policy_error_law")
 
 
