@@ -137,8 +137,10 @@ def _read_time(given: Any, num_envs: int, dt: float, last: int | None) -> NDArra
     time = _read_numbers("time", given)
     if time.shape not in ((), (num_envs,)):
         raise ResetError(f"time must be a number or have shape ({num_envs},), got shape {time.shape}")
-    steps = np.rint(time / dt)
-    if np.any(time < 0) or np.any(np.abs(steps * dt - time) > 1e-9 * np.maximum(time, dt)):
+    with np.errstate(over="ignore"):  # a time beyond all floating-point steps is no multiple of dt
+        steps = np.rint(time / dt)
+        off = np.abs(steps * dt - time)
+    if np.any(time < 0) or np.any(off > 1e-9 * np.maximum(time, dt)):
         raise ResetError(f"time must be a non-negative multiple of dt={dt}, got {_short(given)}")
     if np.any(steps >= (2**53 if last is None else last)):
         raise ResetError(f"time must be before the end of the episode at {last} * dt, dt={dt}; got {_short(given)}")
