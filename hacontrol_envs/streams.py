@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hacontrol_envs import noise
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.problem import Problem
 
 BLOCK = 64
 """Initial states drawn at once from a row's stream, so that episodes ending together cost no loop over rows."""
@@ -28,7 +28,7 @@ class RowStreams:
     depends on the other rows or on their number.
     """
 
-    def __init__(self, problem: ControlProblem, num_envs: int) -> None:
+    def __init__(self, problem: Problem, num_envs: int) -> None:
         self._draw = problem.initial_state
         self.seeds = [-1] * num_envs
         self.resets: list[np.random.Generator | None] = [None] * num_envs
