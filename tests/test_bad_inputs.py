@@ -16,7 +16,7 @@ from hacontrol_envs import registered_ids
 from hacontrol_envs.env import SDEEnv, SDEVectorEnv
 from hacontrol_envs.errors import ActionError, HacontrolError, ParameterError, ResetError, SeedError
 from hacontrol_envs.registration import build_problem
-from sampled_envs import WITH_HORIZON, every_id
+from sampled_envs import WITH_HORIZON, every_id, step_of
 
 ROWS = 3
 
@@ -27,10 +27,10 @@ def quickly(count: int) -> Any:
 
 
 def envs(id: str) -> tuple[SDEEnv, SDEVectorEnv]:
-    """A single and a vector environment that end at time 2, two steps into an episode."""
+    """A single and a vector environment that end after eight steps, two steps into an episode."""
     ending: dict[str, Any] = {"horizon": 2.0} if id in WITH_HORIZON else {"episode_steps": 8}
-    one: Any = gym.make(id, dt=0.25, **ending).unwrapped
-    many: Any = gym.make_vec(id, num_envs=ROWS, dt=0.25, **ending)
+    one: Any = gym.make(id, dt=step_of(id), **ending).unwrapped
+    many: Any = gym.make_vec(id, num_envs=ROWS, dt=step_of(id), **ending)
     for env in (one, many):
         env.reset(seed=0)
         for _ in range(2):
@@ -147,8 +147,8 @@ def bad_options(draw: Any, env: Any) -> Any:
         something,
         not_finite,
         st.floats(max_value=-1e-3),
-        st.floats(2.0, 1e300),
-        st.floats(0.01, 0.24),
+        st.floats(env.dt * env.episode_steps, 1e300),
+        st.floats(0.01 * env.dt, 0.99 * env.dt),
         st.just(np.zeros(7)),
     ]
     bad = {"state": st.one_of(state), "time": st.one_of(time)}
