@@ -1,0 +1,119 @@
+"""Finite Markov chains: discretised autoregressions, and unemployment that moves with the business cycle.
+
+A chain is a matrix P with P[i, j] the probability of state j after state i.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.errors import ParameterError
+
+
+def rouwenhorst(persistence: float, deviation: float, states: int) -> tuple[Floats, Floats]:
+    """x' = persistence x + noise as a chain of equidistant states, with its own mean, deviation and autocorrelation.
+
+    Args:
+        persistence: in (-1, 1).
+        deviation: unconditional standard deviation of x.
+        states: n of them, symmetric around 0; one is no process at all.
+
+    Returns:
+        States (n,) and chain (n, n); the stationary law is binomial. (Rouwenhorst 1995; Kopecky and Suen 2010.)
+    """
+    p = (1 + persistence) / 2
+    chain = np.ones((1, 1))
+    for n in range(1, states):
+        larger = np.zeros((n + 1, n + 1))
+        larger[:-1, :-1] += p * chain
+        larger[:-1, 1:] += (1 - p) * chain
+        larger[1:, :-1] += (1 - p) * chain
+        larger[1:, 1:] += p * chain
+        larger[1:-1] /= 2
+        chain = larger
+    reach = deviation * np.sqrt(states - 1)
+    return np.linspace(-reach, reach, states), chain
+
+
+def tauchen(persistence: float, deviation: float, states: int, reach: float = 3.0) -> tuple[Floats, Floats]:
+    """x' = persistence x + Gaussian noise as a chain of equidistant states.
+
+    Probabilities are those of the cells around states at up to `reach` deviations; the states are then scaled so that
+    the deviation of the chain, too, is `deviation`. (Tauchen 1986.)
+
+    Returns:
+        States (n,) and chain (n, n).
+    """
+    if states == 1:
+        return np.zeros(1), np.ones((1, 1))
+    x = np.linspace(-reach, reach, states)
+    edges = (x[1:] + x[:-1]) / 2
+    below = ndtr((edges - persistence * x[:, None]) / np.sqrt(1 - persistence**2))
+    chain = np.diff(below, axis=1, prepend=0.0, append=1.0)
+    return x * deviation / np.sqrt(stationary(chain) @ x**2), chain
+
+
+def stationary(chain: Floats) -> Floats:
+    """The stationary law of an irreducible chain (n, n), as accurate relative to small masses as to large.
+
+    By elimination without subtraction (Grassmann, Taksar and Heyman 1985).
+    """
+    left, n = np.array(chain, dtype=np.float64), len(chain)
+    for k in range(n - 1, 0, -1):
+        left[:k, k] /= left[k, :k].sum()
+        left[:k, :k] += np.outer(left[:k, k], left[k, :k])
+    law = np.ones(n)
+    for k in range(1, n):
+        law[k] = law[:k] @ left[:k, k]
+    found: Floats = law / law.sum()
+    return found
+
+
+def employment(
+    aggregate: Floats, rates: tuple[float, float], durations: tuple[float, float], factors: tuple[float, float]
+) -> Floats:
+    """Unemployment (state 0) and employment (1) along a chain of bad (0) and good (1) times.
+
+    The share of unemployed is a function of the times alone, at every date. A spell lasts `durations` on average while
+    times do not change; when they turn good, or bad, the probability of staying unemployed is `factors[0]` times that
+    of continued good times, or `factors[1]` times that of continued bad ones (Den Haan, Judd and Juillard 2010).
+
+    Args:
+        aggregate: (2, 2).
+        rates, durations: in bad and in good times.
+        factors: on turning good, on turning bad.
+
+    Returns:
+        P(e'|e, Z, Z'), (2, 2, 2, 2).
+
+    Raises:
+        ParameterError: the rates cannot follow from these spells.
+    """
+    stay = 1 - 1 / np.asarray(durations)
+    remain = np.array([[stay[0], factors[0] * stay[1]], [factors[1] * stay[0], stay[1]]])
+    u = np.asarray(rates)
+    lose = (u[None, :] - u[:, None] * remain) / (1 - u[:, None])
+    if np.any(remain > 1) or np.any((lose < 0) | (lose > 1)):
+        raise ParameterError(
+            f"unemployment_rates={rates}, unemployment_durations={durations} and switching_factors={factors} leave no "
+            f"probabilities: staying unemployed {remain.tolist()}, losing a job {lose.tolist()} (from, to bad and good "
+            "times) must lie in [0, 1]"
+        )
+    chain: Floats = np.stack([np.stack([remain, 1 - remain], -1), np.stack([lose, 1 - lose], -1)], -2)
+    return chain
+
+
+def draw(chain: Floats, first: NDArray[np.int64], uniforms: Floats) -> NDArray[np.int64]:
+    """Paths of the chain from the states `first` (...): uniforms (T, ...) in [0, 1) give (T + 1, ...).
+
+    Chains with a common order of their states are moved the same way by the same uniforms.
+    """
+    above = np.cumsum(chain, axis=1)[:, :-1]
+    path = np.empty((len(uniforms) + 1, *np.shape(first)), dtype=np.int64)
+    path[0] = first
+    for t, u in enumerate(uniforms):
+        path[t + 1] = np.sum(u[..., None] >= above[path[t]], axis=-1)
+    return path
