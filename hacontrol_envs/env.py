@@ -71,7 +71,7 @@ class SDEEnv(SampledProblem, gym.Env[Observations, Any]):
     ) -> tuple[Observations, dict[str, Any]]:
         """Start a new episode; see `SDEVectorEnv.reset`."""
         first = read_seed(seed)
-        asked = read_options(options, 1, self.problem.state, self.dt, self.episode_steps, ("state", "time"))
+        asked = read_options(options, 1, self.problem, self.dt, self.episode_steps, ("state", "time"))
         observation, info = self._rows._reset([first], asked)
         self._np_random, self._np_random_seed = self._rows.np_random[0], self._rows.np_random_seed[0]
         return observation[0], info

@@ -54,6 +54,9 @@ class Problem(abc.ABC):
         found: Floats = self.state.from_unit(rng.uniform(-1, 1, (size, self.state.dimension)))
         return found
 
+    def refuse_state(self, x: Floats) -> None:  # noqa: B027  (most boxes of states hold nothing but states)
+        """Raise ResetError where states x (..., n) that a caller wants to start from cannot be."""
+
     def terminal_reward(self, x: Array) -> Array:
         """g(x), (...); zero unless a subclass says otherwise."""
         return namespace(x).zeros_like(x[..., 0])

@@ -113,7 +113,7 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
         """
         seeds = read_seeds(seed, self.num_envs)
         asked = read_options(
-            options, self.num_envs, self.problem.state, self.dt, self.episode_steps, ("reset_mask", "state", "time")
+            options, self.num_envs, self.problem, self.dt, self.episode_steps, ("reset_mask", "state", "time")
         )
         return self._reset(seeds, asked)
 
