@@ -146,7 +146,8 @@ def draw(odds: Floats, noise: Floats) -> NDArray[np.int64]:
     """Numbers drawn with these odds (..., k) by standard normals (...): the inverse of the distribution function."""
     reached = np.cumsum(odds, axis=-1)
     uniform = ndtr(noise)[..., None] * reached[..., -1:]
-    return np.minimum(np.sum(uniform > reached, axis=-1), odds.shape[-1] - 1)
+    found: NDArray[np.int64] = np.minimum(np.sum(uniform > reached, axis=-1), odds.shape[-1] - 1)
+    return found
 
 
 def nearest(levels: Floats, seen: Floats) -> NDArray[np.int64]:
