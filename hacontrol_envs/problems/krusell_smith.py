@@ -108,12 +108,20 @@ class KrusellSmithHousehold(PopulationProblem):
 
     def observe(self, x: Array) -> Array:
         """Own assets above the limit plus one, skill, productivity, and the law, (..., 5) or (..., 3 + n_e n_a)."""
-        xp, economy = namespace(x), self.economy
-        e, z = whole(x[..., 1]), self.aggregate(x)
-        own = [x[..., 0] - economy.borrowing_limit + 1, like(economy.skill, x)[e], like(economy.productivity, x)[z]]
+        own, common = self._own(x[..., 0], whole(x[..., 1])), self._common(self.aggregate(x), self.law(x))
+        return namespace(x).concat([own, common], axis=-1)
+
+    def _own(self, assets: Array, e: Array) -> Array:
+        """What is observed of a household itself, (..., 2)."""
+        xp, economy = namespace(assets), self.economy
+        return xp.stack([assets - economy.borrowing_limit + 1, like(economy.skill, assets)[e]], axis=-1)
+
+    def _common(self, z: Array, law: Array) -> Array:
+        """What is observed of the economy, (..., 3) or (..., 1 + n_e n_a)."""
+        xp, level = namespace(law), like(self.economy.productivity, law)[z]
         if self.observed_law == "histogram":
-            return xp.concat([xp.stack(own, axis=-1), x[..., 3:]], axis=-1)
-        return xp.stack([*own, *self._moments(self.law(x))], axis=-1)
+            return xp.concat([level[..., None], law.reshape(*z.shape, -1)], axis=-1)
+        return xp.stack([level, *self._moments(law)], axis=-1)
 
     def _moments(self, law: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of assets, each (...)."""
@@ -137,11 +145,12 @@ class KrusellSmithHousehold(PopulationProblem):
         economy = self.economy
 
         def saving(assets: Floats, e: NDArray[np.int64], z: NDArray[np.int64], law: Floats) -> Floats:
-            own = np.stack([assets, e.astype(np.float64)], axis=-1)
-            common = np.concatenate([z[..., None], law.reshape(*z.shape, -1)], axis=-1)
-            x = np.concatenate([own, np.broadcast_to(common[..., None, :], (*own.shape[:-1], common.shape[-1]))], -1)
-            share = np.clip(np.asarray(policy(0.0, self.observe(x)))[..., 0], 0.0, MOST_SAVED)
-            saved: Floats = economy.borrowing_limit + share * self._above_limit(x)
+            common = self._common(z, law)[..., None, :]
+            every = np.broadcast_to(common, (*assets.shape, common.shape[-1]))
+            share = np.asarray(policy(0.0, np.concatenate([self._own(assets, e), every], axis=-1)))[..., 0]
+            cash = economy.cash(assets, e, z[..., None], economy.capital_of(law)[..., None])
+            limit = economy.borrowing_limit
+            saved: Floats = limit + np.clip(share, 0.0, MOST_SAVED) * (cash - limit)
             return saved
 
         return saving
