@@ -127,7 +127,9 @@ class Transport:
         if math.prod(self.batch) != 1:
             raise ParameterError(f"matrix() is of one economy, but this transport moves a batch {self.batch} of them")
         n_e, n_a = self._cells
-        k, w = self._located(self.choice.reshape(1, n_e, n_a))
+        k, w = self._locate(
+            self.choice.reshape(1, n_e, n_a), np.empty((1, n_e, n_a), np.int32), np.empty((1, n_e, n_a))
+        )
         shares = self.shock.reshape(n_e, 1, n_e, 1) * np.stack([1 - w[0], w[0]], axis=-1)[:, :, None]
         columns = n_a * np.arange(n_e)[:, None] + k[0][:, :, None, None] + np.arange(2)
         starts = np.arange(0, shares.size + 1, 2 * n_e)
@@ -148,18 +150,19 @@ class Transport:
         kind = np.result_type(self.choice, *inputs)
         out = [np.empty((math.prod(batch), *self._cells), kind) for _ in range(results)]
         size = max(1, CHUNK // math.prod(self._cells))
+        k, w = (np.empty((min(size, len(flat[0])), *self._cells), kept) for kept in (np.int32, np.float64))
         for start in range(0, len(out[0]), size):
             rows = slice(start, start + size)
             choice, shock, *parts = (x if len(x) == 1 else x[rows] for x in flat)
-            loop(*parts, *self._located(choice), shock, *(x[rows] for x in out))
+            loop(*parts, *self._locate(choice, k, w), shock, *(x[rows] for x in out))
         return [x.reshape(*batch, *self._cells) for x in out]
 
-    def _located(self, choice: NDArray[Any]) -> tuple[lottery.Nodes, Floats]:
-        """k and w of choices (M, n_e, n_a)."""
+    def _locate(self, choice: NDArray[Any], k: lottery.Nodes, w: Floats) -> tuple[lottery.Nodes, Floats]:
+        """k and w of choices (M, n_e, n_a), in the first M rows of these."""
+        k, w = k[: len(choice)], w[: len(choice)]
         rows = choice.reshape(-1, self._cells[1])
-        k, w = np.empty(rows.shape, np.int32), np.empty(rows.shape)
-        lottery.locate(rows, *self._lookup, k, w)
-        return k.reshape(choice.shape), w.reshape(choice.shape)
+        lottery.locate(rows, *self._lookup, k.reshape(rows.shape), w.reshape(rows.shape))
+        return k, w
 
 
 @final
