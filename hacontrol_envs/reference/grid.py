@@ -29,6 +29,7 @@ from scipy.sparse.linalg import splu
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.reference.stationary import balanced
 
 MOST_DRIFT = 5.0
 """Drift times spacing over squared diffusion up to which a difference of order 4 looks both ways."""
@@ -237,16 +238,17 @@ class Grid:
         replaced by m = 1 there.
         """
         node = len(a) // 2 if likely is None else likely
-        others = np.arange(len(a)) != node
-        unit = sparse.coo_array(([1.0], ([node], [node])), shape=(len(a), len(a)))
-        masses = self._solve(_scaled(others, self.generator(a, upwind=False).T.tocsr()) + unit, (~others).astype(float))
-        masses /= masses.sum()
+        masses = balanced(self.generator(a, upwind=False), node, **self._superlu)
         positive = np.maximum(masses, 0.0)
         return positive / positive.sum(), float(positive.sum() - 1)
 
     def _solve(self, matrix: Any, right: Floats) -> Floats:
-        solved: Floats = splu(matrix.tocsc(), **(MONOTONE if self.order == 1 else {})).solve(right)
+        solved: Floats = splu(matrix.tocsc(), **self._superlu).solve(right)
         return solved
+
+    @property
+    def _superlu(self) -> dict[str, Any]:
+        return MONOTONE if self.order == 1 else {}
 
 
 def _scaled(rows: Any, matrix: Any) -> Any:
