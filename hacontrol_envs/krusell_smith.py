@@ -15,6 +15,7 @@ from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.reference import krusell_smith_steady
 
 if TYPE_CHECKING:
+    from hacontrol_envs.reference.krusell_smith_solution import ReferenceSolution
     from hacontrol_envs.reference.krusell_smith_steady import SteadyState
 
 
@@ -141,6 +142,27 @@ class KrusellSmith:
             EquilibriumError: there is none, or its law of assets is not determined.
         """
         return self._steady_state
+
+    @cached_property
+    def _solutions(self) -> dict[int, ReferenceSolution]:
+        return {}
+
+    def reference_solution(self, progress: bool = False, *, degree: int = 1) -> ReferenceSolution:
+        """The equilibrium with aggregate risk, computed once, and kept on disk; see `ReferenceSolution`.
+
+        Args:
+            progress: show how far it is, where rich is installed.
+            degree: of the law of motion in log K: 1, as published, or 2.
+
+        Raises:
+            EquilibriumError: none was found.
+            ParameterError: another degree.
+        """
+        if degree not in self._solutions:
+            from hacontrol_envs.reference import krusell_smith_solution
+
+            self._solutions[degree] = krusell_smith_solution.of(self, degree, progress)
+        return self._solutions[degree]
 
     def __repr__(self) -> str:
         given = {name: value for name, value in self.parameters.items() if name != "calibration"}
