@@ -10,7 +10,8 @@ import pytest
 
 from hacontrol_envs import DiscreteProblem, check_problem
 from hacontrol_envs.errors import ParameterError, ResetError
-from hacontrol_envs.population import draw, nearest, policy_on_grid
+from hacontrol_envs.krusell_smith_paths import on_grid
+from hacontrol_envs.population import draw, nearest
 from hacontrol_envs.problems.krusell_smith import KrusellSmithHousehold
 from hacontrol_envs.problems.krusell_smith_cloud import KrusellSmithCloud
 
@@ -125,8 +126,8 @@ def test_an_agents_policy_as_the_population(observe):
         return ((saved - limit) / (p.economy.cash(assets, e, z, capital) - limit))[..., None]
 
     x = p.some_states(np.random.default_rng(0), 3)
-    lifted = policy_on_grid(p.economy, p.household_policy(policy), p.aggregate(x), p.law(x))
-    np.testing.assert_allclose(lifted, policy_on_grid(p.economy, steady, p.aggregate(x), p.law(x)), atol=1e-9)
+    lifted = on_grid(p.economy, p.household_policy(policy), p.aggregate(x), p.law(x))
+    np.testing.assert_allclose(lifted, on_grid(p.economy, steady, p.aggregate(x), p.law(x)), atol=1e-9)
     among = p.with_population(p.household_policy(policy))
     noise = np.zeros((3, 2))
     a = np.full((3, 1), 0.5)

@@ -6,7 +6,7 @@
 """
 
 from hacontrol_agents.agent import Agent, Learner, agents, find_agent, make_agent
-from hacontrol_agents.analytic import AnalyticAgent, RandomAgent
+from hacontrol_agents.analytic import AnalyticAgent, RandomAgent, SteadyStateAgent
 from hacontrol_agents.hjb_fokker_planck_pinn import HJBFokkerPlanckPinn
 from hacontrol_agents.hjb_pinn import HJBPinn
 from hacontrol_agents.industry_learner import IndustryLearner
@@ -28,6 +28,7 @@ __all__ = [
     "RandomAgent",
     "SACAgent",
     "SB3Agent",
+    "SteadyStateAgent",
     "TD3Agent",
     "agents",
     "find_agent",

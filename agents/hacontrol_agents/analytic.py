@@ -12,6 +12,7 @@ from hacontrol_agents.agent import Agent
 from hacontrol_envs import Jet, Solution
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.problems.krusell_smith import KrusellSmithHousehold
 
 
 @final
@@ -46,6 +47,31 @@ class AnalyticAgent(Agent):
 
     def jet(self, t: Array, x: Floats) -> Jet:
         return self.solution.jet(t, x) if self.solution.jet else super().jet(t, x)
+
+    def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
+        """There is nothing to learn."""
+
+
+@final
+@dataclass(kw_only=True)
+class SteadyStateAgent(Agent):
+    """A household of `KrusellSmith` that does what is optimal in the steady state, and ignores aggregate risk.
+
+    What a solution has to improve on: its welfare is nearly the optimum's, its capital is not.
+    """
+
+    name: ClassVar[str] = "steady-state"
+    learns: ClassVar[Any] = KrusellSmithHousehold
+
+    def saving(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
+        """a' (..., m), as a `krusell_smith_paths.HouseholdPolicy`."""
+        saved: Floats = self.env.unwrapped.problem.economy.steady_state().policy(assets, e, z, law)
+        return saved
+
+    def policy(self, t: Array, x: Floats) -> Floats:
+        problem: KrusellSmithHousehold = self.env.unwrapped.problem
+        assets, e, *_ = problem.seen(x)
+        return problem.share_of(problem.economy.steady_state().saving_at(assets, e), x)
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
         """There is nothing to learn."""

@@ -13,13 +13,12 @@ from hacontrol_envs.arrays import Array, Floats, like, namespace, to_numpy
 from hacontrol_envs.discrete import Successors
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import ParameterError, ResetError
+from hacontrol_envs.krusell_smith_paths import HouseholdPolicy, on_grid
 from hacontrol_envs.population import (
     MOST_SAVED,
-    HouseholdPolicy,
     PopulationProblem,
     draw,
     nearest,
-    policy_on_grid,
     whole,
     widened,
 )
@@ -42,8 +41,8 @@ class KrusellSmithHousehold(PopulationProblem):
         calibration: "ssj" or "jedc", and
         parameters: any parameter of `KrusellSmith`, with 200 asset nodes unless told otherwise.
         population: "reference" (the solution of `KrusellSmith.reference_solution`), "steady state" (the policy that is
-            optimal there, ignoring aggregate risk) or a household policy, see `HouseholdPolicy`; that of an agent is
-            `problem.household_policy(agent.policy)`.
+            optimal there, ignoring aggregate risk) or a household policy (`krusell_smith_paths.HouseholdPolicy`); that
+            of an agent is `problem.household_policy(agent.policy)`.
         observe: "moments" or "histogram".
 
     Raises:
@@ -140,6 +139,13 @@ class KrusellSmithHousehold(PopulationProblem):
             capital = economy.capital_of(law) / law.sum(axis=(-2, -1))
         return y[..., 0] - 1 + economy.borrowing_limit, e, z, capital
 
+    def share_of(self, saved: Floats, y: Floats) -> Floats:
+        """The action (..., 1) by which a household that observes y (..., n) saves a' (...), as far as it can."""
+        assets, e, z, capital = self.seen(y)
+        limit = self.economy.borrowing_limit
+        share: Floats = (saved - limit) / (self.economy.cash(assets, e, z, capital) - limit)
+        return np.clip(share, 0.0, MOST_SAVED)[..., None]
+
     def household_policy(self, policy: Callable[[Any, Floats], Any]) -> HouseholdPolicy:
         """What an agent's `policy(t, y)` of this environment makes households do, for `population`."""
         economy = self.economy
@@ -196,10 +202,10 @@ class KrusellSmithHousehold(PopulationProblem):
         """What the population saves on the grid, (..., n_e, n_a)."""
         z, law = self.aggregate(x), self.law(x)
         if self.population == "reference":
-            on_grid: Floats = self.economy.reference_solution().saving_on_grid(z, self.economy.capital_of(law))
-            return on_grid
+            chosen: Floats = self.economy.reference_solution().saving_on_grid(z, self.economy.capital_of(law))
+            return chosen
         policy = self.population if callable(self.population) else self.economy.steady_state().policy
-        return policy_on_grid(self.economy, policy, z, law)
+        return on_grid(self.economy, policy, z, law)
 
     def _draw_states(self, rng: np.random.Generator, size: int, spread: float) -> Floats:
         z, law = self.populations(rng, size, spread)
@@ -221,13 +227,11 @@ class KrusellSmithHousehold(PopulationProblem):
     def _solution(self) -> Solution | None:
         if self.population != "reference":
             return None
-        reference, economy = self.economy.reference_solution(), self.economy
+        reference = self.economy.reference_solution()
 
         def policy(t: Array, y: Array) -> Array:
-            assets, e, z, capital = self.seen(to_numpy(y))
-            above = economy.cash(assets, e, z, capital) - economy.borrowing_limit
-            share = 1 - np.minimum(reference.consumption(assets, e, z, capital) / above, 1.0)
-            return like(np.minimum(share, MOST_SAVED)[..., None], y)
+            seen = to_numpy(y)
+            return like(self.share_of(reference.saving(*self.seen(seen)), seen), y)
 
         def value(t: Array, y: Array) -> Array:
             return like(reference.value(*self.seen(to_numpy(y))), y)

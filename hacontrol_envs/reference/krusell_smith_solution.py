@@ -101,7 +101,7 @@ class ReferenceSolution:
         return cash - self.saving(assets, e, z, capital)
 
     def value(self, assets: Any, e: Any, z: Any, capital: Any) -> Floats:
-        """What the household expects of life, of own assets, e, Z and K, broadcasting; computed when first asked for."""
+        """What the household expects of life, of own assets, e, Z and K, broadcasting; computed when first needed."""
         return self._value(assets, e, z, capital)
 
     @cached_property

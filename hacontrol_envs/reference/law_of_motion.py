@@ -70,8 +70,8 @@ class LawOfMotion:
 
     @classmethod
     def fitted(cls, z: NDArray[np.int64], capital: Floats, states: int, degree: int) -> tuple[LawOfMotion, Floats]:
-        """By least squares on a path z (T + 1,), K (T + 1,); and R2, (states,)."""
-        x, y, now = np.log(capital[:-1]), np.log(capital[1:]), z[:-1]
+        """By least squares on a path z (T + 1,), K (T + 1,), or several (T + 1, ...); and R2, (states,)."""
+        x, y, now = np.log(capital[:-1]).ravel(), np.log(capital[1:]).ravel(), z[:-1].ravel()
         center = float(x.mean())
         powers = (x - center)[:, None] ** np.arange(1, degree + 1)
         common, *_ = np.linalg.lstsq(np.hstack([np.eye(states)[now], powers]), y, rcond=None)
