@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Literal, final
@@ -22,6 +23,7 @@ from hacontrol_envs.population import (
     whole,
     widened,
 )
+from hacontrol_envs.reference.krusell_smith_solution import ReferenceSolution
 from hacontrol_envs.registration import register
 from hacontrol_envs.solution import Solution
 
@@ -202,7 +204,7 @@ class KrusellSmithHousehold(PopulationProblem):
         """What the population saves on the grid, (..., n_e, n_a)."""
         z, law = self.aggregate(x), self.law(x)
         if self.population == "reference":
-            chosen: Floats = self.economy.reference_solution().saving_on_grid(z, self.economy.capital_of(law))
+            chosen: Floats = self._reference.saving_on_grid(z, self.economy.capital_of(law))
             return chosen
         policy = self.population if callable(self.population) else self.economy.steady_state().policy
         return on_grid(self.economy, policy, z, law)
@@ -224,10 +226,15 @@ class KrusellSmithHousehold(PopulationProblem):
             raise ResetError(f"the income state must be a whole number from 0 to {last}, got {x[..., 1].ravel()[:5]}")
 
     @cached_property
+    def _reference(self) -> ReferenceSolution:
+        """With a bar for who watches: the first time takes a minute, and after that it is on disk."""
+        return self.economy.reference_solution(progress=sys.stderr.isatty())
+
+    @cached_property
     def _solution(self) -> Solution | None:
         if self.population != "reference":
             return None
-        reference = self.economy.reference_solution()
+        reference = self._reference
 
         def policy(t: Array, y: Array) -> Array:
             seen = to_numpy(y)

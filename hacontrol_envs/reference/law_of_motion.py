@@ -11,7 +11,7 @@ from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
 from hacontrol_envs import chains
-from hacontrol_envs.arrays import Floats
+from hacontrol_envs.arrays import Floats, matvec
 
 FEW = 60
 """A state of Z seen fewer times than this shares its slopes with the others in a regression."""
@@ -133,5 +133,5 @@ class CapitalNodes:
         v, degrees = np.clip(u, -1.0, 1.0), np.arange(self.count)
         basis = chebyshev.chebvander(v, self.count - 1)
         beyond = (u - v)[..., None] * degrees**2 * np.sign(v)[..., None] ** (degrees + 1)
-        found: Floats = (basis + beyond) @ self.inverse
+        found: Floats = matvec(self.inverse.T, basis + beyond)
         return found
