@@ -6,7 +6,7 @@
 """
 
 from hacontrol_agents.agent import Agent, Learner, agents, find_agent, make_agent
-from hacontrol_agents.analytic import AnalyticAgent, RandomAgent, SteadyStateAgent
+from hacontrol_agents.analytic import AnalyticAgent, RandomAgent, ReferenceAgent, SteadyStateAgent
 from hacontrol_agents.hjb_fokker_planck_pinn import HJBFokkerPlanckPinn
 from hacontrol_agents.hjb_pinn import HJBPinn
 from hacontrol_agents.industry_learner import IndustryLearner
@@ -26,6 +26,7 @@ __all__ = [
     "PPOAgent",
     "PublishedFirmPinn",
     "RandomAgent",
+    "ReferenceAgent",
     "SACAgent",
     "SB3Agent",
     "SteadyStateAgent",

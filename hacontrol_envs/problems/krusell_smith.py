@@ -203,11 +203,13 @@ class KrusellSmithHousehold(PopulationProblem):
     def _choice(self, x: Floats) -> Floats:
         """What the population saves on the grid, (..., n_e, n_a)."""
         z, law = self.aggregate(x), self.law(x)
-        if self.population == "reference":
-            chosen: Floats = self._reference.saving_on_grid(z, self.economy.capital_of(law))
-            return chosen
-        policy = self.population if callable(self.population) else self.economy.steady_state().policy
-        return on_grid(self.economy, policy, z, law)
+        return on_grid(self.economy, self._population_policy, z, law)
+
+    @cached_property
+    def _population_policy(self) -> HouseholdPolicy:
+        if callable(self.population):
+            return self.population
+        return self._reference.policy if self.population == "reference" else self.economy.steady_state().policy
 
     def _draw_states(self, rng: np.random.Generator, size: int, spread: float) -> Floats:
         z, law = self.populations(rng, size, spread)
