@@ -85,7 +85,7 @@ class Transport:
         n_e = self._cells[0]
         if self.shock.shape[-2] != n_e or not lottery.close_rows(self.shock.reshape(-1, n_e, n_e)):
             raise ParameterError(f"rows of shock must be probabilities that sum to one, got {shock!r}")
-        self.batch = np.broadcast_shapes(self.choice.shape[:-2], self.shock.shape[:-2])
+        self.batch = _common(self.choice, self.shock)
 
     def __rmatmul__(self, law: ArrayLike) -> NDArray[Any]:
         """The law moved, (..., n_e, n_a)."""
@@ -145,7 +145,7 @@ class Transport:
 
     def _run(self, loop: Callable[..., None], *inputs: NDArray[Any], results: int = 1) -> list[NDArray[Any]]:
         """Call `loop(*inputs, k, w, shock, *results)` on a chunk of economies at a time."""
-        batch = np.broadcast_shapes(self.batch, *(x.shape[:-2] for x in inputs))
+        batch = _common(self.choice, self.shock, *inputs)
         flat = [_flat(x, batch) for x in (self.choice, self.shock, *inputs)]
         kind = np.result_type(self.choice, *inputs)
         out = [np.empty((math.prod(batch), *self._cells), kind) for _ in range(results)]
@@ -211,6 +211,15 @@ def _reals(name: str, given: ArrayLike) -> NDArray[Any]:
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise ParameterError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+
+
+def _common(*arrays: NDArray[Any]) -> tuple[int, ...]:
+    """The leading axes of all of these together."""
+    try:
+        return np.broadcast_shapes(*(array.shape[:-2] for array in arrays))
+    except ValueError as error:
+        shapes = ", ".join(str(array.shape) for array in arrays)
+        raise ParameterError(f"leading axes, one place for each economy, do not fit together: {shapes}") from error
 
 
 def _flat(array: NDArray[Any], batch: tuple[int, ...]) -> NDArray[Any]:
