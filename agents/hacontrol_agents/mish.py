@@ -27,7 +27,7 @@ class _Mish(torch.autograd.Function):
         e = x.clamp(max=20.0).exp_()  # beyond, float32 does not tell n/(n + 2) from one
         more = e + 1
         inverse = torch.mul(more, more).add_(1).reciprocal_()
-        y = inverse.mul(-2).add_(1)
+        y = torch.add(more, 1).mul_(e).mul_(inverse)
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward(e.mul_(more).mul_(inverse).mul_(inverse).mul_(x).mul_(4).add_(y))
         return y.mul_(x)

@@ -50,9 +50,10 @@ class PublishedDEQN(Agent):
       3. Z' and e' are drawn, and the cloud is one period on.
 
     The method is kept to be measured and is not made better than it was. Nothing tells a household at the limit, where
-    the Euler equation is an inequality, from one that errs; the residual shrinks where all consume next to nothing, or
-    own next to nothing; the inputs differ by a factor of thirty; and the cloud goes where the network sends it: whoever
-    saves too little is asked next about poor economies only. The economy and the nodes of its histogram are those of
+    the Euler equation is an inequality, from one that errs; the residual shrinks where all
+    consume next to nothing; the inputs differ by a factor of thirty; and the cloud goes where the network sends it. An
+    untrained network saves half of all cash on hand, so that capital halves each period before anything is learnt, and
+    from then on only economies without capital are asked about. The economy and the nodes of its histogram are those of
     the environment, whatever its population plays: it was published with `asset_nodes=100, asset_max=50`.
 
     `history` has a row for each 20 epochs: the number of epochs, their mean loss, the cloud's mean capital after them
