@@ -11,6 +11,7 @@ from hacontrol_agents.hjb_fokker_planck_pinn import HJBFokkerPlanckPinn
 from hacontrol_agents.hjb_pinn import HJBPinn
 from hacontrol_agents.industry_learner import IndustryLearner
 from hacontrol_agents.neural_policy_iteration import NeuralPolicyIteration
+from hacontrol_agents.published_deqn import PublishedDEQN
 from hacontrol_agents.published_firm_pinn import PublishedFirmPinn
 from hacontrol_agents.sb3 import NativeVecEnv, PPOAgent, SACAgent, SB3Agent, TD3Agent
 
@@ -24,6 +25,7 @@ __all__ = [
     "NativeVecEnv",
     "NeuralPolicyIteration",
     "PPOAgent",
+    "PublishedDEQN",
     "PublishedFirmPinn",
     "RandomAgent",
     "ReferenceAgent",
