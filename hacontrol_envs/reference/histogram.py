@@ -51,10 +51,10 @@ def simulate(
         for f in range(n_e):
             for i in range(n_a):
                 total += law[f, i] * assets[i]
-                mean += law[f, i] * phi[i]
+                mean += law[f, i] * phi[f, i]
         capital[t] = total
         x = np.log(total)
-        moment[t] = np.log(mean) - trend[0] - trend[1] * x
+        moment[t] = np.log(mean) - trend[z[t], 0] - trend[z[t], 1] * x
         if kept < len(laws) and t == kept * every:
             laws[kept] = law
             kept += 1

@@ -10,7 +10,8 @@ The moment is there because forecasts by K alone are 3e-5 off in the "jedc" cali
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,9 @@ from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import EquilibriumError
 from hacontrol_envs.krusell_smith_paths import path_of_z
 from hacontrol_envs.reference import egm, histogram
-from hacontrol_envs.reference.law_of_motion import Beliefs, Moment, Nodes
+from hacontrol_envs.reference.krusell_smith_steady import Averages, SteadyState
+from hacontrol_envs.reference.law_of_motion import Beliefs, Moment, Nodes, by_state
+from hacontrol_envs.transport import Transport
 
 if TYPE_CHECKING:
     from hacontrol_envs.krusell_smith import KrusellSmith
@@ -41,6 +44,8 @@ NODES = 6
 FORMS = {"log-linear": 2, "quadratic": 3, "two moments": 4}
 """Terms of beliefs about log K': 1, log K; its square; and v, see `Moment`."""
 QUADRATIC = FORMS["quadratic"]
+AHEAD = 12
+"""Quarters, see `_telling`."""
 PERSISTENCE = 0.97
 """Of log K, as first believed."""
 CONVERGED = 1e-9
@@ -71,8 +76,10 @@ class Found(NamedTuple):
     """Between what is believed and what happens, in log K' and v', along the path's range."""
 
 
-Report = Callable[[str, float], None]
-"""Told what is being done, and which share of all is done."""
+class Report(Protocol):
+    """Told what is being done, and which share of all is done."""
+
+    def __call__(self, what: str, share: float) -> None: ...
 
 
 def solve(economy: KrusellSmith, law: str, report: Report) -> Found:
@@ -84,7 +91,8 @@ def solve(economy: KrusellSmith, law: str, report: Report) -> Found:
     search = _Search(economy, FORMS[law])
     for number, stage in enumerate(STAGES):
         last = number == len(STAGES) - 1
-        search.run(stage, CONVERGED if last else stage.tolerance / 100, lambda what: report(what, number / len(STAGES)))
+        tell = partial(report, share=number / len(STAGES))
+        search.run(stage, CONVERGED if last else stage.tolerance / 100, tell)
         if not last:
             search.fit_nodes()
     return search.found()
@@ -98,15 +106,14 @@ class _Search:
         self.economy, self.terms, self.households = economy, terms, Households(economy)
         x = float(np.log(steady.capital))
         width = WIDTH * max(float(np.std(np.log(economy.productivity))), 0.003)
-        phi = economy.joint_law.sum(axis=0) @ steady.consumption
-        self.moment = Moment(phi, np.array([np.log(steady.law.sum(axis=0) @ phi), 0.0]))
+        self.moment = Moment(_telling(steady), np.zeros((n_z, 2)))
         self.nodes = Nodes(x - width, x + width, NODES, np.zeros(1))
         self.thresholds: Floats = np.tile(steady.thresholds, (n_z, self.nodes.size, 1, 1))
-        first = np.zeros((n_z, 2, 4))
+        first = np.zeros((n_z, 1 + n_z, 4))
         first[:, 0, :2] = x, PERSISTENCE
         self.beliefs = Beliefs(first, x)
 
-    def run(self, stage: Stage, near: float, report: Callable[[str], None]) -> None:
+    def run(self, stage: Stage, near: float, report: Callable[..., None]) -> None:
         """Until the beliefs are those that their path gives, to the stage's tolerance."""
         n_z = len(self.economy.productivity)
         self.z, terms = path_of_z(self.economy, stage.quarters, SEED), self.terms
@@ -117,9 +124,7 @@ class _Search:
             report(f"{stage.quarters} quarters, beliefs {count + 1}")
             self.households.solve(self.thresholds, self.nodes, self.beliefs, near)
             begin = start(self.economy, int(self.z[0]))
-            self.capital, self.v, _ = simulate(
-                self.economy, self.thresholds, self.nodes, self.moment, self.z, begin
-            )
+            self.capital, self.v, _ = simulate(self.economy, self.thresholds, self.nodes, self.moment, self.z, begin)
             path = self.z[BURN_IN:], np.log(self.capital[BURN_IN:]), self.v[BURN_IN:]
             obeyed, self.r2 = Beliefs.fitted(*path, n_z, terms, self.beliefs.center)
             self.gap = mixing.gap(self.beliefs, obeyed)
@@ -138,10 +143,11 @@ class _Search:
             nodes = Nodes(low, high, NODES, np.zeros(1))
         elif len(self.nodes.bounds) == 1:
             # The moment appears: from here on it is measured from its usual value.
-            slope, constant = np.polyfit(x, v, 1)
-            self.moment = Moment(self.moment.weights, self.moment.trend + [constant, slope])
-            nodes = Nodes(low, high, NODES, _around(v - constant - slope * x))
-            self.beliefs = Beliefs(self.beliefs.coefficients * [[1.0], [0.0]], self.beliefs.center)
+            z, n_z = self.z[BURN_IN:], len(self.economy.productivity)
+            fitted, _ = by_state(z, np.stack([np.ones(len(x)), x], axis=-1), v[:, None], n_z)
+            trend = fitted[:, 0]
+            self.moment = Moment(self.moment.weights, trend)
+            nodes = Nodes(low, high, NODES, _around(v - trend[z, 0] - trend[z, 1] * x))
         else:
             nodes = Nodes(low, high, NODES, _around(v))
         weights = self.nodes.weights(*nodes.points)
@@ -151,6 +157,19 @@ class _Search:
         """Where it has come."""
         nodes, moment = self.nodes, self.moment
         return Found(self.thresholds, nodes, moment, self.beliefs, self.r2, self.z, self.capital, self.gap)
+
+
+def _telling(steady: SteadyState) -> Floats:
+    """phi(e, a), positive: what households will consume, on average, AHEAD quarters later in the steady state.
+
+    What they consume now is what K' differs by between laws with the same K, but itself hard to forecast; consumption
+    of a few years later is forecast better, and tells nearly as much.
+    """
+    averages, phi = Averages.of(steady.economy), steady.consumption
+    transport = Transport(steady.economy.assets, steady.saving, averages.chain)
+    for _ in range(AHEAD):
+        phi = transport @ phi
+    return phi
 
 
 def _around(v: Floats) -> Floats:
@@ -175,13 +194,13 @@ class Households:
         """
         economy, z = self.economy, np.arange(len(self._chain))
         x, v = nodes.points
-        following, v_following = beliefs(x, v, z[:, None])
+        following, v_following = beliefs(x, v, z[:, None])  # (n_z, n_k) and (n_z, n_k, n_z)
         now = economy.prices(np.exp(x), z[:, None])
         then = economy.prices(np.exp(following)[:, :, None], z)
         count, change = egm.iterate(
             thresholds,
             economy.assets,
-            nodes.weights(following, v_following),
+            nodes.weights(*np.broadcast_arrays(following[..., None], v_following)),
             1 + now.interest_rate,
             now.wage[..., None] * economy.earnings[:, None, :],
             1 + then.interest_rate,
@@ -251,7 +270,8 @@ class _Mixing:
 
     def _said(self, beliefs: Beliefs) -> Floats:
         states = np.arange(len(beliefs.coefficients))[:, None]
-        return np.stack(beliefs(self._x, self._v, states), axis=1)  # (n_z, 2, terms)
+        capital, v = beliefs(self._x, self._v, states)
+        return np.concatenate([capital[:, None], np.swapaxes(v, 1, 2)], axis=1)  # (n_z, 1 + n_z, terms)
 
     def gap(self, believed: Beliefs, obeyed: Beliefs) -> float:
         """The largest difference."""
@@ -272,6 +292,6 @@ class _Mixing:
         d = self._x - believed.center
         terms = np.stack([np.ones(len(d)), d, d**2, self._v], axis=-1)[:, : self._terms]
         coefficients = np.zeros_like(believed.coefficients)
-        said = following.reshape(len(coefficients), 2, self._terms)
+        said = following.reshape(len(coefficients), -1, self._terms)
         coefficients[..., : self._terms] = np.linalg.solve(terms, said[..., None])[..., 0]
         return Beliefs(coefficients, believed.center)

@@ -82,7 +82,7 @@ class ReferenceSolution:
     def policy(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
         """a' (..., m) of households with assets and states (..., m) where Z is z (...) and the law (..., n_e, n_a)."""
         capital = np.asarray(self.economy.capital_of(law))
-        v = self.moment.of(law, capital) if len(self.nodes.bounds) > 1 else np.zeros(capital.shape)
+        v = self.moment.of(law, capital, z) if len(self.nodes.bounds) > 1 else np.zeros(capital.shape)
         return self.saving(assets, e, np.asarray(z)[..., None], capital[..., None], v[..., None])
 
     def saving(self, assets: Any, e: Any, z: Any, capital: Any, v: Any = 0.0) -> Floats:

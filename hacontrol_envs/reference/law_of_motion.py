@@ -85,49 +85,48 @@ class LawOfMotion:
 @final
 @dataclass(frozen=True)
 class Moment:
-    """What households know of the law besides K: v = log mean of phi(a) - (its usual value at this K).
-
-    With phi(a) what households with assets a consume in the steady state, on average over e, two laws with one K are
-    the same to them if as much is consumed: it is this that makes K' differ.
-    """
+    """What households know of the law besides K: v = log mean of phi(e, a), less its usual value at this Z and K."""
 
     weights: Floats
-    """phi, (n_a,)."""
+    """phi, (n_e, n_a)."""
     trend: Floats
-    """The usual value is trend[0] + trend[1] log K, (2,)."""
+    """The usual value is trend[Z, 0] + trend[Z, 1] log K, (n_z, 2)."""
 
-    def of(self, law: Floats, capital: Any) -> Floats:
-        """v (...) of laws (..., n_e, n_a) with these K (...)."""
-        mean = np.asarray(law).sum(axis=-2) @ self.weights
-        v: Floats = np.log(mean) - self.trend[0] - self.trend[1] * np.log(capital)
+    def of(self, law: Floats, capital: Any, z: Any) -> Floats:
+        """v (...) of laws (..., n_e, n_a) with these K and z (...)."""
+        mean, trend = np.sum(law * self.weights, axis=(-2, -1)), self.trend[np.asarray(z)]
+        v: Floats = np.log(mean) - trend[..., 0] - trend[..., 1] * np.log(capital)
         return v
 
 
 @final
 @dataclass(frozen=True)
 class Beliefs:
-    """(log K', v') as polynomials 1, x, x^2, v of x = log K - center and v, for every Z."""
+    """log K' given Z, and v' given (Z, Z'), as polynomials 1, x, x^2, v of x = log K - center and v."""
 
     coefficients: Floats
-    """(n_z, 2, 4)."""
+    """(n_z, 1 + n_z, 4): of log K' and of v' at every Z'."""
     center: float
 
     def __call__(self, x: Any, v: Any, z: Any) -> tuple[Floats, Floats]:
-        """log K' and v' after log K, v and z, broadcasting."""
+        """log K' (...), and v' at every Z' (..., n_z), after log K, v and z (...), broadcasting."""
         d, b = np.asarray(x) - self.center, self.coefficients[np.asarray(z)]
-        K, m = (b[..., i, 0] + b[..., i, 1] * d + b[..., i, 2] * d**2 + b[..., i, 3] * v for i in (0, 1))
-        return K, m
+        powers = np.stack(np.broadcast_arrays(1.0, d, d**2, v), axis=-1)
+        said = np.sum(b * powers[..., None, :], axis=-1)
+        return said[..., 0], said[..., 1:]
 
     @classmethod
     def fitted(
         cls, z: NDArray[np.int64], x: Floats, v: Floats, states: int, terms: int, center: float
     ) -> tuple[Beliefs, Floats]:
         """By least squares with so many terms on a path z, log K and v, (T + 1,) each; and R2 of K', (states,)."""
-        d = x[:-1] - center
+        d, coefficients = x[:-1] - center, np.zeros((states, 1 + states, 4))
         every = np.stack([np.ones(len(d)), d, d**2, v[:-1]], axis=-1)[:, :terms]
-        found, r2 = by_state(z[:-1], every, np.stack([x[1:], v[1:]], axis=-1), states)
-        coefficients = np.zeros((states, 2, 4))
-        coefficients[..., :terms] = found
+        capital, r2 = by_state(z[:-1], every, x[1:, None], states)
+        coefficients[:, :1, :terms] = capital
+        if terms == 4:
+            moment, _ = by_state(states * z[:-1] + z[1:], every, v[1:, None], states * states)
+            coefficients[:, 1:] = moment.reshape(states, states, 4)
         return cls(coefficients, center), r2
 
 
