@@ -219,8 +219,9 @@ class Households:
 def start(economy: KrusellSmith, z: int) -> Floats:
     """The steady state's law with the share of every e that belongs to z, (n_e, n_a)."""
     law, joint = economy.steady_state().law, economy.joint_law
-    found: Floats = law * (joint[z] / joint[z].sum() / joint.sum(axis=0))[:, None]
-    return found / found.sum()
+    found = law * (joint[z] / joint[z].sum() / joint.sum(axis=0))[:, None]
+    shares: Floats = found / found.sum()
+    return shares
 
 
 def simulate(

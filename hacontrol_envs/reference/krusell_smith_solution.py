@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +19,9 @@ from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.krusell_smith import KrusellSmith
 from hacontrol_envs.krusell_smith_calibrations import CALIBRATIONS
 from hacontrol_envs.krusell_smith_paths import Path, path_of_z
+from hacontrol_envs.krusell_smith_responses import ImpulseResponse, impulse_response
 from hacontrol_envs.reference import disk, egm, krusell_smith
+from hacontrol_envs.reference.krusell_smith_value import HouseholdValue
 from hacontrol_envs.reference.law_of_motion import Beliefs, LawOfMotion, Moment, Nodes
 
 FORMAT = 1
@@ -124,9 +126,7 @@ class ReferenceSolution:
         return self._value(assets, e, z, capital, v)
 
     @cached_property
-    def _value(self) -> Callable[..., Floats]:
-        from hacontrol_envs.reference.krusell_smith_value import HouseholdValue
-
+    def _value(self) -> HouseholdValue:
         return HouseholdValue(self)
 
     def simulate(
@@ -159,6 +159,10 @@ class ReferenceSolution:
         arrays = self.thresholds, self.nodes, self.moment, z, law
         capital, _, laws = krusell_smith.simulate(self.economy, *arrays, max(every, 1), keep)
         return Path(self.economy, z, capital, np.arange(keep) * every, laws)
+
+    def impulse_response(self, quarters: int = 80, **arguments: Any) -> ImpulseResponse:
+        """What a change of Z does; see `krusell_smith_responses.impulse_response` for the arguments."""
+        return impulse_response(self, quarters, **arguments)
 
     def __repr__(self) -> str:
         figures = f"capital={self.capital:.6g}, euler={self.euler.mean:.2f}, den_haan={self.den_haan.mean:.2g}"

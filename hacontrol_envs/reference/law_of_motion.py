@@ -158,18 +158,19 @@ class Nodes:
     @cached_property
     def inverse(self) -> Floats:
         """Values at nodes of K = T c, c the coefficients of Chebyshev polynomials; T^-1, (count, count)."""
-        found: Floats = np.linalg.inv(chebyshev.chebvander(chebyshev.chebpts1(self.count), self.count - 1))
-        return found
+        found = np.linalg.inv(chebyshev.chebvander(chebyshev.chebpts1(self.count), self.count - 1))
+        return np.asarray(found, dtype=np.float64)
 
     def weights(self, x: Any, v: Any) -> Floats:
         """Of the nodes' values in that at log K and v (...), (..., size)."""
         u = np.clip((2 * np.asarray(x) - self.low - self.high) / (self.high - self.low), -FARTHEST, FARTHEST)
         inside, degrees = np.clip(u, -1.0, 1.0), np.arange(self.count)
-        basis = chebyshev.chebvander(inside, self.count - 1)
+        basis = chebyshev.chebvander(inside, self.count - 1).reshape(*inside.shape, self.count)
         beyond = (u - inside)[..., None] * degrees**2 * np.sign(inside)[..., None] ** (degrees + 1)
-        along_x: Floats = (basis + beyond) @ self.inverse
+        along_x = (basis + beyond) @ self.inverse
         if len(self.bounds) == 1:
-            return along_x
+            return np.asarray(along_x)
         share = np.clip((v - self.bounds[0]) / (self.bounds[1] - self.bounds[0]), -1.0, 2.0)
         both = along_x[..., None] * np.stack(np.broadcast_arrays(1 - share, share), axis=-1)[..., None, :]
-        return both.reshape(*both.shape[:-2], self.size)
+        found: Floats = both.reshape(*both.shape[:-2], self.size)
+        return found
