@@ -144,25 +144,26 @@ class KrusellSmith:
         return self._steady_state
 
     @cached_property
-    def _solutions(self) -> dict[int, ReferenceSolution]:
+    def _solutions(self) -> dict[str, ReferenceSolution]:
         return {}
 
-    def reference_solution(self, progress: bool = False, *, degree: int = 1) -> ReferenceSolution:
+    def reference_solution(self, progress: bool = False, *, beliefs: str = "two moments") -> ReferenceSolution:
         """The equilibrium with aggregate risk, computed once, and kept on disk; see `ReferenceSolution`.
 
         Args:
             progress: show how far it is, where rich is installed.
-            degree: of the law of motion in log K: 1, as published, or 2.
+            beliefs: what households forecast capital by: "log-linear" in K as published, "quadratic", or "two moments",
+                that is K and a moment of the law, as exact as the rest.
 
         Raises:
             EquilibriumError: none was found.
-            ParameterError: another degree.
+            ParameterError: other beliefs.
         """
-        if degree not in self._solutions:
+        if beliefs not in self._solutions:
             from hacontrol_envs.reference import krusell_smith_solution
 
-            self._solutions[degree] = krusell_smith_solution.of(self, degree, progress)
-        return self._solutions[degree]
+            self._solutions[beliefs] = krusell_smith_solution.of(self, beliefs, progress)
+        return self._solutions[beliefs]
 
     def __repr__(self) -> str:
         given = {name: value for name, value in self.parameters.items() if name != "calibration"}

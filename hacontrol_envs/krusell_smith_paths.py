@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from hacontrol_envs import chains
 from hacontrol_envs.arrays import Floats
+from hacontrol_envs.figures import panels
 from hacontrol_envs.krusell_smith import KrusellSmith
 from hacontrol_envs.transport import Transport
 
 HouseholdPolicy: TypeAlias = Callable[[Floats, NDArray[np.int64], NDArray[np.int64], Floats], Floats]
 """a' (..., m) of m households in each of some economies: of own assets and e (..., m), Z (...), law (..., n_e, n_a)."""
+
+COLOURS = {"productivity": "#5b8c2a", "capital": "#0b6e8f", "consumption": "#d1691e"}
 
 
 @final
@@ -52,6 +55,19 @@ class Path:
         kept = (1 - self.economy.depreciation) * self.capital[:-1] - self.capital[1:]
         consumed: Floats = self.output[:-1] + kept
         return consumed
+
+    def plot(self, last: int = 400) -> Any:
+        """A matplotlib Figure of productivity, capital and consumption over the last quarters, of the first economy.
+
+        Raises:
+            ParameterError: matplotlib is not installed.
+        """
+        figure, three = panels(3)
+        for axes, name in zip(three, COLOURS, strict=True):
+            values = getattr(self, name).reshape(len(getattr(self, name)), -1)[-last:, 0]
+            axes.plot(np.arange(len(values)), values, color=COLOURS[name], linewidth=1.5)
+            axes.set(xlabel="quarters", title=name)
+        return figure
 
 
 def path_of_z(

@@ -56,7 +56,7 @@ def compare_households(agent: Any, problem: KrusellSmithHousehold, seed: int) ->
     laws, states = mine.laws[late], z[mine.kept[late]]
     errors = measures.euler_errors(economy, policy, states.reshape(-1), laws.reshape(-1, *law.shape[1:]))
     path = measures.log_differences(mine.capital, true.capital)
-    law_of_motion, _ = LawOfMotion.fitted(z, mine.capital, len(economy.productivity), degree=1)
+    law_of_motion, _ = LawOfMotion.fitted(z, mine.capital, len(economy.productivity))
     forecast = measures.log_differences(law_of_motion.forecast(mine.capital[0], z), mine.capital)
     far = path_of_z(economy, HORIZON, seed + 1, DRAWS, reference.ergodic.z[start[:DRAWS]])
     welfare = measures.welfare(economy, policy, reference.policy, far, law[:DRAWS])

@@ -15,10 +15,14 @@ def simulate(
     assets: Floats,
     range_: Floats,
     inverse: Floats,
+    bounds: Floats,
+    phi: Floats,
+    trend: Floats,
     income_chain: Floats,
     z: NDArray[np.int64],
     law: Floats,
     capital: Floats,
+    moment: Floats,
     every: int,
     laws: Floats,
 ) -> None:
@@ -27,44 +31,53 @@ def simulate(
     Args:
         thresholds: of the policy, (n_z, n_k, n_e, n_a); see `egm`.
         assets: (n_a,).
-        range_: lowest and highest log K of the nodes of capital, (2,).
-        inverse: of the Chebyshev matrix at these nodes, (n_k, n_k); see `CapitalNodes`.
+        range_, inverse, bounds: of the nodes; see `Nodes`. Lowest and highest log K, (2,); (n, n); (1,) or (2,).
+        phi, trend: see `Moment`.
         income_chain: P(e'|e, Z, Z'), (n_z, n_z, n_e, n_e).
         z: path of the states of Z, (T + 1,).
         law: at the start; at the end, that of quarter T, (n_e, n_a).
-        capital: written: K at every quarter, (T + 1,).
+        capital, moment: written: K and v at every quarter, (T + 1,).
         every, laws: written: the law at quarters 0, every, 2 every, ..., as many as there are, (count, n_e, n_a).
     """
     n_k, n_e, n_a = thresholds.shape[1:]
+    n, n_v = len(inverse), len(bounds)
     at, widths, slopes = np.empty(n_a), np.empty(n_a), np.empty(n_a)
     steps = assets[1:] - assets[:-1]
     moved = np.empty((n_e, n_a))
-    basis, weights = np.empty(n_k), np.empty(n_k)
+    basis, weights = np.empty(n), np.empty(n_k)
     kept = 0
     for t in range(len(z)):
-        total = 0.0
+        total, mean = 0.0, 0.0
         for f in range(n_e):
             for i in range(n_a):
                 total += law[f, i] * assets[i]
+                mean += law[f, i] * phi[f, i]
         capital[t] = total
+        x = np.log(total)
+        moment[t] = np.log(mean) - trend[z[t], 0] - trend[z[t], 1] * x
         if kept < len(laws) and t == kept * every:
             laws[kept] = law
             kept += 1
         if t == len(z) - 1:
             break
-        u = (2 * np.log(total) - range_[0] - range_[1]) / (range_[1] - range_[0])
-        u = min(max(u, -3.0), 3.0)
-        v = min(max(u, -1.0), 1.0)
-        basis[0], basis[1] = 1.0, v
-        for j in range(2, n_k):
-            basis[j] = 2 * v * basis[j - 1] - basis[j - 2]
-        if u != v:
-            for j in range(1, n_k):
-                basis[j] += (u - v) * j * j * v ** (j + 1)
-        for j in range(n_k):
-            weights[j] = 0.0
-            for i in range(n_k):
-                weights[j] += basis[i] * inverse[i, j]
+        u = min(max((2 * x - range_[0] - range_[1]) / (range_[1] - range_[0]), -3.0), 3.0)
+        inside = min(max(u, -1.0), 1.0)
+        basis[0], basis[1] = 1.0, inside
+        for j in range(2, n):
+            basis[j] = 2 * inside * basis[j - 1] - basis[j - 2]
+        if u != inside:
+            for j in range(1, n):
+                basis[j] += (u - inside) * j * j * inside ** (j + 1)
+        share = 0.0
+        if n_v == 2:
+            share = min(max((moment[t] - bounds[0]) / (bounds[1] - bounds[0]), -1.0), 2.0)
+        for j in range(n):
+            w = 0.0
+            for i in range(n):
+                w += basis[i] * inverse[i, j]
+            weights[j * n_v] = w * (1 - share)
+            if n_v == 2:
+                weights[j * n_v + 1] = w * share
         moved[:] = 0.0
         for f in range(n_e):
             last = n_a - 1

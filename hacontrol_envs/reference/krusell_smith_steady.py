@@ -161,7 +161,7 @@ class _Households:
         count, change = egm.iterate(
             self.thresholds,
             economy.assets,
-            np.ones((1, 1, 1)),
+            np.ones((1, 1, 1, 1)),
             gross,
             income.reshape(1, 1, -1),
             gross.reshape(1, 1, 1),

@@ -1,4 +1,4 @@
-"""How households forecast capital, and capital as a coordinate of their policies."""
+"""How capital moves, as households believe and as an observer says, and capital as a coordinate of policies."""
 
 from __future__ import annotations
 
@@ -19,22 +19,37 @@ FARTHEST = 3.0
 """Half-ranges from the middle beyond which policies no longer change with capital."""
 
 
+def by_state(z: NDArray[np.int64], regressors: Floats, y: Floats, states: int) -> tuple[Floats, Floats]:
+    """Least squares of y (T, d) on regressors (T, n), the first of which is 1, for every state in z (T,).
+
+    Returns:
+        Coefficients (states, d, n), and R2 of the first y, (states,), not a number where a state is hardly seen.
+    """
+    common, *_ = np.linalg.lstsq(np.hstack([np.eye(states)[z], regressors[:, 1:]]), y, rcond=None)
+    found, r2 = np.empty((states, y.shape[1], regressors.shape[1])), np.full(states, np.nan)
+    for state in range(states):
+        here = z == state
+        found[state] = common[[state, *range(states, len(common))]].T
+        if here.sum() >= FEW:
+            found[state] = np.linalg.lstsq(regressors[here], y[here], rcond=None)[0].T
+            rest = y[here, 0] - regressors[here] @ found[state, 0]
+            r2[state] = 1 - np.var(rest) / np.var(y[here, 0])
+    return found, r2
+
+
 @final
 @dataclass(frozen=True)
 class LawOfMotion:
-    """log K' = b0(Z) + b1(Z) log K + ..., a polynomial."""
+    """log K' = b0(Z) + b1(Z) log K."""
 
     coefficients: Floats
-    """b, (n_z, degree + 1), constants first."""
+    """b, (n_z, 2)."""
 
     def __call__(self, capital: Any, z: Any) -> Floats:
         """K' after capital K and states z, broadcasting."""
-        x, b = np.log(np.asarray(capital, dtype=np.float64)), self.coefficients[np.asarray(z)]
-        total = b[..., -1]
-        for j in range(b.shape[-1] - 2, -1, -1):
-            total = b[..., j] + x * total
-        forecast: Floats = np.exp(total)
-        return forecast
+        b = self.coefficients[np.asarray(z)]
+        following: Floats = np.exp(b[..., 0] + b[..., 1] * np.log(capital))
+        return following
 
     def forecast(self, capital: Any, z: NDArray[np.int64]) -> Floats:
         """K (T + 1, ...) of which only the first, `capital` (...), is given, along states z (T + 1, ...)."""
@@ -44,94 +59,119 @@ class LawOfMotion:
         return np.stack(path)
 
     def mean_capital(self, chain: Floats) -> float:
-        """The mean of K over all times, (Z) moved by this chain: the moments of log K solved for, K nearly lognormal.
+        """The mean of K over all times, for Z moved by this chain: moments of log K solved for, K as if lognormal.
 
-        A path's mean of 20 000 quarters is .15 % off as often as not. Terms of a degree above 1 are replaced by their
-        tangent at the mean.
+        A path's mean over 20 000 quarters may well be .15 % off.
         """
-        z_law, n_z = chains.stationary(chain), len(chain)
-        center = 0.0
-        for _ in range(50):
-            slopes = self.coefficients[:, 1:] @ (np.arange(1, self.degree + 1) * center ** np.arange(self.degree))
-            rests = self.coefficients @ center ** np.arange(self.degree + 1) - center
-            # d(Z) = E[(log K - center) 1(Z)]; then the same with squares
-            means = np.linalg.solve(np.eye(n_z) - (chain * slopes[:, None]).T, chain.T @ (rests * z_law))
-            center, before = center + float(means.sum()), center
-            if abs(center - before) < 1e-13:
-                break
-        sources = chain.T @ (rests**2 * z_law + 2 * rests * slopes * means)
-        squares = np.linalg.solve(np.eye(n_z) - (chain * slopes[:, None] ** 2).T, sources)
-        return float(np.exp(center + squares.sum() / 2))
-
-    @property
-    def degree(self) -> int:
-        """Of the polynomial in log K."""
-        return self.coefficients.shape[1] - 1
+        shares, constants, slopes = chains.stationary(chain), self.coefficients[:, 0], self.coefficients[:, 1]
+        one = np.eye(len(chain))
+        # Sums over times when Z' is each state: of log K, and of the square of what it is above its mean.
+        mean = np.linalg.solve(one - (chain * slopes[:, None]).T, chain.T @ (constants * shares)).sum()
+        above = constants + (slopes - 1) * mean
+        first = np.linalg.solve(one - (chain * slopes[:, None]).T, chain.T @ (above * shares))
+        squares = chain.T @ (above**2 * shares + 2 * above * slopes * first)
+        variance = np.linalg.solve(one - (chain * slopes[:, None] ** 2).T, squares).sum()
+        return float(np.exp(mean + variance / 2))
 
     @classmethod
-    def fitted(cls, z: NDArray[np.int64], capital: Floats, states: int, degree: int) -> tuple[LawOfMotion, Floats]:
-        """By least squares on a path z (T + 1,), K (T + 1,), or several (T + 1, ...); and R2, (states,)."""
-        x, y, now = np.log(capital[:-1]).ravel(), np.log(capital[1:]).ravel(), z[:-1].ravel()
-        center = float(x.mean())
-        powers = (x - center)[:, None] ** np.arange(1, degree + 1)
-        common, *_ = np.linalg.lstsq(np.hstack([np.eye(states)[now], powers]), y, rcond=None)
-        centred, r2 = np.empty((states, degree + 1)), np.full(states, np.nan)
-        for state in range(states):
-            here = now == state
-            centred[state] = common[[state, *range(states, states + degree)]]
-            if here.sum() >= FEW:
-                every = np.hstack([np.ones((here.sum(), 1)), powers[here]])
-                centred[state], *_ = np.linalg.lstsq(every, y[here], rcond=None)
-                r2[state] = 1 - np.var(y[here] - every @ centred[state]) / np.var(y[here])
-        shift = np.polynomial.Polynomial([-center, 1.0])
-        shifted = [np.polynomial.Polynomial(row)(shift) for row in centred]
-        return cls(np.stack([np.resize(_padded(one.coef, degree + 1), degree + 1) for one in shifted])), r2
-
-
-def _padded(coefficients: Floats, length: int) -> Floats:
-    return np.append(coefficients, np.zeros(length - len(coefficients)))
+    def fitted(cls, z: NDArray[np.int64], capital: Floats, states: int) -> tuple[LawOfMotion, Floats]:
+        """By least squares on a path z (T + 1,), K (T + 1,), or on several (T + 1, ...); and R2, (states,)."""
+        x = np.log(capital)
+        center, before, after = x.mean(), x[:-1].ravel(), x[1:].ravel()
+        regressors = np.stack([np.ones(len(before)), before - center], axis=-1)
+        b, r2 = by_state(z[:-1].ravel(), regressors, after[:, None], states)
+        return cls(np.stack([b[:, 0, 0] - b[:, 0, 1] * center, b[:, 0, 1]], axis=-1)), r2
 
 
 @final
 @dataclass(frozen=True)
-class CapitalNodes:
-    """Chebyshev nodes in log K; between them polynomials, beyond them straight lines, and far beyond constants."""
+class Moment:
+    """What households know of the law besides K: v = log mean of phi(e, a), less its usual value at this Z and K."""
+
+    weights: Floats
+    """phi, (n_e, n_a)."""
+    trend: Floats
+    """The usual value is trend[Z, 0] + trend[Z, 1] log K, (n_z, 2)."""
+
+    def of(self, law: Floats, capital: Any, z: Any) -> Floats:
+        """v (...) of laws (..., n_e, n_a) with these K and z (...)."""
+        mean, trend = np.sum(law * self.weights, axis=(-2, -1)), self.trend[np.asarray(z)]
+        v: Floats = np.log(mean) - trend[..., 0] - trend[..., 1] * np.log(capital)
+        return v
+
+
+@final
+@dataclass(frozen=True)
+class Beliefs:
+    """log K' given Z, and v' given (Z, Z'), as polynomials 1, x, x^2, v of x = log K - center and v."""
+
+    coefficients: Floats
+    """(n_z, 1 + n_z, 4): of log K' and of v' at every Z'."""
+    center: float
+
+    def __call__(self, x: Any, v: Any, z: Any) -> tuple[Floats, Floats]:
+        """log K' (...), and v' at every Z' (..., n_z), after log K, v and z (...), broadcasting."""
+        d, b = np.asarray(x) - self.center, self.coefficients[np.asarray(z)]
+        powers = np.stack(np.broadcast_arrays(1.0, d, d**2, v), axis=-1)
+        said = np.sum(b * powers[..., None, :], axis=-1)
+        return said[..., 0], said[..., 1:]
+
+    @classmethod
+    def fitted(
+        cls, z: NDArray[np.int64], x: Floats, v: Floats, states: int, terms: int, center: float
+    ) -> tuple[Beliefs, Floats]:
+        """By least squares with so many terms on a path z, log K and v, (T + 1,) each; and R2 of K', (states,)."""
+        d, coefficients = x[:-1] - center, np.zeros((states, 1 + states, 4))
+        every = np.stack([np.ones(len(d)), d, d**2, v[:-1]], axis=-1)[:, :terms]
+        capital, r2 = by_state(z[:-1], every, x[1:, None], states)
+        coefficients[:, :1, :terms] = capital
+        if terms == 4:
+            moment, _ = by_state(states * z[:-1] + z[1:], every, v[1:, None], states * states)
+            coefficients[:, 1:] = moment.reshape(states, states, 4)
+        return cls(coefficients, center), r2
+
+
+@final
+@dataclass(frozen=True)
+class Nodes:
+    """Chebyshev nodes in log K, times two in v or one: polynomials, straight lines beyond, and constants far beyond."""
 
     low: float
-    """The lowest K."""
+    """The lowest log K."""
     high: float
     """The highest."""
     count: int
+    """Nodes of K."""
+    bounds: Floats
+    """v at its nodes, (1,) or (2,)."""
 
     @property
-    def range(self) -> Floats:
-        """Lowest and highest log K, (2,)."""
-        return np.log([self.low, self.high])
+    def size(self) -> int:
+        """Nodes in all."""
+        return self.count * len(self.bounds)
 
     @cached_property
-    def capital(self) -> Floats:
-        """K at the nodes, (count,), rising."""
-        low, high = self.range
-        nodes: Floats = np.exp((low + high) / 2 + (high - low) / 2 * self._unit)
-        return nodes
-
-    @cached_property
-    def _unit(self) -> Floats:
-        unit: Floats = chebyshev.chebpts1(self.count)
-        return unit
+    def points(self) -> tuple[Floats, Floats]:
+        """log K and v at the nodes, (size,) each; v varies fastest."""
+        x = (self.low + self.high) / 2 + (self.high - self.low) / 2 * chebyshev.chebpts1(self.count)
+        return np.repeat(x, len(self.bounds)), np.tile(self.bounds, self.count)
 
     @cached_property
     def inverse(self) -> Floats:
-        """Values at nodes = T c, c the coefficients of Chebyshev polynomials; T^-1, (count, count)."""
-        found: Floats = np.linalg.inv(chebyshev.chebvander(self._unit, self.count - 1))
-        return found
+        """Values at nodes of K = T c, c the coefficients of Chebyshev polynomials; T^-1, (count, count)."""
+        found = np.linalg.inv(chebyshev.chebvander(chebyshev.chebpts1(self.count), self.count - 1))
+        return np.asarray(found, dtype=np.float64)
 
-    def weights(self, capital: Any) -> Floats:
-        """Of the nodes' values in that at K (...), (..., count)."""
-        low, high = self.range
-        u = np.clip((2 * np.log(capital) - low - high) / (high - low), -FARTHEST, FARTHEST)
-        v, degrees = np.clip(u, -1.0, 1.0), np.arange(self.count)
-        basis = chebyshev.chebvander(v, self.count - 1)
-        beyond = (u - v)[..., None] * degrees**2 * np.sign(v)[..., None] ** (degrees + 1)
-        found: Floats = matvec(self.inverse.T, basis + beyond)
+    def weights(self, x: Any, v: Any) -> Floats:
+        """Of the nodes' values in that at log K and v (...), (..., size)."""
+        u = np.clip((2 * np.asarray(x) - self.low - self.high) / (self.high - self.low), -FARTHEST, FARTHEST)
+        inside, degrees = np.clip(u, -1.0, 1.0), np.arange(self.count)
+        basis = chebyshev.chebvander(inside, self.count - 1).reshape(*inside.shape, self.count)
+        beyond = (u - inside)[..., None] * degrees**2 * np.sign(inside)[..., None] ** (degrees + 1)
+        along_x = matvec(self.inverse.T, basis + beyond)
+        if len(self.bounds) == 1:
+            return np.asarray(along_x)
+        share = np.clip((v - self.bounds[0]) / (self.bounds[1] - self.bounds[0]), -1.0, 2.0)
+        both = along_x[..., None] * np.stack(np.broadcast_arrays(1 - share, share), axis=-1)[..., None, :]
+        found: Floats = both.reshape(*both.shape[:-2], self.size)
         return found
