@@ -19,7 +19,7 @@ from hacontrol_envs.arrays import Array, Floats, like, to_numpy
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.krusell_smith import KrusellSmith
 from hacontrol_envs.parameters import number
-from hacontrol_envs.population import MOST_SAVED, draw, policy_on_grid
+from hacontrol_envs.population import MOST_SAVED, draw
 from hacontrol_envs.problems.krusell_smith import KrusellSmithHousehold
 from hacontrol_envs.transport import Transport
 
@@ -166,7 +166,7 @@ class PublishedDEQN(Agent):
         rng, economy = np.random.default_rng([self.seed or 0, 2, self._epoch]), self.economy
         z, law = self.cloud
         z_next = draw(economy.aggregate_chain[z], rng.standard_normal(len(z)))
-        choice = policy_on_grid(economy, self.saving, z, law.astype(np.float64)).astype(np.float32)
+        choice = on_grid(economy, self.saving, z, law.astype(np.float64)).astype(np.float32)
         moved = law @ Transport(economy.assets, choice, economy.income_chain[z, z_next])
         nodes = rng.integers(law[0].size, size=(len(z), self.cells))
         loss = self._descend(self._sample(law, moved, z, nodes))
