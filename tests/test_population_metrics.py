@@ -20,18 +20,18 @@ def env():
     return gym.make("KrusellSmith-v0", asset_nodes=60, asset_max=300.0)
 
 
-@pytest.fixture(scope="module")
-def scores(env):
+def test_the_judge_tells_three_policies_apart(env):
+    """One test, for what is judged three times takes a while."""
     agents = ReferenceAgent(env=env), SteadyStateAgent(env=env), RandomAgent(env=env, seed=0)
-    return {agent.name: evaluate(agent, env) for agent in agents}
-
-
-def test_every_metric_is_explained(scores):
+    scores = {agent.name: evaluate(agent, env) for agent in agents}
     assert all(set(found) == set(POPULATION_METRICS) for found in scores.values())
+    reference_is_where_errors_are_counted_from(scores["reference"])
+    who_ignores_aggregate_risk_loses_little_and_moves_capital_wrongly(scores["steady-state"])
+    who_saves_at_random_ends_in_the_trivial_cloud(scores["random"])
+    board_has_their_columns(scores)
 
 
-def test_the_reference_is_where_errors_are_counted_from(scores):
-    found = scores["reference"]
+def reference_is_where_errors_are_counted_from(found):
     assert found["path_error"] < 1e-9
     assert abs(found["welfare_gain"]) < 1e-9
     assert found["den_haan"] < 0.02
@@ -39,15 +39,13 @@ def test_the_reference_is_where_errors_are_counted_from(scores):
     assert found["at_top"] < 1e-6
 
 
-def test_who_ignores_aggregate_risk_loses_little_and_moves_capital_wrongly(scores):
-    found = scores["steady-state"]
+def who_ignores_aggregate_risk_loses_little_and_moves_capital_wrongly(found):
     assert 0.3 < found["path_error"] < 3
     assert -0.01 < found["welfare_gain"] < 0
     assert -3.6 < found["euler_mean"] < -3.0
 
 
-def test_who_saves_at_random_ends_in_the_trivial_cloud(scores):
-    found = scores["random"]
+def who_saves_at_random_ends_in_the_trivial_cloud(found):
     assert found["capital"] < 0.1 * found["reference_capital"]
     assert found["welfare_gain"] < -50
     assert found["euler_mean"] > 0
@@ -62,7 +60,7 @@ def test_savings_that_are_not_finite_are_refused(env):
         evaluate(Broken(env=env), env)
 
 
-def test_boards_of_households_have_their_columns(scores):
+def board_has_their_columns(scores):
     results = [make_result(0, None, label, **found) for label, found in scores.items()]
     (board,) = boards(results)
     assert board.headline == "path_error"

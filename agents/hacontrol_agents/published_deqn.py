@@ -18,6 +18,7 @@ from hacontrol_agents.networks import MLP
 from hacontrol_envs.arrays import Array, Floats, like, to_numpy
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.krusell_smith import KrusellSmith
+from hacontrol_envs.krusell_smith_paths import on_grid
 from hacontrol_envs.parameters import number
 from hacontrol_envs.population import MOST_SAVED, draw
 from hacontrol_envs.problems.krusell_smith import KrusellSmithHousehold
