@@ -232,7 +232,7 @@ def welfare(env, policy, quarters: int) -> np.ndarray:
 
 def test_the_reference_beats_twenty_others():
     """In the environment, at the same prices and shocks, 20 perturbed policies earn less, beyond 3 standard errors."""
-    env = gym.make_vec("KrusellSmith-v0", 128, autoreset_mode="Disabled", episode_steps=None, **SMALL)
+    env = gym.make_vec("KrusellSmith-v0", 256, autoreset_mode="Disabled", episode_steps=None, **SMALL)
     policy, rng = env.problem.solution().policy, np.random.default_rng(0)
     best = welfare(env, policy, 150)
     for _ in range(20):
