@@ -53,7 +53,7 @@ class Transport:
 
     Args:
         assets: a_j, (n_a,), increasing.
-        choice: a' at each cell, (..., n_e, n_a).
+        choice: a' at each cell, (..., n_e, n_a); not copied, and so not to be changed while T is in use.
         shock: P(e, e') = Prob(e' | e), (n_e, n_e) or (..., n_e, n_e).
 
     Raises:
@@ -66,9 +66,9 @@ class Transport:
     """NumPy leaves `law @ T` to T."""
 
     def __init__(self, assets: ArrayLike, choice: ArrayLike, shock: ArrayLike) -> None:
-        self.assets: Floats = np.ascontiguousarray(assets, dtype=np.float64)
+        self.assets: Floats = np.ascontiguousarray(_reals("assets", assets), dtype=np.float64)
         self._lookup = lottery.lookup(self.assets)
-        self.choice = _reals("choice", choice)
+        self.choice = np.ascontiguousarray(_reals("choice", choice))
         self.shock = np.array(_reals("shock", shock), dtype=np.float64, order="C")
         self._cells = (self.shock.shape[-1], len(self.assets))
         if self.choice.ndim < 2 or self.shock.ndim < 2 or self.choice.shape[-2:] != self._cells:
