@@ -53,7 +53,7 @@ class Transport:
 
     Args:
         assets: a_j, (n_a,), increasing.
-        choice: a' at each cell, (..., n_e, n_a).
+        choice: a' at each cell, (..., n_e, n_a); not copied, and so not to be changed while T is in use.
         shock: P(e, e') = Prob(e' | e), (n_e, n_e) or (..., n_e, n_e).
 
     Raises:
@@ -66,26 +66,29 @@ class Transport:
     """NumPy leaves `law @ T` to T."""
 
     def __init__(self, assets: ArrayLike, choice: ArrayLike, shock: ArrayLike) -> None:
-        self.assets: Floats = np.ascontiguousarray(assets, dtype=np.float64)
+        self.assets: Floats = np.ascontiguousarray(_reals("assets", assets), dtype=np.float64)
         self._lookup = lottery.lookup(self.assets)
-        self.choice = _reals("choice", choice)
+        self.choice = np.ascontiguousarray(_reals("choice", choice))
         self.shock = np.array(_reals("shock", shock), dtype=np.float64, order="C")
-        self._cells = (self.shock.shape[-1], len(self.assets))
-        if self.choice.ndim < 2 or self.shock.ndim < 2 or self.choice.shape[-2:] != self._cells:
+        self._cells = (self.shock.shape[-1] if self.shock.ndim > 1 else 0, len(self.assets))
+        self._check()
+        self.batch = _common(self.choice, self.shock)
+
+    def _check(self) -> None:
+        n_e, n_a = self._cells
+        if self.choice.ndim < 2 or self.choice.shape[-2:] != (n_e, n_a) or not n_e:
             raise ParameterError(
-                f"choice must have shape (..., n_e, n_a) = (..., {self._cells[0]}, {self._cells[1]}), where shock is "
-                f"(..., n_e, n_e) and assets (n_a,); got choice {self.choice.shape} and shock {self.shock.shape}"
+                f"choice must have shape (..., n_e, n_a) where shock is (..., n_e, n_e) and assets (n_a,); "
+                f"got choice {self.choice.shape}, shock {self.shock.shape} and assets ({n_a},)"
             )
-        if not lottery.all_finite(self.choice.reshape(-1, self._cells[1])):
+        if not lottery.all_finite(self.choice.reshape(-1, n_a)):
             strays = np.argwhere(~np.isfinite(self.choice))
             raise ParameterError(
                 f"choices of assets must be finite numbers, but {len(strays)} of {self.choice.size} are not, the first "
                 f"at index {tuple(map(int, strays[0]))}: {self.choice[tuple(strays[0])]}"
             )
-        n_e = self._cells[0]
         if self.shock.shape[-2] != n_e or not lottery.close_rows(self.shock.reshape(-1, n_e, n_e)):
-            raise ParameterError(f"rows of shock must be probabilities that sum to one, got {shock!r}")
-        self.batch = _common(self.choice, self.shock)
+            raise ParameterError(f"rows of shock must be probabilities that sum to one, got {self.shock!r}")
 
     def __rmatmul__(self, law: ArrayLike) -> NDArray[Any]:
         """The law moved, (..., n_e, n_a)."""

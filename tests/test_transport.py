@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from hacontrol_agents.transport import _by_torch, transport
+from hacontrol_benchmarks import measure_transport
 from hacontrol_envs import lottery
 from hacontrol_envs.errors import EquilibriumError, ParameterError
 from hacontrol_envs.reference import stationary as stationary_module
@@ -190,13 +191,15 @@ GRID, CHOICE = np.arange(4.0), np.ones((3, 4))
         (([0.0, 1.0, np.nan, 3.0], CHOICE, SHOCK), "increase"),
         (([0.0, 5e-324, 1.0, 3.0], CHOICE, SHOCK), "increase"),
         (([-1.5e308, 0.0, 1.0, 1.5e308], CHOICE, SHOCK), "increase"),
-        ((GRID, CHOICE.T, SHOCK), r"choice must have shape \(..., n_e, n_a\)"),
+        ((GRID, CHOICE.T, SHOCK), r"choice must have shape \(..., n_e, n_a\) where"),
         ((GRID, CHOICE[0], SHOCK), "choice must have shape"),
+        ((GRID, CHOICE, 1.0), "choice must have shape"),
         ((GRID, CHOICE, SHOCK[0]), "choice must have shape"),
         ((GRID, CHOICE, SHOCK[:2]), "probabilities"),
         ((GRID, CHOICE, SHOCK.T), "probabilities"),
         ((GRID, CHOICE, 1.1 * SHOCK), "probabilities"),
         ((GRID, CHOICE, np.full((3, 3), np.nan)), "probabilities"),
+        ((["a", "b"], CHOICE, SHOCK), "assets must be an array of real numbers"),
         ((GRID, CHOICE + 1j, SHOCK), "real numbers, got dtype complex"),
         ((GRID, [[1.0], [1.0, 2.0]], SHOCK), "real numbers, got list"),
         ((GRID, CHOICE, [[0.5, 0.5], [-0.5, 1.5]]), "choice must have shape"),
@@ -376,3 +379,28 @@ def test_matrices_that_are_no_chain_and_laws_that_do_not_stay(monkeypatch):
     monkeypatch.setattr(stationary_module, "ROUNDING", -1.0)
     with pytest.raises(EquilibriumError, match="still moves"):
         stationary_law(SHOCK)
+
+
+# --- what it costs -------------------------------------------------------------------------------------------------
+
+
+def test_the_command_that_measures(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure_transport, "CELLS", 100)
+    monkeypatch.setattr(measure_transport, "QUARTERS", 20)
+    monkeypatch.setattr(measure_transport, "SIZES", ((3, 9, 2),))
+    rows = measure_transport.measure(repeats=1)
+    assert {row["policy"] for row in rows} == {"monotone", "noisy"}
+    assert all(row["met"] for row in rows if row["what"] == measure_transport.MASS)
+    measure_transport.main(repeats=1, json=tmp_path / "transport.json")
+    assert b'"what": "ours"' in (tmp_path / "transport.json").read_bytes()
+
+
+@pytest.mark.parametrize("policy", ["monotone", "noisy"])
+def test_contenders_move_laws_alike(policy):
+    given_ = measure_transport.case((4, 30, 3), policy)
+    calls = measure_transport._contenders(given_)
+    ours = calls[measure_transport.OURS]()
+    np.testing.assert_allclose(calls[measure_transport.LOOP](), ours, atol=1e-15)
+    if measure_transport.STACKED in calls:
+        np.testing.assert_allclose(np.swapaxes(calls[measure_transport.STACKED](), 0, 1), ours, atol=1e-15)
+        np.testing.assert_allclose(calls[measure_transport.ONE_BY_ONE](), ours, atol=1e-15)

@@ -32,7 +32,8 @@ def transport(law: Tensor, choice: Tensor, assets: Floats | Tensor, shock: Float
         shock: P(e, e') = Prob(e' | e), (n_e, n_e) or (..., n_e, n_e).
 
     Raises:
-        ParameterError: other dtypes, or what `hacontrol_envs.transport.Transport` refuses.
+        ParameterError: other dtypes, or what `hacontrol_envs.transport.Transport` refuses; on other devices shapes of
+            law and choice and choices that are not finite, while assets and shock are taken as they are.
     """
     dtype = torch.promote_types(law.dtype, choice.dtype)
     if dtype not in (torch.float32, torch.float64) or law.shape[-2:] != choice.shape[-2:] or choice.ndim < 2:

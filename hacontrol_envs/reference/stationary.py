@@ -19,7 +19,7 @@ ROUNDING = 1e-12
 SETTLING = 30
 """Periods by which a uniform law has found nodes that have mass."""
 
-UNPIVOTED: dict[str, Any] = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.0}
+UNPIVOTED: dict[str, Any] = {"permc_spec": "COLAMD", "diag_pivot_thresh": 0.0}
 """SuperLU for 1 - T', whose diagonal dominates its columns: it needs no pivoting."""
 
 
@@ -82,9 +82,9 @@ def _stochastic(given: Any) -> Any:
 
 def _likely(matrix: Any, member: NDArray[np.intp]) -> NDArray[np.intp]:
     """The node of each class that has most mass after a while."""
-    law = np.ones(len(member))
+    law, step = np.ones(len(member)), matrix.T.tocsr()
     for _ in range(SETTLING):
-        law = law @ matrix
+        law = step @ law
     order = np.lexsort((law, member))
     last: NDArray[np.intp] = order[np.append(np.diff(member[order]) > 0, True)]
     return last
