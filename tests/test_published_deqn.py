@@ -192,7 +192,7 @@ def test_the_policy_of_the_environment_is_that_of_the_cloud():
 
 
 def test_its_cloud_loses_its_capital_and_says_so():
-    """Half of cash on hand is what an untrained network saves."""
+    """What an untrained network saves of cash on hand is about one share everywhere, and too little."""
     agent = learner(hidden=(16,), economies=20)
     assert not agent.trivial
     before = agent.capital

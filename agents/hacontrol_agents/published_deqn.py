@@ -25,7 +25,7 @@ from hacontrol_envs.transport import Transport
 
 ROWS = 4096
 """Rows of the network whose gradient is taken at a time: few enough to stay in a core's cache."""
-ROW = 20
+EPOCHS_A_ROW = 20
 """Epochs to a row of `history`."""
 TRIVIAL = 5.0
 """Factor by which the cloud's capital differs from a representative agent's where the cloud is called trivial."""
@@ -50,11 +50,11 @@ class PublishedDEQN(Agent):
       3. Z' and e' are drawn, and the cloud is one period on.
 
     The method is kept to be measured and is not made better than it was. Nothing tells a household at the limit, where
-    the Euler equation is an inequality, from one that errs; the residual shrinks where all
-    consume next to nothing; the inputs differ by a factor of thirty; and the cloud goes where the network sends it. An
-    untrained network saves half of all cash on hand, so that capital halves each period before anything is learnt, and
-    from then on only economies without capital are asked about. The economy and the nodes of its histogram are those of
-    the environment, whatever its population plays: it was published with `asset_nodes=100, asset_max=50`.
+    the Euler equation is an inequality, from one that errs; the residual shrinks where all consume next to nothing; the
+    inputs differ by a factor of thirty; and the cloud goes where the network sends it: an untrained network saves about
+    the same share of cash on hand everywhere, half of it or much less, so that within ten periods nearly all capital is
+    gone, and from then on only economies without capital are asked about. The economy and the nodes of its histogram
+    are those of the environment, whatever its population plays; published with `asset_nodes=100, asset_max=50`.
 
     `history` has a row for each 20 epochs: the number of epochs, their mean loss, the cloud's mean capital after them
     and whether that is trivial (see `trivial`). Evaluations are counted at the cells of the histograms, at those drawn
@@ -151,7 +151,7 @@ class PublishedDEQN(Agent):
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
         while self._share_done(budget) < 1:
             losses: list[float] = []
-            while len(losses) < ROW and self._share_done(budget) < 1:
+            while len(losses) < EPOCHS_A_ROW and self._share_done(budget) < 1:
                 losses.append(self.step())
             figures = {"loss": float(np.mean(losses)), "capital": self.capital, "trivial": float(self.trivial)}
             if report(self._share_done(budget), epoch=float(self._epoch), **figures):
