@@ -92,7 +92,7 @@ def gradient(residuals, network):
 @pytest.mark.parametrize("name", ECONOMIES)
 def test_the_residual_is_that_of_loops_and_carries_no_gradient_through_savings(name):
     agent = learner(name)
-    economy, network = agent.economy, agent._network.double()
+    economy, network = agent.economy, agent.network.double()
     at = sample(economy)
     found, wanted = euler_residual(economy, network, at), by_loops(economy, network, at)
     torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-12)
@@ -109,7 +109,7 @@ def test_an_epoch_moves_the_cloud_and_takes_next_capital_from_there(monkeypatch)
     monkeypatch.setattr(agent, "_descend", lambda at: seen.append(at) or descend(at))
     assets, e = np.tile(economy.assets, 2), np.repeat([0, 1], 12)
     saved = agent.saving(*(np.broadcast_to(x, (5, 24)) for x in (assets, e)), z, law)
-    agent._advance()
+    agent.step()
     at = seen[0]
     kept = (law.reshape(5, 24) * np.clip(saved, assets[0], assets[-1])).sum(axis=1)
     np.testing.assert_allclose(at.capital_next, kept, rtol=1e-5)
@@ -128,18 +128,18 @@ def test_a_step_is_on_the_mean_square_of_all_that_were_drawn():
     agent = learner(economies=3, cells=500)
     at = Sample(*(x.float() if x.is_floating_point() else x for x in sample(agent.economy, 3, 500)))
     assert len(list(at.parts(6))) == 3
-    residuals = euler_residual(agent.economy, agent._network, at)
-    wanted = gradient(residuals, agent._network)
+    residuals = euler_residual(agent.economy, agent.network, at)
+    wanted = gradient(residuals, agent.network)
     loss = agent._descend(at)
     assert loss == pytest.approx(float(residuals.square().mean().detach()), rel=1e-5)
-    found = torch.cat([p.grad.ravel() for p in agent._network.parameters()])
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    found = torch.cat([p.grad.ravel() for p in agent.network.parameters()])
+    assert (found - wanted).norm() < 1e-3 * wanted.norm()
 
 
 def test_the_learning_rate_is_halved():
     agent, rates = learner(halved_every=2, learning_rate=0.008), []
     for _ in range(5):
-        agent._advance()
+        agent.step()
         rates.append(agent._adam.param_groups[0]["lr"])
     assert rates == [0.008, 0.008, 0.004, 0.004, 0.002]
 
@@ -192,7 +192,7 @@ def test_the_policy_of_the_environment_is_that_of_the_cloud():
 
 
 def test_its_cloud_loses_its_capital_and_says_so():
-    """Half of cash on hand is what an untrained network saves."""
+    """What an untrained network saves of cash on hand is about one share everywhere, and too little."""
     agent = learner(hidden=(16,), economies=20)
     assert not agent.trivial
     before = agent.capital

@@ -26,7 +26,7 @@ from hacontrol_envs.transport import Transport
 
 ROWS = 4096
 """Rows of the network whose gradient is taken at a time: few enough to stay in a core's cache."""
-ROW = 20
+EPOCHS_A_ROW = 20
 """Epochs to a row of `history`."""
 TRIVIAL = 5.0
 """Factor by which the cloud's capital differs from a representative agent's where the cloud is called trivial."""
@@ -51,11 +51,11 @@ class PublishedDEQN(Agent):
       3. Z' and e' are drawn, and the cloud is one period on.
 
     The method is kept to be measured and is not made better than it was. Nothing tells a household at the limit, where
-    the Euler equation is an inequality, from one that errs; the residual shrinks where all
-    consume next to nothing; the inputs differ by a factor of thirty; and the cloud goes where the network sends it. An
-    untrained network saves half of all cash on hand, so that capital halves each period before anything is learnt, and
-    from then on only economies without capital are asked about. The economy and the nodes of its histogram are those of
-    the environment, whatever its population plays: it was published with `asset_nodes=100, asset_max=50`.
+    the Euler equation is an inequality, from one that errs; the residual shrinks where all consume next to nothing; the
+    inputs differ by a factor of thirty; and the cloud goes where the network sends it: an untrained network saves about
+    the same share of cash on hand everywhere, half of it or much less, so that within ten periods nearly all capital is
+    gone, and from then on only economies without capital are asked about. The economy and the nodes of its histogram
+    are those of the environment, whatever its population plays; published with `asset_nodes=100, asset_max=50`.
 
     `history` has a row for each 20 epochs: the number of epochs, their mean loss, the cloud's mean capital after them
     and whether that is trivial (see `trivial`). Evaluations are counted at the cells of the histograms, at those drawn
@@ -89,8 +89,8 @@ class PublishedDEQN(Agent):
             if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < 1:
                 raise ParameterError(f"{name} must be a positive integer, got {given!r}")
         draws = torch.Generator().manual_seed(self.seed or 0)
-        self._network = saving_network(self.hidden, draws).to(self.device)
-        self._adam = torch.optim.Adam(self._network.parameters(), lr=self.learning_rate)
+        self.network = saving_network(self.hidden, draws).to(self.device)
+        self._adam = torch.optim.Adam(self.network.parameters(), lr=self.learning_rate)
         self._cloud: Cloud | None = None
         self._epoch = 0
 
@@ -139,7 +139,7 @@ class PublishedDEQN(Agent):
     def _share(self, assets: Floats, e: Ints, z: Ints, capital: Floats) -> Floats:
         """The share saved, (...), by those that `KrusellSmithHousehold.seen` describes."""
         x = inputs(self.economy, self._floats(assets), self._ints(e), self._ints(z), self._floats(capital))
-        parts = [self._network(some) for some in torch.split(x.reshape(-1, 4), ROWS)]
+        parts = [self.network(some) for some in torch.split(x.reshape(-1, 4), ROWS)]
         share = torch.sigmoid(torch.cat(parts).double()).reshape(x.shape[:-1])
         return np.minimum(to_numpy(share), MOST_SAVED)
 
@@ -152,8 +152,8 @@ class PublishedDEQN(Agent):
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
         while self._share_done(budget) < 1:
             losses: list[float] = []
-            while len(losses) < ROW and self._share_done(budget) < 1:
-                losses.append(self._advance())
+            while len(losses) < EPOCHS_A_ROW and self._share_done(budget) < 1:
+                losses.append(self.step())
             figures = {"loss": float(np.mean(losses)), "capital": self.capital, "trivial": float(self.trivial)}
             if report(self._share_done(budget), epoch=float(self._epoch), **figures):
                 return
@@ -162,7 +162,7 @@ class PublishedDEQN(Agent):
         before = self.history[self.rows_before - 1]["epoch"] if self.rows_before else 0.0
         return (self._epoch - before) / self.epochs if budget is None else self.evaluations / budget
 
-    def _advance(self) -> float:
+    def step(self) -> float:
         """One epoch; the loss before its step."""
         rng, economy = np.random.default_rng([self.seed or 0, 2, self._epoch]), self.economy
         z, law = self.cloud
@@ -189,14 +189,14 @@ class PublishedDEQN(Agent):
         self._adam.zero_grad()
         total = 0.0
         for part in sample.parts(self.economy.earnings.size):
-            loss = euler_residual(self.economy, self._network, part).square().sum() / sample.assets.numel()
+            loss = euler_residual(self.economy, self.network, part).square().sum() / sample.assets.numel()
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         self._adam.step()
         return total
 
     def _tensors(self) -> dict[str, Tensor]:
-        parameters = list(self._network.parameters())
+        parameters = list(self.network.parameters())
         moments = {
             slot: [self._adam.state[p].get(slot, torch.zeros_like(p)) for p in parameters]
             for slot in ("exp_avg", "exp_avg_sq")
@@ -209,10 +209,10 @@ class PublishedDEQN(Agent):
         return {"epoch": self._epoch}
 
     def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
-        vector_to_parameters(tensors["network"], self._network.parameters())
+        vector_to_parameters(tensors["network"], self.network.parameters())
         self._epoch = record["epoch"]
         first = 0
-        for p in self._network.parameters():
+        for p in self.network.parameters():
             rows = slice(first, first := first + p.numel())
             slots = {name: tensors[name][rows].view_as(p).clone() for name in ("exp_avg", "exp_avg_sq")}
             self._adam.state[p] = {"step": torch.tensor(float(self._epoch)), **slots}
@@ -248,7 +248,7 @@ class Sample(NamedTuple):
         return (Sample(*(x[start : start + size] for x in self)) for start in range(0, len(self.z), size))
 
 
-def euler_residual(economy: KrusellSmith, network: nn.Module, at: Sample) -> Tensor:
+def euler_residual(economy: KrusellSmith, network: Callable[[Tensor], Tensor], at: Sample) -> Tensor:
     """1 - beta E[(1 + r') u'(c')] / u'(c), (S, m), differentiable in the network's parameters but for a' and K'."""
     z, capital = at.z[:, None], at.capital[:, None]
     logit = network(inputs(economy, at.assets, at.e, z, capital))[..., 0]
