@@ -167,7 +167,7 @@ class Nodes:
         inside, degrees = np.clip(u, -1.0, 1.0), np.arange(self.count)
         basis = chebyshev.chebvander(inside, self.count - 1).reshape(*inside.shape, self.count)
         beyond = (u - inside)[..., None] * degrees**2 * np.sign(inside)[..., None] ** (degrees + 1)
-        along_x = (basis + beyond) @ self.inverse
+        along_x = np.einsum("...i,ij->...j", basis + beyond, self.inverse)  # each row as in a batch of one
         if len(self.bounds) == 1:
             return np.asarray(along_x)
         share = np.clip((v - self.bounds[0]) / (self.bounds[1] - self.bounds[0]), -1.0, 2.0)
