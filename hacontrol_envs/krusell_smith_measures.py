@@ -26,7 +26,7 @@ POINTS = 1_500_000
 INHABITED = 1e-8
 """Cells with more mass than this count for the largest error."""
 LEAST = 1e-10
-"""Consumption is no less, so that a policy which leaves nothing has an error and no warnings."""
+"""Consumption and capital are no less, so that a policy which leaves nothing has an error and no warnings."""
 
 
 class EulerErrors(NamedTuple):
@@ -76,7 +76,7 @@ def euler_residuals(economy: KrusellSmith, policy: HouseholdPolicy, z: NDArray[n
     m = economy.cash(economy.assets, e, z[:, None, None], economy.capital_of(laws)[:, None, None])
     saving = on_grid(economy, policy, z, laws)
     following = laws[:, None] @ Transport(economy.assets, saving[:, None], economy.income_chain[z[:, None], each_z])
-    capital, after = economy.capital_of(following), np.broadcast_to(each_z, (S, n_z))
+    capital, after = np.maximum(economy.capital_of(following), LEAST), np.broadcast_to(each_z, (S, n_z))
     # Tomorrow's households: for every Z' and e', all of today's cells.
     points = np.broadcast_to(saving.reshape(S, 1, 1, -1), (S, n_z, n_e, n_e * n_a))
     states = np.broadcast_to(e, (S, n_z, n_e, n_e * n_a))

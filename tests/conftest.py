@@ -1,5 +1,6 @@
-"""Threads, and a cache of solutions that lives as long as the run: stale solutions must not pass tests."""
+"""Two cores are all there is: one torch thread per test process. Nothing of an earlier run counts as computed."""
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -8,11 +9,6 @@ import torch
 
 torch.set_num_threads(1)
 
-_OURS = "HACONTROL_CACHE" not in os.environ  # xdist's workers find the folder of the process that started them
-if _OURS:
-    os.environ["HACONTROL_CACHE"] = tempfile.mkdtemp(prefix="hacontrol-")
-
-
-def pytest_unconfigure(config):
-    if _OURS:
-        shutil.rmtree(os.environ["HACONTROL_CACHE"], ignore_errors=True)
+if "HACONTROL_CACHE" not in os.environ:  # the workers of one run find what the first process has set
+    os.environ["HACONTROL_CACHE"] = tempfile.mkdtemp(prefix="hacontrol-tests-")
+    atexit.register(shutil.rmtree, os.environ["HACONTROL_CACHE"], ignore_errors=True)

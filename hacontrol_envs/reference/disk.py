@@ -42,10 +42,10 @@ def place(name: str, about: Mapping[str, Any]) -> Path:
 def read(name: str, about: Mapping[str, Any]) -> dict[str, NDArray[Any]] | None:
     """The arrays kept under this name about this, or None: absent, torn, unreadable, or about something else."""
     try:
-        with np.load(place(name, about), allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
+        with place(name, about).open("rb") as file, np.load(file, allow_pickle=False) as found:
+            arrays = {key: found[key] for key in found.files}
         return arrays if str(arrays.pop(LABEL)) == _label(about) else None
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, RuntimeError, zipfile.BadZipFile):
         return None
 
 

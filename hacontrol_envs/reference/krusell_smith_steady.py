@@ -112,7 +112,7 @@ class SteadyState:
 
     def consumption_at(self, assets: Floats, e: Any) -> Floats:
         """c of households with these assets and states, broadcasting."""
-        cash = (1 + self.interest_rate) * np.asarray(assets) + self.wage * self._averages.earnings[np.asarray(e)]
+        cash = (1 + self.interest_rate) * np.asarray(assets) + self.wage * self.averages.earnings[np.asarray(e)]
         consumption: Floats = cash - self.saving_at(assets, e)
         return consumption
 
@@ -121,7 +121,8 @@ class SteadyState:
         return self.saving_at(assets, e)
 
     @cached_property
-    def _averages(self) -> Averages:
+    def averages(self) -> Averages:
+        """What it is the steady state of."""
         return Averages.of(self.economy)
 
     def __repr__(self) -> str:

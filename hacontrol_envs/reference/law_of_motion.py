@@ -11,7 +11,7 @@ from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
 from hacontrol_envs import chains
-from hacontrol_envs.arrays import Floats, matvec
+from hacontrol_envs.arrays import Floats
 
 FEW = 60
 """A state of Z seen fewer times than this shares its slopes with the others in a regression."""
@@ -75,11 +75,10 @@ class LawOfMotion:
 
     @classmethod
     def fitted(cls, z: NDArray[np.int64], capital: Floats, states: int) -> tuple[LawOfMotion, Floats]:
-        """By least squares on a path z (T + 1,), K (T + 1,), or on several (T + 1, ...); and R2, (states,)."""
+        """By least squares on a path z (T + 1,), K (T + 1,); and R2, (states,)."""
         x = np.log(capital)
-        center, before, after = x.mean(), x[:-1].ravel(), x[1:].ravel()
-        regressors = np.stack([np.ones(len(before)), before - center], axis=-1)
-        b, r2 = by_state(z[:-1].ravel(), regressors, after[:, None], states)
+        center = x.mean()
+        b, r2 = by_state(z[:-1], np.stack([np.ones(len(x) - 1), x[:-1] - center], -1), x[1:, None], states)
         return cls(np.stack([b[:, 0, 0] - b[:, 0, 1] * center, b[:, 0, 1]], axis=-1)), r2
 
 
@@ -168,7 +167,7 @@ class Nodes:
         inside, degrees = np.clip(u, -1.0, 1.0), np.arange(self.count)
         basis = chebyshev.chebvander(inside, self.count - 1).reshape(*inside.shape, self.count)
         beyond = (u - inside)[..., None] * degrees**2 * np.sign(inside)[..., None] ** (degrees + 1)
-        along_x = matvec(self.inverse.T, basis + beyond)
+        along_x = np.einsum("...i,ij->...j", basis + beyond, self.inverse)  # each row as in a batch of one
         if len(self.bounds) == 1:
             return np.asarray(along_x)
         share = np.clip((v - self.bounds[0]) / (self.bounds[1] - self.bounds[0]), -1.0, 2.0)
