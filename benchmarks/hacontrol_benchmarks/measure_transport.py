@@ -121,7 +121,7 @@ def _row(given: Case, name: str, ns: float, figure: float) -> measured.Row:
 def _contenders(given: Case) -> dict[str, Callable[[], Any]]:
     _, assets, law, choice, shock = given
     mass, chosen, grid, chain = (torch.from_numpy(x) for x in (law, choice, assets, shock))
-    leaves = mass.clone().requires_grad_(), chosen.clone().requires_grad_()
+    leaves = mass.detach().requires_grad_(), chosen.detach().requires_grad_()  # the same memory
     weight = torch.from_numpy(np.random.default_rng(1).standard_normal(law.shape))
 
     def forward() -> None:
