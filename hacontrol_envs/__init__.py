@@ -11,6 +11,7 @@ from hacontrol_envs import problems  # noqa: F401  (importing registers every pr
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.env import SDEEnv, SDEVectorEnv
 from hacontrol_envs.firm_industry import Equilibrium, FirmIndustry
+from hacontrol_envs.krusell_smith import KrusellSmith
 from hacontrol_envs.problem import ControlProblem
 from hacontrol_envs.problems.firm_investment import FirmInvestment
 from hacontrol_envs.problems.lqr import LQR
@@ -29,6 +30,7 @@ __all__ = [
     "FirmIndustry",
     "FirmInvestment",
     "Jet",
+    "KrusellSmith",
     "Merton",
     "SDEEnv",
     "SDEVectorEnv",
