@@ -12,14 +12,9 @@ from hacontrol_envs.discrete import DiscreteProblem, Successors
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.env import SDEEnv, SDEVectorEnv
 from hacontrol_envs.firm_industry import Equilibrium, FirmIndustry
-<<<<<<< HEAD
 from hacontrol_envs.krusell_smith import KrusellSmith
 from hacontrol_envs.problem import ControlProblem, Problem
 from hacontrol_envs.problems.brock_mirman import BrockMirman
-=======
-from hacontrol_envs.krusell_smith import KrusellSmith
-from hacontrol_envs.problem import ControlProblem
->>>>>>> f9f2891e9f96f9f0549a235e82e6d66ec7b94b3b
 from hacontrol_envs.problems.firm_investment import FirmInvestment
 from hacontrol_envs.problems.krusell_smith import KrusellSmithHousehold
 from hacontrol_envs.problems.krusell_smith_cloud import KrusellSmithCloud
@@ -42,7 +37,6 @@ __all__ = [
     "FirmIndustry",
     "FirmInvestment",
     "Jet",
-    "KrusellSmith",
     "KrusellSmith",
     "KrusellSmithCloud",
     "KrusellSmithHousehold",
