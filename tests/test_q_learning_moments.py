@@ -1,0 +1,205 @@
+"""The martingale conditions of q-learning on LQR with entropy, whose value and rate are known in closed form."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parameters_to_vector
+
+from hacontrol_agents.martingale import Clock, NewtonSteps, Transitions, increments, linearise
+from hacontrol_agents.value_and_rate import ValueAndRate, head_size
+from hacontrol_envs import LQR
+from hacontrol_envs.env import SDEVectorEnv
+from hacontrol_envs.reference import riccati
+
+TEMPERATURE = 0.05
+PATHS = 64
+COUPLED = {"dimension": 2, "control_matrix": [[1.0, 0.3], [0.0, 1.0]], "control_cost": [[0.1, 0.02], [0.02, 0.2]]}
+CASES = [({}, 0.1), ({}, 0.01), (COUPLED, 0.05)]
+
+
+class Quadratic(nn.Module):
+    """All products of two observations, and a constant."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.pairs = torch.triu_indices(n, n)
+        self.weight = nn.Parameter(torch.zeros(self.pairs.shape[1] + 1, dtype=torch.float64))
+
+    def forward(self, s):
+        products = s[:, self.pairs[0]] * s[:, self.pairs[1]]
+        return (products @ self.weight[:-1] + self.weight[-1])[:, None]
+
+
+class Feedback(nn.Module):
+    """m = -K s and a curvature that is the same everywhere."""
+
+    def __init__(self, n, m):
+        super().__init__()
+        self.gain = nn.Parameter(torch.zeros(m, n, dtype=torch.float64))
+        self.factor = nn.Parameter(torch.zeros(head_size(m) - m, dtype=torch.float64))
+
+    def forward(self, s):
+        return torch.cat([-s @ self.gain.T, self.factor.expand(len(s), -1)], dim=1)
+
+
+def linear_pair(problem):
+    n, m = problem.state.dimension, problem.action.dimension
+    pair = ValueAndRate(Quadratic(n), Feedback(n, m), m)
+    pair.temperature = TEMPERATURE
+    return pair
+
+
+def true_parameters(problem, dt=None):
+    """(V, q) with entropy, in the coordinates of the environment; with `dt` those of the sampled-data problem.
+
+    q = -1/2 (a + Kx)'H(a + Kx) + rho c - spent, with H = R and spent = tr(DD'P)/2, or over a step H = H_aa/kappa and
+    spent = (constant + gamma tr(noise noise'P))/(2 kappa). int exp(q/lam) du = 1 in unit actions u, whose curvature is C,
+    gives rho c = spent - lam/2 (m log(2 pi lam) - log det C).
+    """
+    n, rho = problem.state.dimension, problem.discount
+    if dt is None:
+        found = riccati.continuous(problem.A, problem.B, problem.Q, problem.R, problem.D, rho)
+        H, spent = problem.R, np.trace(problem.D.T @ found.P @ problem.D) / 2
+    else:
+        held, gamma = riccati.hold(problem.A, problem.B, problem.Q, problem.R, problem.D, rho, dt), math.exp(-rho * dt)
+        found, kappa = riccati.sampled(held, gamma), (1 - gamma) / rho
+        H = (held.M[n:, n:] + gamma * held.G.T @ found.P @ held.G) / kappa
+        spent = (held.constant + gamma * np.sum(held.noise @ held.noise.T * found.P)) / (2 * kappa)
+    X, U = (np.diag(box.half_width) for box in (problem.state, problem.action))
+    P, C, K = X @ found.P @ X, U @ H @ U, np.linalg.solve(U, found.K @ X)
+    m = len(C)
+    c = (spent - TEMPERATURE / 2 * (m * math.log(2 * math.pi * TEMPERATURE) - np.linalg.slogdet(C)[1])) / rho
+    i, j = np.triu_indices(n)
+    L = np.linalg.cholesky(C)
+    weight = [*np.where(i == j, -P[i, j] / 2, -P[i, j]), -c]
+    factor = [*np.log(np.diag(L)), *L[np.tril_indices(m, -1)]]
+    return np.concatenate([weight, K.ravel(), factor])
+
+
+def set_parameters(pair, values):
+    nn.utils.vector_to_parameters(torch.as_tensor(values), pair.parameters())
+    return pair
+
+
+@cache
+def played(case, policy, time=2000.0, seed=1):
+    """Transitions of a case under uniformly random actions or exp(q/lam), and the clock."""
+    parameters, dt = CASES[case]
+    problem = LQR(**parameters)
+    env = SDEVectorEnv(problem, PATHS, dt=dt, episode_steps=round(5 / dt), autoreset_mode="SameStep")
+    rng, pair = np.random.default_rng(seed), set_parameters(linear_pair(problem), true_parameters(problem, dt))
+    s, _ = env.reset(seed=seed)
+    rows = []
+    for _ in range(round(time / dt / PATHS)):
+        if policy == "random":
+            u = rng.uniform(-1, 1, (PATHS, problem.action.dimension))
+        else:
+            u = np.clip(pair.sample(torch.as_tensor(s, dtype=torch.float64), rng).numpy(), -1, 1)
+        s_next, reward, over, cut, infos = env.step(u)
+        last = s_next.copy()
+        for row in np.flatnonzero(cut):
+            last[row] = infos["final_obs"][row]
+        rows.append((s, u, reward, last, over, cut))
+        s = s_next
+    columns = (np.stack(column) for column in zip(*rows, strict=True))
+    batch = Transitions(*(torch.as_tensor(x if x.dtype == bool else x.astype(float)) for x in columns))
+    return problem, batch, Clock(dt, env.gamma)
+
+
+def deviations(pair, batch, clock):
+    """Sums of zeta delta in standard errors, for test functions of the state, the action and the past."""
+    s, u = batch.s, batch.u
+    delta = increments(pair, batch, clock)
+    past = torch.cat([torch.zeros_like(delta[:1]), torch.sign(delta[:-1])])
+    states = [torch.ones_like(delta), past, *s.unbind(-1), *(s**2).unbind(-1), torch.cos(3 * s[..., 0])]
+    actions = [
+        *u.unbind(-1),
+        *(u**2).unbind(-1),
+        *(s[..., :1] * u).unbind(-1),
+        (u.prod(-1) - u.mean()) * s[..., 0] ** 2,
+    ]
+    return np.array([float((z * delta).sum() / (z * delta).square().sum().sqrt()) for z in states + actions])
+
+
+@pytest.mark.parametrize("policy", ["random", "gibbs"])
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_increments_under_the_truth_have_mean_zero(case, policy):
+    problem, batch, clock = played(case, policy)
+    pair = set_parameters(linear_pair(problem), true_parameters(problem, clock.dt))
+    assert np.abs(deviations(pair, batch, clock)).max() < 4
+
+
+@pytest.mark.parametrize("case", range(len(CASES)))
+@pytest.mark.parametrize("wrong", ["gain", "curvature", "value", "entropy", "sign"])
+def test_increments_under_a_wrong_q_do_not(case, wrong):
+    problem, batch, clock = played(case, "random")
+    pair = set_parameters(linear_pair(problem), true_parameters(problem, clock.dt))
+    with torch.no_grad():
+        if wrong == "gain":
+            pair.head.gain *= 1.15
+        elif wrong == "curvature":
+            pair.head.factor[: pair.actions] += 0.1
+        elif wrong == "value":
+            pair.value_net.weight[:-1] *= 1.2
+        elif wrong == "entropy":
+            pair.temperature = 0.0
+        else:
+            batch = batch._replace(u=-batch.u)
+    assert np.abs(deviations(pair, batch, clock)).max() > 6
+
+
+def test_held_actions_cost_a_second_order_of_dt():
+    """E[delta | x, a] at the V and q of continuous time, exactly, at dt and dt/2: its rate is O(dt)."""
+    problem = LQR()
+    pair = set_parameters(linear_pair(problem), true_parameters(problem))
+    rng = np.random.default_rng(0)
+    s, u = (torch.as_tensor(rng.uniform(-1, 1, (20, 1))) for _ in range(2))
+
+    def bias(dt):
+        clock = Clock(dt, math.exp(-problem.discount * dt))
+        x, a = problem.state.from_unit(s.numpy()), problem.action.from_unit(u.numpy())
+        held = riccati.hold(problem.A, problem.B, problem.Q, problem.R, problem.D, problem.discount, dt)
+        ahead = np.stack(
+            [x @ held.F.T + a @ held.G.T + sign * held.noise[0] for sign in (-1, 1)]
+        )  # exact for quadratics
+        value = pair.value(torch.as_tensor(problem.state.to_unit(ahead)).reshape(-1, 1)).reshape(2, -1).mean(0)
+        reward = torch.as_tensor(problem.exact_reward(0.0, x, a, dt))
+        return (reward + clock.gamma * value - pair.value(s) - clock.span * pair.rate(s, u)).detach().numpy() / dt
+
+    rough, fine = bias(0.02), bias(0.01)
+    np.testing.assert_allclose(rough, 2 * fine, atol=0.03 * np.abs(rough).max())
+    assert np.abs(fine).max() < 0.1 * np.abs(pair.rate(s, u).detach().numpy()).max()
+
+
+@pytest.mark.parametrize(
+    ("case", "policy", "method"),
+    [
+        (0, "random", "moments"),
+        (0, "gibbs", "moments"),
+        (1, "random", "moments"),
+        (1, "gibbs", "moments"),
+        (2, "random", "moments"),
+        (0, "random", "martingale loss"),
+        (2, "random", "martingale loss"),
+    ],
+)
+def test_the_estimator_recovers_the_riccati_solution(case, policy, method):
+    """From zero, to within Monte Carlo error: A^{-1} B A^{-T}, with B the covariance of the moments across paths."""
+    problem, batch, clock = played(case, policy, 2000.0, 2)
+    pair, truth = linear_pair(problem), true_parameters(problem, clock.dt)
+    look = torch.as_tensor(np.random.default_rng(0).uniform(-1, 1, (50, problem.state.dimension)))
+    left = NewtonSteps(pair, least=1e-12).run(lambda: linearise(pair, batch, clock, method), look, 20)
+    assert left < 1e-8
+    inverse = np.linalg.inv(linearise(pair, batch, clock, method).A.numpy())
+    each = [linearise(pair, Transitions(*(x[:, [i]] for x in batch)), clock, method).g for i in range(PATHS)]
+    errors = np.sqrt(((inverse @ torch.stack(each).numpy().T / PATHS) ** 2).sum(1))
+    found = parameters_to_vector(pair.parameters()).detach().numpy()
+    assert (np.abs(found - truth) / errors).max() < 4
+    if policy == "random":  # which moves the state and the action so much that the error is small, too
+        assert (errors / np.abs(truth))[np.abs(truth) > 0.1].max() < 0.1
