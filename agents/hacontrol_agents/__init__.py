@@ -13,11 +13,13 @@ from hacontrol_agents.industry_learner import IndustryLearner
 from hacontrol_agents.neural_policy_iteration import NeuralPolicyIteration
 from hacontrol_agents.published_deqn import PublishedDEQN
 from hacontrol_agents.published_firm_pinn import PublishedFirmPinn
+from hacontrol_agents.q_learning import CTQLearning
 from hacontrol_agents.sb3 import NativeVecEnv, PPOAgent, SACAgent, SB3Agent, TD3Agent
 
 __all__ = [
     "Agent",
     "AnalyticAgent",
+    "CTQLearning",
     "HJBFokkerPlanckPinn",
     "HJBPinn",
     "IndustryLearner",

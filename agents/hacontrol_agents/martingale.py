@@ -5,7 +5,7 @@ The derivation is at the head of `q_learning`. Nothing here knows a problem: onl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, TypeAlias, final
 
 import torch
@@ -14,7 +14,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hacontrol_agents.value_and_rate import ValueAndRate
 
-__all__ = ["Clock", "Conditions", "Method", "NewtonSteps", "Transitions", "increments", "linearise"]
+__all__ = ["Clock", "Conditions", "Method", "NewtonSteps", "Transitions", "increments", "linearise", "mean"]
 
 Method: TypeAlias = Literal["moments", "martingale loss"]
 
@@ -62,7 +62,7 @@ class Conditions(NamedTuple):
 
 def increments(pair: ValueAndRate, batch: Transitions, clock: Clock) -> Tensor:
     """delta = R + gamma V(X') - V(X) - kappa q(X, a), (K, N): increments of a martingale at the true (V, q)."""
-    s, u, s_next = (flat(part) for part in (batch.s, batch.u, batch.s_next))
+    s, u, s_next = (flat(part).to(batch.reward) for part in (batch.s, batch.u, batch.s_next))
     with torch.no_grad():
         going = (~batch.over).reshape(-1)
         ahead = clock.gamma * pair.value(s_next) * going - pair.value(s) - clock.span * pair.rate(s, u)
@@ -93,7 +93,7 @@ def linearise(pair: ValueAndRate, batch: Transitions, clock: Clock, method: Meth
 
 def _sums(pair: ValueAndRate, batch: Transitions, clock: Clock, method: Method) -> tuple[Tensor, Tensor, Tensor]:
     shape = batch.reward.shape
-    s, u, s_next = (flat(part) for part in (batch.s, batch.u, batch.s_next))
+    s, u, s_next = (flat(part).to(batch.reward) for part in (batch.s, batch.u, batch.s_next))
     going = (~batch.over).reshape(-1)
     v, v_gradient = pair.value_gradient(s)
     v_next, v_next_gradient = pair.value_gradient(s_next)
@@ -175,7 +175,15 @@ class _System:
         normal = self.J.T @ self.J
         diagonal = normal.diagonal().clone()
         normal.diagonal().add_(damping * diagonal.clamp(min=floor * float(diagonal.max())))
-        return -torch.linalg.solve(normal, self.J.T @ self.r)
+        found: Tensor = torch.linalg.solve(normal, -self.J.T @ self.r)
+        return found
+
+
+def mean(each: list[Conditions], weights: Sequence[float]) -> Conditions:
+    """Conditions over several batches."""
+    total = sum(weights)
+    columns = zip(*each, strict=True)
+    return Conditions(*(sum(w * x for w, x in zip(weights, c, strict=True)) / total for c in columns))  # type: ignore[arg-type]
 
 
 def flat(x: Tensor) -> Tensor:

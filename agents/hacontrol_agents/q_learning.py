@@ -3,10 +3,10 @@
 Jia and Zhou (2023), q-Learning in Continuous Time, JMLR 24; Jia and Zhou (2022), Policy Evaluation and Temporal-
 Difference Learning in Continuous Time and Space: A Martingale Approach, JMLR 23. What is implemented, derived:
 
-**Value and rate.** With temperature lam > 0 a randomised policy pi(a|x) earns, beside the reward, lam times its entropy:
-J(x) = E int e^{-rho t} (r - lam log pi) dt. Let V be the best J and q(x, a) = r + V_t + L^a V - rho V, the rate at which
-playing a differs from V. Of all densities, pi = exp(q/lam) / int exp(q/lam) da maximises int (q - lam log pi) pi da,
-with maximum lam log int exp(q/lam) da; the HJB equation says that this maximum is 0. So
+**Value and rate.** With temperature lam > 0 a randomised policy pi(a|x) earns, beside the reward, lam times its
+entropy: J(x) = E int e^{-rho t} (r - lam log pi) dt. Let V be the best J and q(x, a) = r + V_t + L^a V - rho V, the
+rate at which playing a differs from V. Of all densities, pi = exp(q/lam) / int exp(q/lam) da maximises int (q - lam
+log pi) pi da, with maximum lam log int exp(q/lam) da; the HJB equation says that this maximum is 0. So
 
     int exp(q(x, a)/lam) da = 1    and    pi(a|x) = exp(q(x, a)/lam).                                              (1)
 
@@ -16,45 +16,295 @@ At lam = 0, (1) becomes max_a q = 0: the HJB equation without entropy.
 
     M_t = e^{-rho t} V(X_t) + int_0^t e^{-rho s} (r - q)(X_s, a_s) ds    is a martingale,                          (2)
 
-with the plain reward r and q at the action that was played. Under pi itself -q = -lam log pi(a), so r - q is in the mean
-the reward with its entropy: on-policy, (2) is policy evaluation. Conversely, (1) and (2) determine V and q: (2) says that
-q = r + V_t + L^a V - rho V for the played actions, (1) that V is the best value. Entropy enters through (1) alone.
+with the plain reward r and q at the action that was played. Under pi itself -q = -lam log pi(a), so r - q is in the
+mean the reward with its entropy: on-policy, (2) is policy evaluation. Conversely, (1) and (2) determine V and q:
+(2) says that q = r + V_t + L^a V - rho V for the played actions, (1) that V is the best value. Entropy enters
+through (1) alone.
 
-**Held actions.** Our environments hold a over a step of length dt and pay R = int_0^dt e^{-rho s} r ds (its conditional
-mean where known). With gamma = e^{-rho dt} and kappa = int_0^dt e^{-rho s} ds = (1 - gamma)/rho,
+**Held actions.** Our environments hold a over a step of length dt and pay R = int_0^dt e^{-rho s} r ds (its
+conditional mean where known). With gamma = e^{-rho dt} and kappa = int_0^dt e^{-rho s} ds = (1 - gamma)/rho,
 
     delta = R + gamma V(X') - V(X) - kappa q(X, a)                                                                 (3)
 
 has mean zero given (X, a) up to O(dt^2) at the V and q of (1) and (2). We do not live with that error: we let
-q_dt(x, a) = E[R + gamma V(X') - V(x) | x, a] / kappa define q at the dt at hand. Then (3) has mean zero exactly, and
-(1) says V(x) = kappa lam log int exp((V + kappa q_dt)/(kappa lam)) da: the optimality equation of the sampled-data problem
-that pays entropy at the rate lam. So the limit of learning is the optimum of the environment as it is sampled, O(dt) from
-that of continuous time (`solution(dt)`, `solution()`), and q_dt -> q stays of order one where a Q-function would collapse
-onto V. At an end E[V(X')] is 0 where the horizon is reached (the last R holds the terminal reward); a truncation is
-none: X' is what was observed before the reset, and its value counts.
+q_dt(x, a) = E[R + gamma V(X') - V(x) | x, a] / kappa define q at the dt at hand. Then (3) has mean zero exactly,
+and (1) says V(x) = kappa lam log int exp((V + kappa q_dt)/(kappa lam)) da: the optimality equation of the
+sampled-data problem that pays entropy at the rate lam. So the limit of learning is the optimum of the environment
+as it is sampled, O(dt) from that of continuous time (`solution(dt)`, `solution()`), and q_dt -> q stays of order
+one where a Q-function would collapse onto V. At an end E[V(X')] is 0 where the horizon is reached (the last R holds
+the terminal reward); a truncation is none: X' is what was observed before the reset, and its value counts.
 
-**Conditions.** (2) holds iff E sum_k zeta_k delta_k = 0 for all test functions zeta_k of what is known at step k, its
-action included. The parameters are theta of V and psi of q.
-  * "moments": zeta = (dV/d theta (X_k), dq/d psi (X_k, a_k)), as TD(0). Right whoever plays: data may be on-policy or not.
-  * "martingale loss": 1/2 E sum_k G_k^2, with G_k = M_end - M_k in units of step k, the sum of gamma^j delta_{k+j} up to
-    the end of the path (an episode or a block of data; the value there is held fixed, as M_end is a target). Its gradient
-    in theta is -E sum_k dV/d theta (X_k) G_k, a moment condition with G for delta: right whoever plays. Its gradient in
-    psi is -kappa E sum_j sum_{k <= j} gamma^{j-k} dq/d psi(X_j, a_j) G_k. Under pi, (1) gives E[dq/d psi | X_j] = 0, so
-    increments before step j drop out of its mean, and those after are a martingale's: what is left is proportional to
-    E dq/d psi (X_j, a_j) delta_j. Off pi the increments before j do not drop out and the loss has its minimum elsewhere;
-    and their noise remains in any case: per unit of time it grows like 1/dt against the signal. So of the loss we keep
-    the gradient in theta, and of the gradient in psi what is left: the condition of "moments".
+**Conditions.** (2) holds iff E sum_k zeta_k delta_k = 0 for all test functions zeta_k of what is known at step k,
+its action included. The parameters are theta of V and psi of q.
+  * "moments": zeta = (dV/d theta (X_k), dq/d psi (X_k, a_k)), as TD(0). Right whoever plays: data may be on-policy
+    or not.
+  * "martingale loss": 1/2 E sum_k G_k^2, with G_k = M_end - M_k in units of step k, the sum of gamma^j delta_{k+j}
+    up to the end of the path (an episode or a block of data; the value there is held fixed, as M_end is a target).
+    Its gradient in theta is -E sum_k dV/d theta (X_k) G_k, a moment condition with G for delta: right whoever
+    plays. Its gradient in psi is -kappa E sum_j sum_{k <= j} gamma^{j-k} dq/d psi(X_j, a_j) G_k. Under pi, (1)
+    gives E[dq/d psi | X_j] = 0, so increments before step j drop out of its mean, and those after are a
+    martingale's: what is left is proportional to E dq/d psi (X_j, a_j) delta_j. Off pi the increments before j do
+    not drop out and the loss has its minimum elsewhere; and their noise remains in any case: per unit of time it
+    grows like 1/dt against the signal. So of the loss we keep the gradient in theta, and of the gradient in psi
+    what is left: the condition of "moments".
 
 **Robust in dt.** Over a time T the sum of zeta delta has a mean proportional to T and a variance proportional to T,
 neither depending on dt as dt -> 0; the same is true of independent exploration at every step, since dq/d psi delta
-correlates the noise in the action with the move of its own step. A step of stochastic gradients, on the other hand, has a
-signal of dt and noise of sqrt(dt). So we solve the conditions summed over blocks of *time*, by Gauss-Newton (`martingale`).
-For V and q linear in their features a Newton step on (1) and (3) is a policy iteration: by the envelope theorem (1) is
-linear in q about the present pi, with the policy's own density as weight.
+correlates the noise in the action with the move of its own step. A step of stochastic gradients, on the other hand,
+has a signal of dt and noise of sqrt(dt). So we solve the conditions summed over blocks of *time*, by Gauss-Newton
+(`martingale`). For V and q linear in their features a Newton step on (1) and (3) is a policy iteration: by the
+envelope theorem (1) is linear in q about the present pi, with the policy's own density as weight.
 
 **Actions.** Proposals are Gaussian and unbounded, N(m(x), lam C(x)^{-1}) as (1) says for q quadratic in the action
-(`value_and_rate`); the environment clips them to [-1, 1]^m. The action that counts in (3) is the clipped one, so that (3)
-is exact whatever is clipped. (1) is over all of R^m: q is continued beyond the box as the quadratic that it is inside. Where
-the proposals reach beyond the box V therefore counts a little entropy too much; at lam = 0, where annealing ends, it
-counts as optimum the largest value of q's quadratic, which is attained if m(x) is in the box.
+(`value_and_rate`); the environment clips them to [-1, 1]^m. The action that counts in (3) is the clipped one, so
+that (3) is exact whatever is clipped. (1) is over all of R^m: q is continued beyond the box as the quadratic that
+it is inside. Where the proposals reach beyond the box V therefore counts a little entropy too much; at lam = 0,
+where annealing ends, it counts as optimum the largest value of q's quadratic, which is attained if m(x) is in the
+box.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from hacontrol_agents.agent import Agent
+from hacontrol_agents.martingale import Clock, Method, NewtonSteps, Transitions, linearise, mean
+from hacontrol_agents.networks import MLP
+from hacontrol_agents.value_and_rate import ValueAndRate, head_size
+from hacontrol_envs import ControlProblem
+from hacontrol_envs.arrays import Array, Floats
+from hacontrol_envs.env import SDEVectorEnv
+from hacontrol_envs.errors import ParameterError
+
+__all__ = ["CTQLearning"]
+
+LOOK = 256
+"""States at which a Newton step's reach is measured."""
+
+
+@final
+@dataclass(kw_only=True)
+class CTQLearning(Agent):
+    """Continuous-time q-learning (Jia and Zhou, 2023), from experience alone; the derivation is at the head of the file.
+
+    Learning alternates between a block of experience, played by N(m(x), lam C(x)^{-1} + exploration^2 I), and Gauss-
+    Newton steps on the martingale conditions summed over the blocks kept. Blocks grow, so that each adds as much to what
+    is known as the ones before. Their lengths are in units of *time*, as everything else is in units of what is
+    observed: actions of the half-width of their box, rewards of the deviation of their rate over the first block, which
+    is played at random. Of the problem, the environment it is sampled by is stepped and reset, and nothing else is called.
+
+    Annealing takes the temperature of (1) to its final value, by default 0, where V is the value without entropy. What
+    is then still explored is off-policy, which the conditions allow. `evaluations` counts steps of the environment.
+    """
+
+    hidden: tuple[int, ...] = (16,)
+    """Widths of the hidden layers of both networks, the value's and that of q's maximiser and curvature."""
+    method: Method = "moments"
+    """Which of the paper's martingale conditions are solved: "moments" or "martingale loss"."""
+    behaviour: Literal["policy", "random"] = "policy"
+    """Who plays: the policy that is learnt, or uniformly random actions all along."""
+    replay: int | None = None
+    """Blocks that are learnt from, counted from the last; 1 learns on-policy (at `exploration` 0), None keeps all."""
+    num_envs: int = 64
+    """Rows of the environment that is stepped."""
+    block: float = 10.0
+    """Experience in the first block, all rows together, in units of 1/rho or of a shorter horizon."""
+    growth: float = 1.3
+    """Length of each block relative to the one before."""
+    temperature: float = 0.1
+    """lam in the first block, in units of the deviation of the rate of reward."""
+    final_temperature: float = 0.0
+    """lam after annealing, in the same units."""
+    annealing: int = 8
+    """Blocks over which lam goes, linearly, from the one to the other."""
+    exploration: float = 0.15
+    """Deviation of the actions that is added to that of exp(q/lam), in units of their box's half-width."""
+    steps: int = 5
+    """Gauss-Newton steps after each block."""
+    rows: int | None = 400_000
+    """Transitions, drawn without replacement, that "moments" learns from at a time; None for all."""
+    damping: float = 1e-6
+    """Least damping of the Gauss-Newton steps."""
+
+    name: ClassVar[str] = "ctq"
+    learns: ClassVar[Any] = ControlProblem
+    default_budget: ClassVar[int] = 1_000_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._refuse_nonsense()
+        env = self.env.unwrapped
+        how = {"dt": env.dt, "scheme": env.scheme, "episode_steps": env.episode_steps}
+        self._rows = SDEVectorEnv(env.problem, self.num_envs, autoreset_mode="SameStep", **how)
+        self._clock = Clock(self._rows.dt, self._rows.gamma)
+        inputs, m = self._rows.single_observation_space.shape[0], self._rows.single_action_space.shape[0]
+        draws = torch.Generator().manual_seed(self.seed or 0)
+        value, head = (MLP(inputs, self.hidden, size, generator=draws) for size in (1, head_size(m)))
+        torch.nn.init.zeros_(head.layers[-1].weight)  # type: ignore[arg-type]
+        self._pair = ValueAndRate(value, head, m).to(self.device)
+        self._newton = NewtonSteps(self._pair, self.damping)
+        self._blocks: list[Transitions] = []
+        self._iteration, self._observed = 0, None
+
+    def _refuse_nonsense(self) -> None:
+        for name, allowed in (("method", get_args(Method)), ("behaviour", ("policy", "random"))):
+            if getattr(self, name) not in allowed:
+                raise ParameterError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        for name in ("num_envs", "steps", "annealing"):
+            if getattr(self, name) < 1:
+                raise ParameterError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+        for name in ("replay", "rows"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ParameterError(f"{name} must be at least 1, or None, got {getattr(self, name)!r}")
+        if not (self.block > 0 and self.growth >= 1 and self.damping > 0):
+            raise ParameterError("block and damping must be positive and growth at least 1")
+        if not (self.temperature >= self.final_temperature >= 0 and self.exploration >= 0):
+            raise ParameterError("need temperature >= final_temperature >= 0 and exploration >= 0")
+
+    def policy(self, t: Array, x: Floats) -> Floats:
+        action = self._at(t, x, lambda s: self._pair.gibbs(s)[0])
+        played: Floats = self.env.unwrapped.to_physical(np.clip(action, -1.0, 1.0))
+        return played
+
+    def value(self, t: Array, x: Floats) -> Floats:
+        return self._at(t, x, self._pair.value)
+
+    def rate(self, t: Array, x: Floats, a: Floats) -> Floats:
+        """The learnt q (...) at times t, states x (..., n) and physical actions a (..., m), per unit of time."""
+        u = torch.as_tensor(self.env.unwrapped.from_physical(a)).reshape(-1, self._pair.actions)
+        return self._at(t, x, lambda s: self._pair.rate(s, u.to(s)))
+
+    def _at(self, t: Array, x: Floats, function: Callable[[Tensor], Tensor]) -> Floats:
+        x = np.asarray(x, dtype=np.float64)
+        s = self.env.unwrapped.to_observation(np.broadcast_to(t, x.shape[:-1]), x)
+        with torch.no_grad():
+            found = function(self._tensor(s.reshape(-1, s.shape[-1])))
+        return found.cpu().numpy().reshape(*x.shape[:-1], *found.shape[1:])
+
+    def _tensor(self, array: Any) -> Tensor:
+        return torch.as_tensor(array, dtype=torch.float64, device=self.device)
+
+    def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
+        assert budget is not None  # there is a default
+        while (steps := min(self._block_steps(), (budget - self.evaluations) // self.num_envs)) > 0:
+            rng = np.random.default_rng([self.seed or 0, self._iteration])
+            self._blocks.append(self._play(steps, rng))
+            del self._blocks[: -self.replay if self.replay else 0]
+            if self._iteration == 0:
+                self._take_units()
+            self._pair.temperature = self._lam(self._iteration) * self._pair.rate_scale
+            residual = self._fit(rng)
+            self._iteration += 1
+            if report(self.evaluations / budget, residual=residual, temperature=self._pair.temperature):
+                return
+
+    def _lifetime(self) -> float:
+        """int_0^T e^{-rho s} ds with T the horizon, or none."""
+        env, rate = self._rows, (1 - self._clock.gamma) / self._clock.span
+        if not env.finite or env.episode_steps is None:
+            return 1 / rate
+        return env.dt * env.episode_steps if rate == 0 else (1 - env.gamma**env.episode_steps) / rate
+
+    def _block_steps(self) -> int:
+        time = self.block * self._lifetime() * self.growth**self._iteration
+        return max(round(time / self._clock.dt / self.num_envs), 1)
+
+    def _lam(self, iteration: int) -> float:
+        left = max(1 - iteration / self.annealing, 0.0)
+        return self.final_temperature + (self.temperature - self.final_temperature) * left
+
+    def _take_units(self) -> None:
+        """Rewards are measured by what the first block, played at random, paid."""
+        rates, pair = self._blocks[0].reward / self._clock.span, self._pair
+        pair.rate_scale = float(rates.std()) or 1.0
+        pair.value_offset = float(rates.mean()) * self._lifetime()
+        pair.value_scale = pair.rate_scale * self._lifetime()
+
+    def _play(self, steps: int, rng: np.random.Generator) -> Transitions:
+        """A block of experience, which goes on where the last one ended."""
+        env, s = self._rows, self._observed
+        if s is None:
+            s, _ = env.reset(seed=self.seed)
+        rows = []
+        for _ in range(steps):
+            u = self._draw(s, rng)
+            s_next, reward, over, truncated, infos = env.step(u)
+            cut = over | truncated
+            last = s_next
+            if cut.any():
+                last = s_next.copy()
+                last[cut] = np.stack(infos["final_obs"][cut])
+            rows.append((s, u, reward, last, over, cut))
+            s = s_next
+        self._observed = s
+        self.evaluations += steps * self.num_envs
+        block = Transitions(*(torch.as_tensor(np.stack(x)).to(self.device) for x in zip(*rows, strict=True)))
+        block.cut[-1] = True
+        return block
+
+    def _draw(self, s: Any, rng: np.random.Generator) -> Any:
+        """Actions within the box, float32."""
+        shape = (len(s), self._pair.actions)
+        if self.behaviour == "random" or self._iteration == 0:
+            return rng.uniform(-1.0, 1.0, shape).astype(np.float32)
+        proposed = self._pair.sample(self._tensor(s), rng).cpu().numpy()
+        proposed += self.exploration * rng.standard_normal(shape)
+        return np.clip(proposed, -1.0, 1.0).astype(np.float32)
+
+    def _fit(self, rng: np.random.Generator) -> float:
+        """Gauss-Newton steps on all that is kept; the length of what is left of the moments."""
+        batches = [self._some(rng)] if self.method == "moments" else self._blocks
+        weights = [batch.reward.numel() for batch in batches]
+
+        def conditions() -> Any:
+            return mean([linearise(self._pair, batch, self._clock, self.method) for batch in batches], weights)
+
+        seen = batches[-1].s.reshape(-1, batches[-1].s.shape[-1])
+        look = self._tensor(seen[torch.as_tensor(rng.integers(len(seen), size=LOOK))])
+        return self._newton.run(conditions, look, self.steps)
+
+    def _some(self, rng: np.random.Generator) -> Transitions:
+        """All transitions, or as many of them as one learns from at a time, as one step of many paths."""
+        parts = [torch.cat([x.reshape(-1, *x.shape[2:]) for x in column]) for column in zip(*self._blocks, strict=True)]
+        count = len(parts[2])
+        if self.rows is not None and count > self.rows:
+            chosen = torch.as_tensor(np.sort(rng.choice(count, self.rows, replace=False))).to(self.device)
+            parts = [x[chosen] for x in parts]
+        return Transitions(*(x[None] for x in parts))
+
+    def _tensors(self) -> dict[str, Tensor]:
+        found = {"parameters": parameters_to_vector(self._pair.parameters()).detach()}
+        if self._observed is not None:
+            found["observed"] = torch.as_tensor(self._observed)
+            found.update({f"env.{key}": torch.as_tensor(x) for key, x in self._rows.get_state().items()})
+        for i, block in enumerate(self._blocks):
+            found.update({f"block.{i}.{key}": x for key, x in block._asdict().items()})
+        return found
+
+    def _record(self) -> dict[str, Any]:
+        units = {key: getattr(self._pair, key) for key in UNITS}
+        return {"iteration": self._iteration, "damping": self._newton.damping, "blocks": len(self._blocks), **units}
+
+    def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+        vector_to_parameters(tensors["parameters"], self._pair.parameters())
+        self._iteration, self._newton.damping = record["iteration"], record["damping"]
+        for key in UNITS:
+            setattr(self._pair, key, record[key])
+        self._blocks = [
+            Transitions(*(tensors[f"block.{i}.{key}"] for key in Transitions._fields)) for i in range(record["blocks"])
+        ]
+        if "observed" in tensors:
+            self._observed = tensors["observed"].cpu().numpy()
+            own = {key[4:]: x.cpu().numpy() for key, x in tensors.items() if key.startswith("env.")}
+            self._rows.reset(seed=self.seed)
+            self._rows.set_state(own)
+
+
+UNITS = ("value_offset", "value_scale", "rate_scale", "temperature")

@@ -54,10 +54,8 @@ class ValueAndRate(nn.Module):
         """Actions (N, m) drawn from exp(q/temperature); m(s) at temperature 0."""
         mean, factor = self.gibbs(s)
         z = torch.as_tensor(rng.standard_normal(mean.shape)).to(mean)
-        return (
-            mean
-            + math.sqrt(self.temperature) * torch.linalg.solve_triangular(factor.mT, z[:, :, None], upper=True)[:, :, 0]
-        )
+        spread: Tensor = torch.linalg.solve_triangular(factor.mT, z[:, :, None], upper=True)[:, :, 0]
+        return mean + math.sqrt(self.temperature) * spread
 
     def rate(self, s: Tensor, u: Tensor) -> Tensor:
         """q, (N,)."""
