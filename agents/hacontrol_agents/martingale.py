@@ -14,12 +14,25 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hacontrol_agents.value_and_rate import ValueAndRate
 
-__all__ = ["Clock", "Conditions", "Method", "NewtonSteps", "Transitions", "increments", "linearise", "mean"]
+__all__ = [
+    "Clock",
+    "Conditions",
+    "Method",
+    "NewtonSteps",
+    "Transitions",
+    "increments",
+    "linearise",
+    "mean",
+    "precision",
+]
 
 Method: TypeAlias = Literal["moments", "martingale loss"]
 
 NUMBERS = 2_000_000
 """Derivatives at a time: transitions times parameters. Whole paths may have ten times as many."""
+
+SPARSE = 4
+"""Every so many transitions count for the products of test functions, which only say how large moments are."""
 
 
 class Transitions(NamedTuple):
@@ -37,6 +50,8 @@ class Transitions(NamedTuple):
     """Whether the horizon was reached: nothing is worth anything from there on, (K, N) booleans."""
     cut: Tensor
     """Whether the path's next transition starts elsewhere, (K, N) booleans."""
+    weight: Tensor | None = None
+    """Positive factors of the test functions, (K, N), known when the action is chosen; None for 1."""
 
 
 class Clock(NamedTuple):
@@ -84,7 +99,7 @@ def linearise(pair: ValueAndRate, batch: Transitions, clock: Clock, method: Meth
     along = max(rows // across, 1) if method == "moments" else steps
     for i in range(0, steps, along):
         for j in range(0, paths, across):
-            part = Transitions(*(x[i : i + along, j : j + across] for x in batch))
+            part = Transitions(*(None if x is None else x[i : i + along, j : j + across] for x in batch))  # type: ignore[arg-type]
             sums = _sums(pair, part, clock, method)
             total = [old + new for old, new in zip(total, sums, strict=True)] if total else list(sums)
     time = steps * paths * clock.dt
@@ -104,9 +119,11 @@ def _sums(pair: ValueAndRate, batch: Transitions, clock: Clock, method: Method) 
     to_go = each
     if method == "martingale loss":
         to_go = _to_go(each.reshape(*shape, -1), batch.cut, clock.gamma).reshape(each.shape)
-    product = torch.cat([v_gradient.T @ to_go, q_gradient.T @ each])
     test = torch.cat([v_gradient, q_gradient], dim=1)
-    return product[:, 0], product[:, 1:], test.T @ test
+    weighted = test if batch.weight is None else test * batch.weight.reshape(-1, 1)
+    of_value = v_gradient.shape[1]
+    product = torch.cat([weighted[:, :of_value].T @ to_go, weighted[:, of_value:].T @ each])
+    return product[:, 0], product[:, 1:], SPARSE * weighted[::SPARSE].T @ test[::SPARSE]
 
 
 def _to_go(x: Tensor, cut: Tensor, gamma: float) -> Tensor:
@@ -136,10 +153,12 @@ class NewtonSteps:
     def __init__(self, pair: ValueAndRate, least: float = 1e-6) -> None:
         self.pair, self.least, self.damping = pair, least, max(1e-4, least)
 
-    def run(self, conditions: Callable[[], Conditions], look: Tensor, steps: int) -> float:
-        """At most `steps` steps, each with one pass over the data; the final length of r."""
+    def run(self, conditions: Callable[[], Conditions], look: Tensor, steps: int, enough: float = 0.0) -> float:
+        """At most `steps` steps, each with one pass over the data, until r is no longer than `enough`; its length."""
         system = _System(conditions())
         for _ in range(steps):
+            if system.size <= enough:
+                break
             start = parameters_to_vector(self.pair.parameters()).detach()
             self._move(start, system.step(self.damping, self.floor), look)
             then = _System(conditions())
@@ -177,6 +196,23 @@ class _System:
         normal.diagonal().add_(damping * diagonal.clamp(min=floor * float(diagonal.max())))
         found: Tensor = torch.linalg.solve(normal, -self.J.T @ self.r)
         return found
+
+
+@torch.no_grad()
+def precision(pair: ValueAndRate, batch: Transitions, clock: Clock) -> Tensor:
+    """Weights (K, N) like 1/Var[delta | s], with which the conditions are known best: exp of a quadratic in s.
+
+    log delta^2 has the mean log Var[delta] + constant where delta is a multiple of a normal variable, so that least
+    squares finds the quadratic. Weights are within a factor 100 of their median; any function of s would be right.
+    """
+    s = flat(batch.s).to(batch.reward)
+    i, j = torch.triu_indices(s.shape[1], s.shape[1])
+    features = torch.cat([torch.ones_like(s[:, :1]), s, s[:, i] * s[:, j]], dim=1)
+    square = increments(pair, batch, clock).reshape(-1).square()
+    log = torch.log(square + 1e-6 * square.mean())
+    ridge = 1e-9 * len(s) * torch.eye(features.shape[1]).to(s)
+    fitted = features @ torch.linalg.solve(features.T @ features + ridge, features.T @ log)
+    return torch.exp((fitted.median() - fitted).clamp(-4.6, 4.6)).reshape(batch.reward.shape)
 
 
 def mean(each: list[Conditions], weights: Sequence[float]) -> Conditions:

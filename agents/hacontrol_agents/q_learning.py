@@ -75,7 +75,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hacontrol_agents.agent import Agent
-from hacontrol_agents.martingale import Clock, Method, NewtonSteps, Transitions, linearise, mean
+from hacontrol_agents.martingale import Clock, Method, NewtonSteps, Transitions, increments, linearise, mean, precision
 from hacontrol_agents.networks import MLP
 from hacontrol_agents.value_and_rate import ValueAndRate, head_size
 from hacontrol_envs import ControlProblem
@@ -85,6 +85,8 @@ from hacontrol_envs.errors import ParameterError
 
 __all__ = ["CTQLearning"]
 
+SOLVED = 0.03
+"""Moments are solved when they are this share of their Monte Carlo error."""
 LOOK = 256
 """States at which a Newton step's reach is measured."""
 
@@ -116,19 +118,19 @@ class CTQLearning(Agent):
     """Rows of the environment that is stepped."""
     block: float = 10.0
     """Experience in the first block, all rows together, in units of 1/rho or of a shorter horizon."""
-    growth: float = 1.3
+    growth: float = 1.5
     """Length of each block relative to the one before."""
     temperature: float = 0.1
     """lam in the first block, in units of the deviation of the rate of reward."""
     final_temperature: float = 0.0
     """lam after annealing, in the same units."""
-    annealing: int = 8
+    annealing: int = 6
     """Blocks over which lam goes, linearly, from the one to the other."""
-    exploration: float = 0.15
+    exploration: float = 0.3
     """Deviation of the actions that is added to that of exp(q/lam), in units of their box's half-width."""
-    steps: int = 5
+    steps: int = 4
     """Gauss-Newton steps after each block."""
-    rows: int | None = 400_000
+    rows: int | None = 1_000_000
     """Transitions, drawn without replacement, that "moments" learns from at a time; None for all."""
     damping: float = 1e-6
     """Least damping of the Gauss-Newton steps."""
@@ -261,6 +263,7 @@ class CTQLearning(Agent):
     def _fit(self, rng: np.random.Generator) -> float:
         """Gauss-Newton steps on all that is kept; the length of what is left of the moments."""
         batches = [self._some(rng)] if self.method == "moments" else self._blocks
+        batches = [batch._replace(weight=precision(self._pair, batch, self._clock)) for batch in batches]
         weights = [batch.reward.numel() for batch in batches]
 
         def conditions() -> Any:
@@ -268,11 +271,21 @@ class CTQLearning(Agent):
 
         seen = batches[-1].s.reshape(-1, batches[-1].s.shape[-1])
         look = self._tensor(seen[torch.as_tensor(rng.integers(len(seen), size=LOOK))])
-        return self._newton.run(conditions, look, self.steps)
+        return self._newton.run(conditions, look, self.steps, SOLVED * self._noise(batches))
+
+    def _noise(self, batches: list[Transitions]) -> float:
+        """Length that Monte Carlo error gives to the moments, in units of their test functions."""
+        squares = [b.weight * increments(self._pair, b, self._clock).square() for b in batches]  # type: ignore[operator]
+        time = self._clock.dt * sum(x.numel() for x in squares)
+        each = sum(float(x.sum()) for x in squares) / time * self._clock.dt
+        return float(np.sqrt(sum(p.numel() for p in self._pair.parameters()) * each / time))
 
     def _some(self, rng: np.random.Generator) -> Transitions:
         """All transitions, or as many of them as one learns from at a time, as one step of many paths."""
-        parts = [torch.cat([x.reshape(-1, *x.shape[2:]) for x in column]) for column in zip(*self._blocks, strict=True)]
+        parts = [
+            torch.cat([x.reshape(-1, *x.shape[2:]) for x in column])
+            for column in zip(*(block[:-1] for block in self._blocks), strict=True)
+        ]
         count = len(parts[2])
         if self.rows is not None and count > self.rows:
             chosen = torch.as_tensor(np.sort(rng.choice(count, self.rows, replace=False))).to(self.device)
@@ -285,7 +298,7 @@ class CTQLearning(Agent):
             found["observed"] = torch.as_tensor(self._observed)
             found.update({f"env.{key}": torch.as_tensor(x) for key, x in self._rows.get_state().items()})
         for i, block in enumerate(self._blocks):
-            found.update({f"block.{i}.{key}": x for key, x in block._asdict().items()})
+            found.update({f"block.{i}.{key}": x for key, x in block._asdict().items() if x is not None})
         return found
 
     def _record(self) -> dict[str, Any]:
@@ -298,7 +311,8 @@ class CTQLearning(Agent):
         for key in UNITS:
             setattr(self._pair, key, record[key])
         self._blocks = [
-            Transitions(*(tensors[f"block.{i}.{key}"] for key in Transitions._fields)) for i in range(record["blocks"])
+            Transitions(*(tensors[f"block.{i}.{key}"] for key in Transitions._fields[:-1]))
+            for i in range(record["blocks"])
         ]
         if "observed" in tensors:
             self._observed = tensors["observed"].cpu().numpy()

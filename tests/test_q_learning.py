@@ -1,0 +1,106 @@
+"""CTQLearning: model-free, resumable, right at both horizons."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from torch.nn.utils import parameters_to_vector
+
+from hacontrol_agents import Agent, CTQLearning
+from hacontrol_envs import LQR, ControlProblem
+from hacontrol_envs.env import SDEEnv
+from hacontrol_envs.errors import ParameterError
+
+
+class Sealed(ControlProblem):
+    """LQR of which the environment's steps alone can be had."""
+
+    def __init__(self):
+        self._inner = LQR()
+        self.state, self.action = self._inner.state, self._inner.action
+        self.discount, self.horizon, self.noise_dim = self._inner.discount, None, 1
+        self.stepped = 0
+
+    def exact_transition(self, t, x, a, dt, noise, out=None):
+        self.stepped += 1
+        return self._inner.exact_transition(t, x, a, dt, noise, out)
+
+    def initial_state(self, rng, size):
+        return self._inner.initial_state(rng, size)
+
+    def _touched(self, *_, **__):
+        raise AssertionError("a model-free agent has looked at the model")
+
+    drift = diffusion = reward = terminal_reward = solution = maximiser = admissible = exact_step = exact_reward = (
+        _touched
+    )
+    some_states = _touched
+
+
+def lqr_env(dt=0.05, **parameters):
+    return gym.make(
+        "LQR-v0", dt=dt, **({} if "horizon" in parameters else {"episode_steps": round(2.5 / dt)}), **parameters
+    )
+
+
+def errors(agent, dt=None):
+    """Relative L2 errors of policy and value where episodes start, against the optimum of the sampled problem."""
+    problem, rng = agent.problem, np.random.default_rng(5)
+    x, t = problem.initial_state(rng, 300), np.zeros(300)
+    known = problem.solution(agent.env.unwrapped.dt)
+    pairs = ((agent.policy(t, x), known.policy(t, x)), (agent.value(t, x), known.value(t, x)))
+    return [np.sqrt(((found - true) ** 2).mean() / (true**2).mean()) for found, true in pairs]
+
+
+@pytest.mark.parametrize("method", ["moments", "martingale loss"])
+def test_no_coefficient_is_ever_touched(method):
+    problem = Sealed()
+    env = SDEEnv(problem, dt=0.05, episode_steps=50)
+    problem.stepped = 0
+    agent = CTQLearning(env=env, seed=0, num_envs=16, method=method, block=5.0).learn(6_400)
+    assert problem.stepped == 6_400 / 16 + 1  # and one when the environment is built
+    assert np.isfinite(agent.policy(0.0, np.zeros((3, 1)))).all()
+    assert np.isfinite(agent.rate(0.0, np.zeros((3, 1)), np.ones((3, 1)))).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "bounds"),
+    [
+        ({}, (0.1, 0.05)),
+        ({"behaviour": "random"}, (0.1, 0.05)),
+        ({"method": "martingale loss", "replay": 1, "growth": 1.0, "block": 40.0}, (0.3, 0.3)),
+    ],
+)
+def test_lqr_is_learnt_from_experience(settings, bounds):
+    agent = CTQLearning(env=lqr_env(), seed=1, **settings).learn(60_000)
+    assert np.all(np.array(errors(agent)) < bounds)
+
+
+def test_a_finite_horizon_ends_where_it_ends():
+    agent = CTQLearning(env=lqr_env(horizon=2.0, terminal_cost=0.5), seed=0, hidden=(16,)).learn(60_000)
+    assert np.all(np.array(errors(agent)) < (0.15, 0.1))
+
+
+def test_a_run_goes_on_to_the_bit(tmp_path):
+    def fresh():
+        return CTQLearning(env=lqr_env(), seed=3, num_envs=8, block=2.0, replay=2)
+
+    whole = fresh().learn(4_000)
+    path = tmp_path / "agent.safetensors"
+    fresh().learn(4_000, checkpoint=path, callback=lambda agent: len(agent.history) < 3)
+    resumed = fresh().learn(4_000, checkpoint=path)
+    loaded = Agent.load(path)
+    for other in (resumed, loaded):
+        ours, theirs = (parameters_to_vector(agent._pair.parameters()) for agent in (whole, other))
+        assert torch.equal(ours, theirs)
+    x = np.linspace(-1, 1, 5)[:, None]
+    assert (loaded.value(0.0, x) == whole.value(0.0, x)).all()
+    assert len(resumed.history) == len(whole.history)
+
+
+def test_bad_settings_are_refused():
+    for bad in ({"method": "td"}, {"behaviour": "greedy"}, {"steps": 0}, {"replay": 0}, {"temperature": -1.0}):
+        with pytest.raises(ParameterError):
+            CTQLearning(env=lqr_env(), **bad)
