@@ -59,7 +59,7 @@ def true_parameters(problem, dt=None):
     """(V, q) with entropy, in the coordinates of the environment; with `dt` those of the sampled-data problem.
 
     q = -1/2 (a + Kx)'H(a + Kx) + rho c - spent, with H = R and spent = tr(DD'P)/2, or over a step H = H_aa/kappa and
-    spent = (constant + gamma tr(noise noise'P))/(2 kappa). int exp(q/lam) du = 1 in unit actions u, whose curvature is C,
+    spent = (constant + gamma tr(noise noise'P))/(2 kappa). In unit actions, whose curvature is C, int exp(q/lam) du = 1
     gives rho c = spent - lam/2 (m log(2 pi lam) - log det C).
     """
     n, rho = problem.state.dimension, problem.discount

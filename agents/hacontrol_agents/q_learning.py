@@ -97,19 +97,20 @@ class CTQLearning(Agent):
     """Continuous-time q-learning (Jia and Zhou, 2023), from experience alone; the derivation is at the head of the file.
 
     Learning alternates between a block of experience, played by N(m(x), lam C(x)^{-1} + exploration^2 I), and Gauss-
-    Newton steps on the martingale conditions summed over the blocks kept. Blocks grow, so that each adds as much to what
-    is known as the ones before. Their lengths are in units of *time*, as everything else is in units of what is
-    observed: actions of the half-width of their box, rewards of the deviation of their rate over the first block, which
-    is played at random. Of the problem, the environment it is sampled by is stepped and reset, and nothing else is called.
+    Newton steps on the martingale conditions summed over the blocks kept. Blocks grow, so that each adds as much to
+    what is known as those before it. Their lengths are in units of *time*. Actions are in units of the half-width of
+    their box, rewards in units of the deviation of their rate over the first block, which is played at random. The
+    problem's environment is stepped and reset, and nothing else of the problem is called.
 
-    Annealing takes the temperature of (1) to its final value, by default 0, where V is the value without entropy. What
-    is then still explored is off-policy, which the conditions allow. `evaluations` counts steps of the environment.
+    Annealing takes the temperature of (1) to its final value, by default 0, where V is the value without entropy.
+    What is then still explored is off-policy, which the conditions allow. `evaluations` counts steps of the environment.
     """
 
     hidden: tuple[int, ...] = (16,)
     """Widths of the hidden layers of both networks, the value's and that of q's maximiser and curvature."""
     method: Method = "moments"
-    """Which of the paper's martingale conditions are solved: "moments" or "martingale loss"."""
+    """Which of the paper's martingale conditions are solved: "moments", or from there, after annealing, "martingale
+    loss"."""
     behaviour: Literal["policy", "random"] = "policy"
     """Who plays: the policy that is learnt, or uniformly random actions all along."""
     replay: int | None = None
@@ -262,12 +263,13 @@ class CTQLearning(Agent):
 
     def _fit(self, rng: np.random.Generator) -> float:
         """Gauss-Newton steps on all that is kept; the length of what is left of the moments."""
-        batches = [self._some(rng)] if self.method == "moments" else self._blocks
+        method: Method = self.method if self._iteration >= self.annealing else "moments"
+        batches = [self._some(rng)] if method == "moments" else self._blocks
         batches = [batch._replace(weight=precision(self._pair, batch, self._clock)) for batch in batches]
         weights = [batch.reward.numel() for batch in batches]
 
         def conditions() -> Any:
-            return mean([linearise(self._pair, batch, self._clock, self.method) for batch in batches], weights)
+            return mean([linearise(self._pair, batch, self._clock, method) for batch in batches], weights)
 
         seen = batches[-1].s.reshape(-1, batches[-1].s.shape[-1])
         look = self._tensor(seen[torch.as_tensor(rng.integers(len(seen), size=LOOK))])
