@@ -70,7 +70,7 @@ def test_no_coefficient_is_ever_touched(method):
     [
         ({}, (0.1, 0.05)),
         ({"behaviour": "random"}, (0.1, 0.05)),
-        ({"method": "martingale loss"}, (0.2, 0.1)),
+        ({"method": "martingale loss"}, (0.3, 0.2)),  # its residuals run to the end of the path: noisier
     ],
 )
 def test_lqr_is_learnt_from_experience(settings, bounds):

@@ -94,7 +94,7 @@ LOOK = 256
 @final
 @dataclass(kw_only=True)
 class CTQLearning(Agent):
-    """Continuous-time q-learning (Jia and Zhou, 2023), from experience alone; the derivation is at the head of the file.
+    """Continuous-time q-learning (Jia and Zhou, 2023), from experience; derived at the head of the file.
 
     Learning alternates between a block of experience, played by N(m(x), lam C(x)^{-1} + exploration^2 I), and Gauss-
     Newton steps on the martingale conditions summed over the blocks kept. Blocks grow, so that each adds as much to
@@ -103,7 +103,7 @@ class CTQLearning(Agent):
     problem's environment is stepped and reset, and nothing else of the problem is called.
 
     Annealing takes the temperature of (1) to its final value, by default 0, where V is the value without entropy.
-    What is then still explored is off-policy, which the conditions allow. `evaluations` counts steps of the environment.
+    What is then still explored is off-policy, which the conditions allow. `evaluations` counts environment steps.
     """
 
     hidden: tuple[int, ...] = (16,)
