@@ -119,13 +119,13 @@ class CTQLearning(Agent):
     """Rows of the environment that is stepped."""
     block: float = 10.0
     """Experience in the first block, all rows together, in units of 1/rho or of a shorter horizon."""
-    growth: float = 1.5
+    growth: float = 1.8
     """Length of each block relative to the one before."""
     temperature: float = 0.1
     """lam in the first block, in units of the deviation of the rate of reward."""
     final_temperature: float = 0.0
     """lam after annealing, in the same units."""
-    annealing: int = 6
+    annealing: int = 4
     """Blocks over which lam goes, linearly, from the one to the other."""
     exploration: float = 0.3
     """Deviation of the actions that is added to that of exp(q/lam), in units of their box's half-width."""
