@@ -54,15 +54,13 @@ class PublishedDEQN(Agent):
     The method is kept to be measured and is not made better than it was. Nothing tells a household at the limit, where
     the Euler equation is an inequality, from one that errs; the residual shrinks where all consume next to nothing; the
     inputs differ by a factor of thirty; and the cloud goes where the network sends it: an untrained network saves about
-    the same share of cash on hand everywhere, half of it or much less, and within ten periods nearly all capital is gone.
-    It is learnt in economies without capital to save, and for those with more the network, never asked there, then
-    saves too much: on the grid it was published with, the cloud rises from one end to the other, and stays there with a
-    small loss. The economy and the nodes of its histogram are those of the environment, whatever its population plays;
+    the same share of cash on hand everywhere, half of it or much less, and within ten periods nearly all capital is
+    gone. The economy and the nodes of its histogram are those of the environment, whatever its population plays;
     published with `asset_nodes=100, asset_max=50`.
 
-    `history` has a row for each 20 epochs: the number of epochs, their mean loss, the cloud's mean capital after
-    them, its share of households at the top of the grid, and whether that is a trivial cloud (see `trivial`). Evaluations are counted at the cells of the histograms, at those drawn
-    and at what may follow these.
+    `history` has a row for each 20 epochs: how many there were, their mean loss, the cloud's mean capital after them,
+    its share of households at the top of the grid, and whether that is a trivial cloud (see `trivial`). Evaluations are
+    counted at the cells of the histograms, at those drawn and at what may follow these.
 
     Raises:
         ParameterError: another problem than `KrusellSmith-v0`'s, or a hyperparameter that makes no sense.
