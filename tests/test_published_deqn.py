@@ -204,6 +204,17 @@ def test_its_cloud_loses_its_capital_and_says_so():
     assert np.isfinite(agent.history[-1]["loss"])
 
 
+def test_a_cloud_at_the_top_of_its_grid_is_trivial():
+    agent = learner()
+    law = agent.cloud.law
+    law[:] = 0.0
+    law[:, 0, -1], law[:, 0, 3] = 0.4, 0.6
+    assert agent.top == pytest.approx(0.4)
+    assert not agent.trivial
+    law[:, 0, -1], law[:, 0, 3] = 0.6, 0.4
+    assert agent.trivial
+
+
 @pytest.mark.parametrize("name", ECONOMIES)
 def test_a_representative_agent_earns_what_it_is_patient_for(name):
     economy = KrusellSmith(**ECONOMIES[name])

@@ -29,7 +29,9 @@ ROWS = 4096
 EPOCHS_A_ROW = 20
 """Epochs to a row of `history`."""
 TRIVIAL = 5.0
-"""Factor by which the cloud's capital differs from a representative agent's where the cloud is called trivial."""
+"""Factor by which the cloud's capital differs from a representative agent's where the cloud is called trivial ..."""
+TRIVIAL_TOP = 0.5
+"""... and share of its households that hold as much as the grid allows."""
 
 Ints = NDArray[np.int64]
 
@@ -53,13 +55,13 @@ class PublishedDEQN(Agent):
     The method is kept to be measured and is not made better than it was. Nothing tells a household at the limit, where
     the Euler equation is an inequality, from one that errs; the residual shrinks where all consume next to nothing; the
     inputs differ by a factor of thirty; and the cloud goes where the network sends it: an untrained network saves about
-    the same share of cash on hand everywhere, half of it or much less, so that within ten periods nearly all capital is
-    gone, and from then on only economies without capital are asked about. The economy and the nodes of its histogram
-    are those of the environment, whatever its population plays; published with `asset_nodes=100, asset_max=50`.
+    the same share of cash on hand everywhere, half of it or much less, and within ten periods nearly all capital is
+    gone. The economy and the nodes of its histogram are those of the environment, whatever its population plays;
+    published with `asset_nodes=100, asset_max=50`.
 
-    `history` has a row for each 20 epochs: the number of epochs, their mean loss, the cloud's mean capital after them
-    and whether that is trivial (see `trivial`). Evaluations are counted at the cells of the histograms, at those drawn
-    and at what may follow these.
+    `history` has a row for each 20 epochs: how many there were, their mean loss, the cloud's mean capital after them,
+    its share of households at the top of the grid, and whether that is a trivial cloud (see `trivial`). Evaluations are
+    counted at the cells of the histograms, at those drawn and at what may follow these.
 
     Raises:
         ParameterError: another problem than `KrusellSmith-v0`'s, or a hyperparameter that makes no sense.
@@ -120,9 +122,16 @@ class PublishedDEQN(Agent):
         return float(self.economy.capital_of(self.cloud.law.astype(np.float64)).mean())
 
     @property
+    def top(self) -> float:
+        """The share of households at the top of the grid, the mean over the cloud."""
+        return float(self.cloud.law[..., -1].sum(axis=-1, dtype=np.float64).mean())
+
+    @property
     def trivial(self) -> bool:
-        """Whether that is more than five times away, either way, from a representative agent's steady state."""
-        return not 1 / TRIVIAL <= self.capital / representative_capital(self.economy) <= TRIVIAL
+        """Whether capital is more than five times away, either way, from a representative agent's steady state, or more
+        than half of all households are at the top of the grid."""
+        ratio = self.capital / representative_capital(self.economy)
+        return self.top > TRIVIAL_TOP or not 1 / TRIVIAL <= ratio <= TRIVIAL
 
     def policy(self, t: Array, x: Floats) -> Floats:
         """The share saved (..., 1) of cash on hand above the limit, cut to what the environment allows."""
@@ -154,8 +163,8 @@ class PublishedDEQN(Agent):
             losses: list[float] = []
             while len(losses) < EPOCHS_A_ROW and self._share_done(budget) < 1:
                 losses.append(self.step())
-            figures = {"loss": float(np.mean(losses)), "capital": self.capital, "trivial": float(self.trivial)}
-            if report(self._share_done(budget), epoch=float(self._epoch), **figures):
+            cloud = {"capital": self.capital, "top": self.top, "trivial": float(self.trivial)}
+            if report(self._share_done(budget), epoch=float(self._epoch), loss=float(np.mean(losses)), **cloud):
                 return
 
     def _share_done(self, budget: int | None) -> float:
