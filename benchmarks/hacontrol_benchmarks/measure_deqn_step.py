@@ -9,7 +9,8 @@ moved a period; the loss at 64 cells of each, exact over the 15 pairs (Z', e'); 
   stay in a core's cache;
 - `DEQN`, with its own network and update.
 
-Figures are medians over repeats of (time of the other)/(time of DEQN), one step of each after the other on one thread.
+Figures are medians over repeats of (time of the other)/(time of DEQN), one step of each after the other on one
+thread, by the process's own time, which other processes lengthen least.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from hacontrol_agents import PublishedDEQN
 from hacontrol_agents.mish import Mish
 from hacontrol_agents.published_deqn import Sample, euler_residual, inputs
 from hacontrol_benchmarks import measured
+from hacontrol_benchmarks.measure_transport import loop
 
 ECONOMIES, CELLS, NODES, TOP = 256, 64, 100, 50.0
 TARGET = 4.0
@@ -113,23 +115,10 @@ class Port:
         return torch.cat(parts).reshape(*x.shape[:-1], 1)
 
 
-def loop(law: Tensor, choice: Tensor, assets: Tensor, shock: Tensor) -> Tensor:
-    """For each pair (e, e') the shares of the mass that goes from e to e' are scattered."""
-    k = torch.searchsorted(assets, choice, right=True).clamp(1, len(assets) - 1) - 1
-    w = (choice - assets[k]) / (assets[k + 1] - assets[k])
-    out = torch.zeros_like(law)
-    for e in range(law.shape[1]):
-        for f in range(law.shape[1]):
-            mass = shock[e, f] * law[:, e]
-            out[:, f].scatter_add_(1, k[:, e], mass * (1 - w[:, e]))
-            out[:, f].scatter_add_(1, k[:, e] + 1, mass * w[:, e])
-    return out
-
-
 def _seconds(step: Step) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     step()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 COLUMNS = {"": "{what}", "ms a step": "{ms:.0f}", "times DEQN's": "{ratio:.2f}", "target": "{target}"}
