@@ -8,10 +8,12 @@
 from typing import TYPE_CHECKING, Any
 
 from hacontrol_envs import problems  # noqa: F401  (importing registers every problem)
+from hacontrol_envs.discrete import DiscreteProblem, Successors
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.env import SDEEnv, SDEVectorEnv
 from hacontrol_envs.firm_industry import Equilibrium, FirmIndustry
-from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.problem import ControlProblem, Problem
+from hacontrol_envs.problems.brock_mirman import BrockMirman
 from hacontrol_envs.problems.firm_investment import FirmInvestment
 from hacontrol_envs.problems.lqr import LQR
 from hacontrol_envs.problems.merton import Merton
@@ -23,16 +25,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LQR",
+    "BrockMirman",
     "ControlProblem",
+    "DiscreteProblem",
     "Domain",
     "Equilibrium",
     "FirmIndustry",
     "FirmInvestment",
     "Jet",
     "Merton",
+    "Problem",
     "SDEEnv",
     "SDEVectorEnv",
     "Solution",
+    "Successors",
     "check_problem",
     "check_vector_env",
     "economies",

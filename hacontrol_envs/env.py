@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.inputs import read_action, read_options, read_seed
-from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.problem import Problem
 from hacontrol_envs.registration import build_problem
 from hacontrol_envs.sampled import SampledProblem
 from hacontrol_envs.vector_env import Observations, SDEVectorEnv
@@ -34,7 +34,7 @@ class SDEEnv(SampledProblem, gym.Env[Observations, Any]):
 
     def __init__(
         self,
-        problem: ControlProblem,
+        problem: Problem,
         *,
         dt: float,
         scheme: str = "exact",
@@ -71,7 +71,7 @@ class SDEEnv(SampledProblem, gym.Env[Observations, Any]):
     ) -> tuple[Observations, dict[str, Any]]:
         """Start a new episode; see `SDEVectorEnv.reset`."""
         first = read_seed(seed)
-        asked = read_options(options, 1, self.problem.state, self.dt, self.episode_steps, ("state", "time"))
+        asked = read_options(options, 1, self.problem, self.dt, self.episode_steps, ("state", "time"))
         observation, info = self._rows._reset([first], asked)
         self._np_random, self._np_random_seed = self._rows.np_random[0], self._rows.np_random_seed[0]
         return observation[0], info

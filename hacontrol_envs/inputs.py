@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import ActionError, ParameterError, ResetError, SeedError, nearest
+from hacontrol_envs.problem import Problem
 
 
 def whole_number(name: str, given: Any, *, optional: bool = False) -> int:
@@ -85,7 +86,7 @@ class ResetOptions:
 
 
 def read_options(
-    given: Any, num_envs: int, domain: Domain, dt: float, last: int | None, known: tuple[str, ...]
+    given: Any, num_envs: int, problem: Problem, dt: float, last: int | None, known: tuple[str, ...]
 ) -> ResetOptions:
     """Read reset options; `last` is the number of steps of an episode, or None.
 
@@ -101,7 +102,9 @@ def read_options(
             options = f"known options: {', '.join(known)}"
             raise ResetError(f"unknown reset option {name!r}; {nearest(name, known)}{options}")
     rows = np.arange(num_envs) if given.get("reset_mask") is None else _read_mask(given["reset_mask"], num_envs)
-    state = None if given.get("state") is None else _read_state(given["state"], num_envs, domain)[rows]
+    state = None if given.get("state") is None else _read_state(given["state"], num_envs, problem.state)[rows]
+    if state is not None:
+        problem.refuse_state(state)
     time = 0.0 if given.get("time") is None else given["time"]
     return ResetOptions(rows, state, _read_time(time, num_envs, dt, last)[rows])
 
@@ -137,8 +140,10 @@ def _read_time(given: Any, num_envs: int, dt: float, last: int | None) -> NDArra
     time = _read_numbers("time", given)
     if time.shape not in ((), (num_envs,)):
         raise ResetError(f"time must be a number or have shape ({num_envs},), got shape {time.shape}")
-    steps = np.rint(time / dt)
-    if np.any(time < 0) or np.any(np.abs(steps * dt - time) > 1e-9 * np.maximum(time, dt)):
+    with np.errstate(over="ignore"):  # a time beyond all floating-point steps is no multiple of dt
+        steps = np.rint(time / dt)
+        off = np.abs(steps * dt - time)
+    if np.any(time < 0) or np.any(off > 1e-9 * np.maximum(time, dt)):
         raise ResetError(f"time must be a non-negative multiple of dt={dt}, got {_short(given)}")
     if np.any(steps >= (2**53 if last is None else last)):
         raise ResetError(f"time must be before the end of the episode at {last} * dt, dt={dt}; got {_short(given)}")

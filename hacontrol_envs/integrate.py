@@ -1,15 +1,15 @@
-"""One step of a controlled diffusion with the action held over it: exact in law, Euler-Maruyama, or Milstein."""
+"""One step with the action held over it: exact in law or, of a diffusion, Euler-Maruyama or Milstein."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from hacontrol_envs.arrays import Array, Floats, dot
 from hacontrol_envs.errors import ParameterError
-from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.problem import ControlProblem, Problem
 
 Step: TypeAlias = Callable[[Floats, Floats, Floats, Floats, Floats, Floats], None]
 """Given t (N,), x (N, n), a (N, m), standard normals (N, noise_dim), fill X_{t+dt} (N, n), reward of the step (N,)."""
@@ -25,7 +25,12 @@ class Integrator(NamedTuple):
     noise_dim: int
 
 
-def integrator(problem: ControlProblem, dt: float, scheme: str = "exact") -> Integrator:
+def schemes(problem: Problem) -> tuple[str, ...]:
+    """The schemes that a problem may be stepped by: a diffusion by all, other problems by their law alone."""
+    return tuple(SCHEMES) if isinstance(problem, ControlProblem) else ("exact",)
+
+
+def integrator(problem: Problem, dt: float, scheme: str = "exact") -> Integrator:
     """The step of length `dt` of a problem by one of `SCHEMES`.
 
     The reward of a step is its exact conditional expectation where the problem knows it, otherwise
@@ -36,8 +41,10 @@ def integrator(problem: ControlProblem, dt: float, scheme: str = "exact") -> Int
     """
     if not isinstance(scheme, str) or scheme not in SCHEMES:
         raise ParameterError(f"scheme must be one of {', '.join(map(repr, SCHEMES))}, got {scheme!r}")
-    found = SCHEMES[scheme](problem, dt)
-    x, a = (box.from_unit(np.zeros((1, box.dimension))) for box in (problem.state, problem.action))
+    if scheme not in schemes(problem):
+        raise ParameterError(f"{type(problem).__name__} moves in discrete time: scheme must be 'exact', got {scheme!r}")
+    found = SCHEMES[scheme](problem, dt)  # type: ignore[arg-type]  # the others have refused what is no diffusion
+    x, a = _middle(problem)
     x_next, reward = np.empty_like(x), np.empty(1)
     try:
         with np.errstate(all="ignore"):
@@ -50,7 +57,15 @@ def integrator(problem: ControlProblem, dt: float, scheme: str = "exact") -> Int
     return found
 
 
-def _exact(problem: ControlProblem, dt: float) -> Integrator:
+def _middle(problem: Problem) -> tuple[Floats, Floats]:
+    """A state and an action, (1, n) and (1, m), in the middle of things."""
+    a: Floats = problem.action.from_unit(np.zeros((1, problem.action.dimension)))
+    if isinstance(problem, ControlProblem):
+        return problem.state.from_unit(np.zeros((1, problem.state.dimension))), a
+    return problem.some_states(np.random.default_rng(0), 1), a
+
+
+def _exact(problem: Problem, dt: float) -> Integrator:
     """The transition law itself."""
 
     def step(t: Floats, x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
@@ -113,7 +128,7 @@ def step_reward(problem: ControlProblem, t: Array, x: Floats, a: Floats, dt: flo
     return _held_reward(problem, t, x, a, dt) if exact is None else exact
 
 
-def _held_reward(problem: ControlProblem, t: Array, x: Floats, a: Floats, dt: float) -> Floats:
+def _held_reward(problem: Any, t: Array, x: Floats, a: Floats, dt: float) -> Floats:
     rho = problem.discount
     held: Floats = problem.reward(t, x, a) * (-np.expm1(-rho * dt) / rho if rho else dt)
     return held

@@ -1,4 +1,4 @@
-"""ControlProblem: a controlled diffusion, its generator, its Hamiltonian and its HJB residual, each written once."""
+"""Problem, what an environment needs; ControlProblem, a controlled diffusion with its generator and HJB residual."""
 
 from __future__ import annotations
 
@@ -13,65 +13,49 @@ from hacontrol_envs.domain import Domain
 from hacontrol_envs.solution import Jet, Solution
 
 
-class ControlProblem(abc.ABC):
-    """Maximise J = E[ int_0^T e^{-rho t} r(t, X, A) dt + e^{-rho T} g(X_T) ] over controls A.
+class Problem(abc.ABC):
+    """A controlled Markov process and what it pays: what an environment needs, and what agents of any kind may read.
 
-    dX = b(t, X, A) dt + sigma(t, X, A) dW, with W a d-dimensional Brownian motion. The value function solves
-    rho V = max_a { r + V_t + L^a V } with the generator L^a V = b . V_x + 1/2 tr(sigma sigma' V_xx) (V_t = 0 when the
-    horizon is infinite). See Fleming and Soner (2006), Controlled Markov Processes and Viscosity Solutions.
+    Its children say how time runs: `ControlProblem` is a diffusion and has a generator, `DiscreteProblem` moves once a
+    period and has an expectation. Whatever their time, `discount` is a rate per unit of it, states are float64
+    (..., n) and actions (..., m), with any leading batch axes.
 
-    A subclass states `drift`, `diffusion`, `reward`, `initial_state` and the attributes below. Coefficients take
-    time t (scalar or (...)), physical state x (..., n) and physical action a (..., m) with any leading batch axes, and
-    are written against the array API (`hacontrol_envs.arrays`), so that the same line serves simulation in NumPy and
-    learning in torch. Optional methods say more where more is known: the exact transition law, the exact expected
-    reward of a step, the solution.
-
-    Time is in the problem's own unit, `discount` is a rate per that unit, rewards are flows per that unit.
+    Learners meet what is observed of the state, `observe(x)`, and that is what solutions and policies are functions of.
+    Unless a subclass says otherwise that is the state itself.
     """
 
     state: Domain
     """Box in which the problem is posed to learners, and scale of each state."""
     action: Domain
     """Box of admissible physical actions."""
-    noise_dim: int
-    """d, the dimension of the Brownian motion."""
-    discount: float
-    """rho, the discount rate per unit of time."""
     horizon: float | None
     """T, or None for an infinite horizon."""
-    controlled_diffusion: bool = True
-    """False promises that sigma does not depend on the action, which makes greedy improvement cheaper."""
 
-    @abc.abstractmethod
-    def drift(self, t: Array, x: Array, a: Array) -> Array:
-        """b(t, x, a), (..., n), per unit of time."""
-
-    @abc.abstractmethod
-    def diffusion(self, t: Array, x: Array, a: Array) -> Array:
-        """sigma(t, x, a), (..., n, d), per square root of a unit of time."""
-
-    @abc.abstractmethod
-    def reward(self, t: Array, x: Array, a: Array) -> Array:
-        """r(t, x, a), (...), per unit of time."""
+    discount: float
+    """rho, the discount rate per unit of time."""
+    noise_dim: int
+    """Dimension of the noise."""
 
     @abc.abstractmethod
     def initial_state(self, rng: np.random.Generator, size: int) -> Floats:
         """Independent draws of X_0, (size, n)."""
 
-    def admissible(self, t: Array, x: Array, a: Array, dt: float = 0.0) -> Array:
-        """The admissible action nearest to a, (..., m): where x lies on a constrained edge, one that does not leave.
+    @property
+    def observation(self) -> Domain:
+        """Box and scale of what is observed of the state."""
+        return self.state
 
-        With `dt`, one that does not leave while it is held over [t, t + dt]; `exact_step` and `exact_reward` are those
-        of that action.
-        """
-        return a
+    def observe(self, x: Array) -> Array:
+        """What is observed of states x (..., n): the state itself, unless a subclass says otherwise."""
+        return x
 
-    def maximiser(self, t: Array, x: Array, v_x: Array, v_xx: Array) -> Array | None:
-        """argmax over the action box of r + b . V_x + 1/2 tr(sigma sigma' V_xx), (..., m), at given derivatives of V.
+    def some_states(self, rng: np.random.Generator, size: int) -> Floats:
+        """States (size, n) all over the box, to look at the problem: uniform in unit coordinates."""
+        found: Floats = self.state.from_unit(rng.uniform(-1, 1, (size, self.state.dimension)))
+        return found
 
-        None, unless a subclass knows it in closed form: learners and solvers then maximise numerically.
-        """
-        return None
+    def refuse_state(self, x: Floats) -> None:  # noqa: B027  (most boxes of states hold nothing but states)
+        """Raise ResetError where states x (..., n) that a caller wants to start from cannot be."""
 
     def terminal_reward(self, x: Array) -> Array:
         """g(x), (...); zero unless a subclass says otherwise."""
@@ -117,6 +101,55 @@ class ControlProblem(abc.ABC):
         if not dataclasses.is_dataclass(self):
             return {}
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+
+class ControlProblem(Problem):
+    """Maximise J = E[ int_0^T e^{-rho t} r(t, X, A) dt + e^{-rho T} g(X_T) ] over controls A.
+
+    dX = b(t, X, A) dt + sigma(t, X, A) dW, with W a d-dimensional Brownian motion. The value function solves
+    rho V = max_a { r + V_t + L^a V } with the generator L^a V = b . V_x + 1/2 tr(sigma sigma' V_xx) (V_t = 0 when the
+    horizon is infinite). See Fleming and Soner (2006), Controlled Markov Processes and Viscosity Solutions.
+
+    A subclass states `drift`, `diffusion`, `reward`, `initial_state` and the attributes below. Coefficients take
+    time t (scalar or (...)), physical state x (..., n) and physical action a (..., m) with any leading batch axes, and
+    are written against the array API (`hacontrol_envs.arrays`), so that the same line serves simulation in NumPy and
+    learning in torch. Optional methods say more where more is known: the exact transition law, the exact expected
+    reward of a step, the solution.
+
+    Time is in the problem's own unit, `discount` is a rate per that unit, rewards are flows per that unit.
+    """
+
+    noise_dim: int
+    """d, the dimension of the Brownian motion."""
+    controlled_diffusion: bool = True
+    """False promises that sigma does not depend on the action, which makes greedy improvement cheaper."""
+
+    @abc.abstractmethod
+    def drift(self, t: Array, x: Array, a: Array) -> Array:
+        """b(t, x, a), (..., n), per unit of time."""
+
+    @abc.abstractmethod
+    def diffusion(self, t: Array, x: Array, a: Array) -> Array:
+        """sigma(t, x, a), (..., n, d), per square root of a unit of time."""
+
+    @abc.abstractmethod
+    def reward(self, t: Array, x: Array, a: Array) -> Array:
+        """r(t, x, a), (...), per unit of time."""
+
+    def admissible(self, t: Array, x: Array, a: Array, dt: float = 0.0) -> Array:
+        """The admissible action nearest to a, (..., m): where x lies on a constrained edge, one that does not leave.
+
+        With `dt`, one that does not leave while it is held over [t, t + dt]; `exact_step` and `exact_reward` are those
+        of that action.
+        """
+        return a
+
+    def maximiser(self, t: Array, x: Array, v_x: Array, v_xx: Array) -> Array | None:
+        """argmax over the action box of r + b . V_x + 1/2 tr(sigma sigma' V_xx), (..., m), at given derivatives of V.
+
+        None, unless a subclass knows it in closed form: learners and solvers then maximise numerically.
+        """
+        return None
 
     @final
     def generator(self, t: Array, x: Array, a: Array, jet: Jet) -> Array:

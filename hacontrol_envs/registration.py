@@ -8,16 +8,14 @@ from typing import Any
 import gymnasium as gym
 
 from hacontrol_envs.parameters import refuse_unknown
-from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.problem import Problem
 
 NAMESPACE = "hacontrol"
 
 _ECONOMIES: dict[str, type] = {}
 
 
-def register(
-    id: str, problem: type[ControlProblem], *, dt: float, max_episode_steps: int, scheme: str = "exact"
-) -> None:
+def register(id: str, problem: type[Problem], *, dt: float, max_episode_steps: int, scheme: str = "exact") -> None:
     """Make a problem available as `gym.make(id)` and `gym.make_vec(id)`.
 
     The canonical id is "hacontrol/" + id; the bare id is an alias, unless somebody else holds it.
@@ -59,13 +57,13 @@ def economies() -> dict[str, type]:
     return dict(sorted(_ECONOMIES.items()))
 
 
-def build_problem(path: str, parameters: dict[str, Any]) -> ControlProblem:
+def build_problem(path: str, parameters: dict[str, Any]) -> Problem:
     """The problem at "module:Class" with these parameters.
 
     Raises:
         ParameterError: a name that the problem does not have, with the nearest that it has.
     """
     module, _, name = path.partition(":")
-    problem: type[ControlProblem] = getattr(importlib.import_module(module), name)
+    problem: type[Problem] = getattr(importlib.import_module(module), name)
     refuse_unknown(name, problem, parameters)
     return problem(**parameters)

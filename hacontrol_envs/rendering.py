@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import ParameterError
-from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.problem import Problem
 from hacontrol_envs.solution import Solution
 
 SIZE, DPI = (12.0, 3.6), 80
@@ -22,9 +22,9 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 class Film:
     """The history of one episode, and a picture of it. Needs matplotlib, when the first picture is asked for."""
 
-    def __init__(self, problem: ControlProblem, solution: Solution | None) -> None:
+    def __init__(self, problem: Problem, solution: Solution | None) -> None:
         self.problem, self.solution = problem, solution
-        self.start(0.0, problem.state.from_unit(np.zeros(problem.state.dimension)))
+        self.start(0.0, problem.some_states(np.random.default_rng(0), 1)[0])
 
     def start(self, t: float, x: Floats) -> None:
         """An episode starts at time t in state x (n,)."""
@@ -45,7 +45,7 @@ class Film:
         """
         figure, canvas = _figure()
         axes = figure.subplots(1, 2 if self.solution is None else 3)
-        t, x = np.array(self.times), np.array(self.states)
+        t, x = np.array(self.times), self.problem.observe(np.array(self.states))
         self._draw_states(axes[0], t, x)
         self._draw_actions(axes[1], t, x)
         if self.solution is not None:
@@ -57,7 +57,7 @@ class Film:
         return np.array(canvas.buffer_rgba())[..., :3]
 
     def _draw_states(self, ax: Any, t: Floats, x: Floats) -> None:
-        box = self.problem.state
+        box = self.problem.observation
         for i, color in zip(range(box.dimension), COLORS, strict=False):
             ax.plot(t, x[:, i], color=color, label=box.names[i])
             ax.plot(t[-1], x[-1, i], "o", color=color)
@@ -82,7 +82,7 @@ class Film:
 
     def _draw_value(self, ax: Any, t: float, x: Floats) -> None:
         assert self.solution is not None
-        box = self.problem.state
+        box = self.problem.observation
         u = box.to_unit(x)
         along = np.repeat(u[None], 101, axis=0)
         along[:, 0] = np.linspace(min(-1.0, u[0]), max(1.0, u[0]), 101)

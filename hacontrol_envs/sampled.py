@@ -15,15 +15,16 @@ from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.inputs import whole_number
 from hacontrol_envs.integrate import integrator
 from hacontrol_envs.loops import observe
-from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.problem import Problem
 
 
 class SampledProblem:
     """What the single and the vector environment share.
 
     The action is held over steps of length dt. Learners act in [-1, 1]^m, the box `problem.action` in unit coordinates;
-    a finite action outside is clipped to it. They observe the unit coordinates of the state (float32, unbounded: the
-    state may leave its box), then over a finite horizon the time to go as a fraction of T.
+    a finite action outside is clipped to it. They observe the unit coordinates of `problem.observe(x)`, which is the
+    state unless the problem says otherwise (float32, unbounded: the state may leave its box), then over a finite
+    horizon the time to go as a fraction of T.
 
     The return of an episode is sum_k gamma^k r_k with gamma = e^{-rho dt}. A finite horizon terminates at T, and its
     last reward includes gamma g(X_T), so that the return equals int_0^T e^{-rho t} r dt + e^{-rho T} g(X_T). An
@@ -40,9 +41,9 @@ class SampledProblem:
         ParameterError: an argument that makes no sense, or a scheme that the problem does not have.
     """
 
-    def __init__(self, problem: ControlProblem, dt: float, scheme: str, episode_steps: int | None) -> None:
-        if not isinstance(problem, ControlProblem):
-            raise ParameterError(f"problem must be a ControlProblem, got {problem!r}")
+    def __init__(self, problem: Problem, dt: float, scheme: str, episode_steps: int | None) -> None:
+        if not isinstance(problem, Problem):
+            raise ParameterError(f"problem must be a Problem, got {problem!r}")
         self.problem = problem
         self.dt = read.number("dt", dt, above=0.0)
         self.scheme = scheme
@@ -53,10 +54,11 @@ class SampledProblem:
         self.episode_steps = _steps(problem.horizon, self.dt) if problem.horizon is not None else episode_steps
         self._integrator = integrator(problem, self.dt, scheme)
         self._span = self.dt * self.episode_steps if self.finite and self.episode_steps else 1.0
-        self._to_unit = problem.state.log, problem.state.center, problem.state.half_width
+        seen = problem.observation
+        self._to_unit = seen.log, seen.center, seen.half_width
 
     def _observation_box(self) -> spaces.Box:
-        edge, clock = [np.inf] * self.problem.state.dimension, [1.0] * self.finite
+        edge, clock = [np.inf] * self.problem.observation.dimension, [1.0] * self.finite
         low, high = -np.array([*edge, *(0 * time for time in clock)]), np.array([*edge, *clock])
         return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
@@ -79,18 +81,22 @@ class SampledProblem:
         n = x.shape[-1]
         times = np.ascontiguousarray(np.broadcast_to(np.asarray(t, dtype=np.float64), x.shape[:-1])).reshape(-1)
         seen = self._observe(times, np.ascontiguousarray(x).reshape(-1, n))
-        return seen.reshape(*x.shape[:-1], n + self.finite)
+        return seen.reshape(*x.shape[:-1], seen.shape[1])
 
     def from_observation(self, observation: ArrayLike) -> tuple[Floats, Floats]:
-        """Time (...) and state (..., n) of observations, to float32 rounding; time is 0 over an infinite horizon."""
-        seen = np.asarray(observation, dtype=np.float64)
+        """Time (...) and what is observed of the state (..., n), in physical units, to float32 rounding.
+
+        Time is 0 over an infinite horizon.
+        """
+        seen, box = np.asarray(observation, dtype=np.float64), self.problem.observation
         if not self.finite:
-            return np.zeros(seen.shape[:-1]), self.problem.state.from_unit(seen)
-        return self._span * (1 - seen[..., -1]), self.problem.state.from_unit(seen[..., :-1])
+            return np.zeros(seen.shape[:-1]), box.from_unit(seen)
+        return self._span * (1 - seen[..., -1]), box.from_unit(seen[..., :-1])
 
     def _observe(self, t: Floats, x: Floats) -> NDArray[np.float32]:
-        seen = np.empty((len(x), x.shape[1] + self.finite), np.float32)
-        observe(x, t, *self._to_unit, self._span, seen)
+        y = self.problem.observe(x)
+        seen = np.empty((len(x), y.shape[1] + self.finite), np.float32)
+        observe(y, t, *self._to_unit, self._span, seen)
         return seen
 
 

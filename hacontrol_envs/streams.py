@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from hacontrol_envs import noise
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.problem import Problem
 
 BLOCK = 64
-"""Initial states drawn at once from a row's stream, so that episodes ending together cost no loop over rows."""
+"""Initial states drawn at once from a row's stream, so that episodes ending together cost no loop over rows ..."""
+
+ROOM = 1024
+"""... unless a row would need more room for them than this many numbers."""
 
 MASK = (1 << 64) - 1
 
@@ -28,13 +31,15 @@ class RowStreams:
     depends on the other rows or on their number.
     """
 
-    def __init__(self, problem: ControlProblem, num_envs: int) -> None:
+    def __init__(self, problem: Problem, num_envs: int) -> None:
         self._draw = problem.initial_state
         self.seeds = [-1] * num_envs
         self.resets: list[np.random.Generator | None] = [None] * num_envs
         self.brownian: noise.Streams = np.zeros((num_envs, 4), np.uint64)
-        self.initial: Floats = np.zeros((num_envs, BLOCK, problem.state.dimension))
-        self.used: NDArray[np.int64] = np.full(num_envs, BLOCK)
+        n = problem.state.dimension
+        self.block = min(BLOCK, max(1, ROOM // n))
+        self.initial: Floats = np.zeros((num_envs, self.block, n))
+        self.used: NDArray[np.int64] = np.full(num_envs, self.block)
 
     def seed(self, rows: NDArray[np.intp], seeds: Sequence[int | None]) -> None:
         """Start the streams of these rows afresh where a seed is given, or where they have never started."""
@@ -42,12 +47,12 @@ class RowStreams:
             if seed is not None or self.resets[row] is None:
                 self.resets[row], self.seeds[row] = seeding.np_random(seed)
                 self.brownian[row] = noise.stream(self.seeds[row])
-                self.used[row] = BLOCK
+                self.used[row] = self.block
 
     def initial_states(self, rows: NDArray[np.intp]) -> Floats:
         """The next initial state of each of these rows, (len(rows), n)."""
-        for row in rows[self.used[rows] == BLOCK].tolist():
-            self.initial[row] = self._draw(self.resets[row], BLOCK)
+        for row in rows[self.used[rows] == self.block].tolist():
+            self.initial[row] = self._draw(self.resets[row], self.block)
             self.used[row] = 0
         drawn: Floats = self.initial[rows, self.used[rows]]
         self.used[rows] += 1

@@ -15,7 +15,7 @@ from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ActionError, CheckpointError, ParameterError, ResetError
 from hacontrol_envs.inputs import ResetOptions, read_action, read_options, read_seeds, whole_number
 from hacontrol_envs.loops import clip_and_scale, tick
-from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.problem import Problem
 from hacontrol_envs.rendering import Film
 from hacontrol_envs.sampled import SampledProblem, refuse_render_mode
 from hacontrol_envs.streams import RowStreams
@@ -42,7 +42,7 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
 
     def __init__(
         self,
-        problem: ControlProblem,
+        problem: Problem,
         num_envs: int,
         *,
         dt: float,
@@ -113,7 +113,7 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
         """
         seeds = read_seeds(seed, self.num_envs)
         asked = read_options(
-            options, self.num_envs, self.problem.state, self.dt, self.episode_steps, ("reset_mask", "state", "time")
+            options, self.num_envs, self.problem, self.dt, self.episode_steps, ("reset_mask", "state", "time")
         )
         return self._reset(seeds, asked)
 

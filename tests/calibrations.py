@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hacontrol_envs import LQR, FirmInvestment, Merton
+from hacontrol_envs import LQR, BrockMirman, FirmInvestment, Merton
 
 COUPLED = {
     "state_matrix": [[-0.5, 0.2], [0.1, -0.3]],
@@ -45,6 +45,10 @@ CALIBRATIONS = {
     "Merton negative nu": Merton(risk_aversion=0.5, discount=0.01, horizon=5.0),
     "Merton without discount": Merton(horizon=3.0, discount=0.0, risk_aversion=3.0),
     "Merton short of the risky asset": Merton(expected_return=0.01),
+    "Brock-Mirman": BrockMirman(),
+    "Brock-Mirman, other parameters": BrockMirman(
+        discount_factor=0.9, capital_share=0.5, productivity_persistence=-0.4, productivity_deviation=0.2
+    ),
     "Firm": FirmInvestment(),
     "Firm smoothed": FirmInvestment(adjustment="smoothed"),
     "Firm with a wedge": FirmInvestment(resale_price=0.8),

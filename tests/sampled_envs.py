@@ -9,21 +9,29 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from hacontrol_envs import ControlProblem, registered_ids
+from hacontrol_envs import ControlProblem, Problem, registered_ids
 from hacontrol_envs.env import SDEEnv, SDEVectorEnv
-from hacontrol_envs.integrate import SCHEMES
+from hacontrol_envs.integrate import schemes
 from hacontrol_envs.registration import build_problem
 
 NEXT_STEP, SAME_STEP, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
 ROWS, STEPS, SEED = 5, 24, 11
 
 
-def problem_of(id: str) -> ControlProblem:
+def problem_of(id: str) -> Problem:
     return build_problem(gym.spec(id).kwargs["problem"], {})
 
 
+DIFFUSIONS = [id for id in registered_ids() if isinstance(problem_of(id), ControlProblem)]
+
+
+def step_of(id: str) -> float:
+    """A step of 1/4, or a period where time is discrete."""
+    return 0.25 if id in DIFFUSIONS else 1.0
+
+
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    **{f"{id} {scheme}": (id, {"scheme": scheme}) for id in registered_ids() for scheme in SCHEMES},
+    **{f"{id} {scheme}": (id, {"scheme": scheme}) for id in registered_ids() for scheme in schemes(problem_of(id))},
     "LQR in 10 dimensions": ("LQR-v0", {"dimension": 10}),
     "LQR over a finite horizon": ("LQR-v0", {"horizon": 0.14, "terminal_cost": 2.0}),
     "Merton over a finite horizon": ("Merton-v0", {"horizon": 1.75, "risk_aversion": 3.5}),

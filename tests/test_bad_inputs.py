@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import gymnasium as gym
@@ -15,8 +14,7 @@ from hypothesis.extra import numpy as hnp
 from hacontrol_envs import registered_ids
 from hacontrol_envs.env import SDEEnv, SDEVectorEnv
 from hacontrol_envs.errors import ActionError, HacontrolError, ParameterError, ResetError, SeedError
-from hacontrol_envs.registration import build_problem
-from sampled_envs import WITH_HORIZON, every_id
+from sampled_envs import WITH_HORIZON, every_id, problem_of, step_of
 
 ROWS = 3
 
@@ -27,10 +25,10 @@ def quickly(count: int) -> Any:
 
 
 def envs(id: str) -> tuple[SDEEnv, SDEVectorEnv]:
-    """A single and a vector environment that end at time 2, two steps into an episode."""
+    """A single and a vector environment that end after eight steps, two steps into an episode."""
     ending: dict[str, Any] = {"horizon": 2.0} if id in WITH_HORIZON else {"episode_steps": 8}
-    one: Any = gym.make(id, dt=0.25, **ending).unwrapped
-    many: Any = gym.make_vec(id, num_envs=ROWS, dt=0.25, **ending)
+    one: Any = gym.make(id, dt=step_of(id), **ending).unwrapped
+    many: Any = gym.make_vec(id, num_envs=ROWS, dt=step_of(id), **ending)
     for env in (one, many):
         env.reset(seed=0)
         for _ in range(2):
@@ -147,8 +145,8 @@ def bad_options(draw: Any, env: Any) -> Any:
         something,
         not_finite,
         st.floats(max_value=-1e-3),
-        st.floats(2.0, 1e300),
-        st.floats(0.01, 0.24),
+        st.floats(env.dt * env.episode_steps, 1e300),
+        st.floats(0.01 * env.dt, 0.99 * env.dt),
         st.just(np.zeros(7)),
     ]
     bad = {"state": st.one_of(state), "time": st.one_of(time)}
@@ -199,11 +197,11 @@ BAD_ARGUMENTS: dict[str, Any] = {
 @given(data=st.data())
 def test_parameters(id: str, data: st.DataObject) -> None:
     """Junk for any argument of the environment or field of the problem, and names that do not exist."""
-    fields = [field.name for field in dataclasses.fields(build_problem(gym.spec(id).kwargs["problem"], {}))]
+    fields = list(problem_of(id).parameters)
     unknown = st.text("abcdefghij_", min_size=1, max_size=9).filter(lambda name: name != "id")  # gym.make's own
     name = data.draw(st.one_of(st.sampled_from([*BAD_ARGUMENTS]), st.sampled_from(fields), unknown))
     value = data.draw(BAD_ARGUMENTS.get(name, bad_number))
-    parameters = {"dt": 0.25, name: value}
+    parameters = {"dt": step_of(id), name: value}
     single = name not in ("num_envs", "autoreset_mode")
     for make in (gym.make, gym.make_vec)[0 if single else 1 :]:
         with pytest.raises(ParameterError) as raised:

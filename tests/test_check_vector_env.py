@@ -15,7 +15,7 @@ from hacontrol_envs.checks import check_vector_env
 from hacontrol_envs.checks.episodes import play, require_equal
 from hacontrol_envs.checks.watched import Watched
 from hacontrol_envs.errors import ContractError, ParameterError
-from sampled_envs import WITH_HORIZON
+from sampled_envs import DIFFUSIONS, WITH_HORIZON
 from walk import SAME_STEP, Walk, after, init, reused, stepped, walk
 
 
@@ -192,7 +192,7 @@ def test_check_vector_env_passes_gymnasium(id):
 
 
 FINITE = [(id, {"horizon": 2.0, "dt": 0.25}) for id in WITH_HORIZON]
-ENDLESS = [(id, kwargs) for id in registered_ids() for kwargs in ({}, {"episode_steps": 12, "scheme": "euler"})]
+ENDLESS = [(id, {}) for id in registered_ids()] + [(id, {"episode_steps": 12, "scheme": "euler"}) for id in DIFFUSIONS]
 
 
 @pytest.mark.parametrize(("id", "kwargs"), [*ENDLESS, *FINITE], ids=repr)

@@ -21,6 +21,7 @@ import hacontrol_envs
 from hacontrol_envs import LQR
 from sampled_envs import (
     BOTH_HORIZONS,
+    DIFFUSIONS,
     NEXT_STEP,
     ROWS,
     every_case,
@@ -54,33 +55,37 @@ class TestConventions:
     @every_id
     @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
     def test_the_spec_is_the_record_of_the_run(self, id: str, mode: str) -> None:
-        env = gym.make_vec(
-            id, num_envs=3, autoreset_mode=mode, scheme="euler", dt=0.125, max_episode_steps=9, discount=0.07
-        )
+        how = {"scheme": "euler", "dt": 0.125, "discount": 0.07}
+        other = {"discount": 0.08}
+        if id not in DIFFUSIONS:
+            how, other = {"discount_factor": 0.93}, {"discount_factor": np.exp(-0.08)}
+        env = gym.make_vec(id, num_envs=3, autoreset_mode=mode, max_episode_steps=9, **how)
         again = gym.make_vec(EnvSpec.from_json(env.spec.to_json()))
         assert again.unwrapped.get_state().keys() == env.unwrapped.get_state().keys()
-        assert (again.num_envs, again.dt, again.scheme, again.episode_steps) == (3, 0.125, "euler", 9)
+        wanted = (3, how.get("dt", 1.0), how.get("scheme", "exact"), 9)
+        assert (again.num_envs, again.dt, again.scheme, again.episode_steps) == wanted
         assert again.metadata["autoreset_mode"] is AutoresetMode(mode)
         assert again.problem.parameters == env.problem.parameters
-        alone = gym.make(EnvSpec.from_json(gym.make(id, discount=0.08).spec.to_json())).unwrapped
-        assert alone.problem.discount == 0.08
+        alone = gym.make(EnvSpec.from_json(gym.make(id, **other).spec.to_json())).unwrapped
+        assert alone.problem.discount == pytest.approx(0.08, rel=1e-15)
         assert alone.gamma == pytest.approx(np.exp(-0.08 * alone.dt), rel=1e-15)
 
     @every_case
     def test_coordinates_are_inverse_to_each_other(self, id: str, parameters: dict[str, Any]) -> None:
         env = vector(id, parameters, NEXT_STEP)
         rng = np.random.default_rng(1)
-        x = env.problem.state.from_unit(rng.normal(size=(4, 3, env.problem.state.dimension)))
+        problem, box = env.problem, env.problem.observation
+        x = problem.some_states(rng, 12).reshape(4, 3, -1)
         t = rng.integers(0, 7, (4, 3)) * env.dt
-        back_t, back_x = env.from_observation(env.to_observation(t, x))
-        np.testing.assert_allclose(env.problem.state.to_unit(back_x), env.problem.state.to_unit(x), atol=1e-6)
+        back_t, back = env.from_observation(env.to_observation(t, x))
+        np.testing.assert_allclose(box.to_unit(back), box.to_unit(problem.observe(x)), atol=1e-6)
         np.testing.assert_allclose(back_t, t * env.finite, atol=1e-6)
         unit = rng.uniform(-1, 1, (4, 3, env.problem.action.dimension))
         np.testing.assert_allclose(env.from_physical(env.to_physical(unit)), unit, atol=1e-12)
         seen, _ = env.reset(seed=0)
         assert same(env.to_observation(env.time, env.state), seen)
         assert same(single(id, parameters).to_observation(0.0, env.state[0]), env.to_observation(0.0, env.state)[0])
-        units = env.problem.state.to_unit(env.state)
+        units = box.to_unit(problem.observe(env.state))
         np.testing.assert_allclose(seen[:, : units.shape[1]], units, rtol=1e-6, atol=1e-12)
 
     @every_id

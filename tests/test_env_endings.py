@@ -19,6 +19,7 @@ from sampled_envs import (
     every_id,
     same,
     single,
+    step_of,
     vector,
 )
 
@@ -28,7 +29,7 @@ class TestEndings:
     @pytest.mark.parametrize("mode", AutoresetMode)
     def test_a_finite_horizon_terminates_and_an_infinite_one_is_truncated(self, id: str, mode: AutoresetMode) -> None:
         for parameters, which in (({}, 3), ({"horizon": 7 * 0.25}, 2))[: 1 + (id in WITH_HORIZON)]:
-            env = vector(id, {"dt": 0.25, **parameters}, mode)
+            env = vector(id, {"dt": step_of(id), **parameters}, mode)
             env.reset(seed=0)
             flags = [env.step(np.zeros(env.action_space.shape, np.float32))[2:4] for _ in range(7)]
             assert not np.any(flags[:6])

@@ -19,7 +19,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from hacontrol_agents import checkpoint as files
-from hacontrol_envs import ControlProblem, Jet
+from hacontrol_envs import Jet, Problem
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.errors import CheckpointError, ParameterError, UnknownNameError, nearest
 from hacontrol_envs.parameters import refuse_unknown
@@ -221,24 +221,29 @@ class Agent(Learner):
     """A Gymnasium environment, single or vector, whose `unwrapped` has a `problem` (any of hacontrol_envs)."""
 
     subject: ClassVar[str] = "env"
+    learns: ClassVar[Any] = Problem
+    """The kind of problem that it can learn."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(getattr(getattr(self.env, "unwrapped", None), "problem", None), ControlProblem):
+        problem = getattr(getattr(self.env, "unwrapped", None), "problem", None)
+        if not isinstance(problem, Problem):
             raise ParameterError(f'env must be an hacontrol environment, such as gym.make("LQR-v0"); got {self.env!r}')
+        if not isinstance(problem, self.learns):
+            raise ParameterError(f"{self.name} learns a {self.learns.__name__}, which {type(problem).__name__} is not")
 
     @property
-    def problem(self) -> ControlProblem:
+    def problem(self) -> Problem:
         """The problem behind the environment."""
-        problem: ControlProblem = self.env.unwrapped.problem
+        problem: Problem = self.env.unwrapped.problem
         return problem
 
     @abc.abstractmethod
     def policy(self, t: Array, x: Floats) -> Floats:
-        """The physical action (..., m) at times t and physical states x (..., n)."""
+        """The physical action (..., m) at times t and states x (..., n), as they are observed, in physical units."""
 
     def value(self, t: Array, x: Floats) -> Floats:
-        """The learnt value (...) at times t and physical states x (..., n)."""
+        """The learnt value (...) at times t and states x (..., n), as they are observed, in physical units."""
         raise NotImplementedError(f"{type(self).__name__} learns no value function")
 
     def jet(self, t: Array, x: Floats) -> Jet:

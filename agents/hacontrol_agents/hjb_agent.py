@@ -6,7 +6,7 @@ import abc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from hacontrol_agents.greedy import greedy
 from hacontrol_agents.networks import MLP
 from hacontrol_agents.sampling import Region, Visits, around, uniform, visit, widened
 from hacontrol_agents.value_function import Flow, ValueFunction
-from hacontrol_envs import Jet
+from hacontrol_envs import ControlProblem, Jet
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.errors import ParameterError
 
@@ -76,6 +76,14 @@ class HJBAgent(Agent):
     """... and the network's parameters moved less than this, relatively, in the last iteration."""
     iterations: int = 60
     """Iterations when `learn` is given no budget."""
+
+    learns: ClassVar[Any] = ControlProblem
+
+    @property
+    def problem(self) -> ControlProblem:
+        """The problem behind the environment."""
+        problem: ControlProblem = self.env.unwrapped.problem
+        return problem
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator
 
 from hacontrol_agents import Agent
 from hacontrol_benchmarks.law import Policy, act, exact_law
-from hacontrol_envs import ControlProblem, Solution
+from hacontrol_envs import Solution
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ParameterError
 
@@ -73,7 +73,7 @@ class _Scene:
 
     def __init__(self, agents: Agents, env: Any, seed: int) -> None:
         self.agents, self.seed, self.dt = agents, seed, env.unwrapped.dt
-        self.problem: ControlProblem = env.unwrapped.problem
+        self.problem: Any = env.unwrapped.problem
         self.law = exact_law(self.problem, self.dt)
         known = self.problem.solution()
         if known is None:

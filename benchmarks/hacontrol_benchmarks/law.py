@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, final
 
 import numpy as np
 
-from hacontrol_envs import ControlProblem
+from hacontrol_envs import Problem
 from hacontrol_envs.arrays import Array, Floats
 
 Policy: TypeAlias = "Callable[[Array, Floats], Any]"
@@ -21,7 +21,7 @@ Policy: TypeAlias = "Callable[[Array, Floats], Any]"
 class ExactLaw:
     """Transition and expected reward of a step of length dt, the action held, both without discretisation error."""
 
-    problem: ControlProblem
+    problem: Problem
     dt: float
 
     @property
@@ -47,15 +47,16 @@ class ExactLaw:
         return reward
 
 
-def exact_law(problem: ControlProblem, dt: float) -> ExactLaw | None:
+def exact_law(problem: Problem, dt: float) -> ExactLaw | None:
     """The exact law, or None where the problem does not know it."""
-    x, a = (box.from_unit(np.zeros((1, box.dimension))) for box in (problem.state, problem.action))
+    x = problem.some_states(np.random.default_rng(0), 1)
+    a = problem.action.from_unit(np.zeros((1, problem.action.dimension)))
     t, noise = np.zeros(1), np.zeros((1, problem.exact_noise_dim))
     step = problem.exact_step(t, x, a, dt, noise)
     return None if step is None or problem.exact_reward(t, x, a, dt) is None else ExactLaw(problem, dt)
 
 
-def act(problem: ControlProblem, policy: Policy, t: Floats, x: Floats) -> Floats:
+def act(problem: Problem, policy: Policy, t: Floats, x: Floats) -> Floats:
     """A policy's physical action in the action box, float64.
 
     Raises:

@@ -7,17 +7,26 @@ from functools import singledispatch
 
 import numpy as np
 
-from hacontrol_envs import ControlProblem, Merton, Solution
+from hacontrol_envs import BrockMirman, Merton, Problem, Solution
 from hacontrol_envs.arrays import Floats
 
 
 @singledispatch
-def value_loss(problem: ControlProblem, optimum: Solution, start: Floats, regret: float) -> float:
+def value_loss(problem: Problem, optimum: Solution, start: Floats, regret: float) -> float:
     """Relative value loss (J* - J) / |J*|, J* averaged over initial states `start`: for rewards with a natural zero.
 
     A problem whose utility has no unit, so that this ratio means nothing, registers its own: `@value_loss.register`.
     """
     return regret / abs(_mean_value(optimum, start)) if regret else 0.0
+
+
+@value_loss.register
+def _(problem: BrockMirman, optimum: Solution, start: Floats, regret: float) -> float:
+    """Permanent-consumption equivalent: the share of consumption in every period that the policy wastes.
+
+    Utility is log c, so J = J* + log(1 - loss)/(1 - beta).
+    """
+    return -math.expm1(-(1 - problem.discount_factor) * regret)
 
 
 @value_loss.register

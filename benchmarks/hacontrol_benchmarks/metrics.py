@@ -15,7 +15,7 @@ from hacontrol_benchmarks.equilibrium_metrics import compare_equilibria
 from hacontrol_benchmarks.law import act
 from hacontrol_benchmarks.regret import Regret, regret
 from hacontrol_benchmarks.tasks import Evaluation
-from hacontrol_envs import ControlProblem, Solution
+from hacontrol_envs import Solution
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ParameterError
 
@@ -29,7 +29,7 @@ class Case:
 
     def __init__(self, agent: Any, env: Any, evaluation: Evaluation) -> None:
         self.agent, self.evaluation = agent, evaluation
-        self.problem: ControlProblem = env.unwrapped.problem
+        self.problem: Any = env.unwrapped.problem
         self.dt: float = env.unwrapped.dt
         known = self.problem.solution()
         if known is None:

@@ -25,7 +25,7 @@ import numpy as np
 
 from hacontrol_benchmarks.law import ExactLaw, Policy, act, exact_law
 from hacontrol_benchmarks.loss import value_loss
-from hacontrol_envs import ControlProblem, Solution
+from hacontrol_envs import Problem, Solution
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.quadrature import gauss_hermite
 
@@ -54,7 +54,7 @@ class Regret:
 
 
 def regret(
-    problem: ControlProblem, policy: Policy, dt: float, *, paths: int, max_steps: int, seed: int, tail: float = 1e-3
+    problem: Problem, policy: Policy, dt: float, *, paths: int, max_steps: int, seed: int, tail: float = 1e-3
 ) -> Regret | None:
     """The regret of a physical policy (t (...), x (..., n)) -> (..., m); None if law or sampled optimum is not known.
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hacontrol_benchmarks.law import exact_law
 from hacontrol_benchmarks.tasks import Evaluation
-from hacontrol_envs import ControlProblem
+from hacontrol_envs import Problem
 from hacontrol_envs.arrays import Floats
 
 DRAWS = 4
@@ -24,14 +24,14 @@ class Points(NamedTuple):
     x: Floats
 
 
-def box(problem: ControlProblem, evaluation: Evaluation) -> Points:
+def box(problem: Problem, evaluation: Evaluation) -> Points:
     """Uniform in unit coordinates of the state box, and in [0, T] where there is a horizon."""
     rng = np.random.default_rng(evaluation.seed + 1)
-    x = problem.state.from_unit(rng.uniform(-1.0, 1.0, (evaluation.points, problem.state.dimension)))
+    x = problem.some_states(rng, evaluation.points)
     return Points(rng.uniform(0.0, problem.horizon or 0.0, evaluation.points), x)
 
 
-def optimal_law(problem: ControlProblem, dt: float, evaluation: Evaluation) -> Points | None:
+def optimal_law(problem: Problem, dt: float, evaluation: Evaluation) -> Points | None:
     """States of the optimal policy at random times, the policy held over steps of length dt, exact in law.
 
     Times have density proportional to e^{-rho t} up to the horizon, or up to e^{-rho t} = 1e-2: states count as they
@@ -54,7 +54,7 @@ def optimal_law(problem: ControlProblem, dt: float, evaluation: Evaluation) -> P
 
 
 def _random_steps(
-    problem: ControlProblem, dt: float, rng: np.random.Generator, shape: tuple[int, int], most: int
+    problem: Problem, dt: float, rng: np.random.Generator, shape: tuple[int, int], most: int
 ) -> NDArray[np.int64]:
     """Step numbers by inversion of the truncated exponential distribution."""
     rho, u = problem.discount, rng.uniform(size=shape)

@@ -9,7 +9,7 @@ import numpy as np
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ContractError
-from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.problem import ControlProblem, Problem
 from hacontrol_envs.solution import Solution
 
 FINE_STEPS = 32
@@ -30,7 +30,7 @@ class Points(NamedTuple):
 
 @final
 class Probe:
-    """A problem, and how closely to look at it.
+    """A problem, and how closely to look at it. `check_problem` says which checks a kind of problem is put to.
 
     Args:
         problem: the problem under test.
@@ -39,7 +39,10 @@ class Probe:
         dt: length of the steps over which laws are compared; None takes `natural_step(problem)`.
     """
 
-    def __init__(self, problem: ControlProblem, samples: int, seed: int, dt: float | None) -> None:
+    problem: Any
+    """The problem: a ControlProblem in the checks of one, a DiscreteProblem in those of one."""
+
+    def __init__(self, problem: Problem, samples: int, seed: int, dt: float | None) -> None:
         self.problem, self.samples, self.seed = problem, samples, seed
         self._dt, self._solution = dt, False
 
@@ -57,19 +60,20 @@ class Probe:
     def solution(self, *dt: float) -> Solution | None:
         """The problem's solution, an exception while building it being a broken promise."""
         try:
-            return self.problem.solution(*dt)
+            found: Solution | None = self.problem.solution(*dt)
         except Exception as error:
             raise ContractError(f"solution{dt} raised {error!r}; return None where the optimum is not known") from error
+        return found
 
     def solutions(self) -> list[Solution]:
         """The continuous and the sampled-data solution, those that are known."""
         return [found for found in (self.solution(), self.solution(self.dt)) if found is not None]
 
     def points(self, count: int) -> Points:
-        """Uniform in the boxes' unit coordinates, at times from which a step of dt stays within the horizon."""
+        """All over the boxes, at times from which a step of dt stays within the horizon."""
         rng, p = self.rng(), self.problem
         last = 10 * self.dt if p.horizon is None else p.horizon - self.dt
-        x = p.state.from_unit(rng.uniform(-1, 1, (count, p.state.dimension)))
+        x = p.some_states(rng, count)
         a = p.action.from_unit(rng.uniform(-1, 1, (count, p.action.dimension)))
         return Points(rng.uniform(0.0, last, count), x, a)
 
@@ -111,8 +115,13 @@ def require_form(name: str, result: Any, trailing: tuple[int, ...], x: Floats) -
     require(np.all(np.isfinite(result)), f"{name} is not finite inside the boxes, for example at x = {x}: {result}")
 
 
-def natural_step(problem: ControlProblem) -> float:
-    """A tenth of the time in which the state crosses its box, or discounting bites; it divides the horizon."""
+def natural_step(problem: Problem) -> float:
+    """A tenth of the time in which the state crosses its box, or discounting bites; it divides the horizon.
+
+    A problem in discrete time has a step of its own, 1.
+    """
+    if not isinstance(problem, ControlProblem):
+        return 1.0
     rng = np.random.default_rng(0)
     x = problem.state.from_unit(rng.uniform(-1, 1, (256, problem.state.dimension)))
     a = problem.action.from_unit(rng.uniform(-1, 1, (256, problem.action.dimension)))

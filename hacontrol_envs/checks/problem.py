@@ -13,6 +13,7 @@ import numpy as np
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.checks.actions import ACTION_CHECKS
+from hacontrol_envs.checks.discrete import DISCRETE_CHECKS
 from hacontrol_envs.checks.probe import (
     Points,
     Probe,
@@ -26,9 +27,10 @@ from hacontrol_envs.checks.probe import (
     require_small,
 )
 from hacontrol_envs.checks.solution import SOLUTION_CHECKS
+from hacontrol_envs.discrete import DiscreteProblem
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import ContractError
-from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.problem import ControlProblem, Problem
 
 ROUNDING = 1e-15
 """Of moments in unit coordinates, where a component is not random at all."""
@@ -36,14 +38,16 @@ Function = Callable[[Any, Any, Any, Any], Any]
 """(t, x, a, z) -> an array, z being standard normals (..., exact_noise_dim)."""
 
 
-def check_problem(problem: ControlProblem, *, samples: int = 2000, seed: int = 0, dt: float | None = None) -> None:
-    """Check that a problem keeps every promise of `ControlProblem`, its solution included.
+def check_problem(problem: Problem, *, samples: int = 2000, seed: int = 0, dt: float | None = None) -> None:
+    """Check that a problem keeps every promise of `ControlProblem` or `DiscreteProblem`, its solution included.
 
-    Shapes, dtypes and batching of the coefficients; NumPy and torch agree; parameters rebuild the problem; the exact
-    law and reward of a step match a simulation of the coefficients; no step leaves closed edges, and admissible actions
-    are those that do not; the maximiser maximises the Hamiltonian; the solution solves the HJB equation, its policy
-    maximises the Hamiltonian, its derivatives are its derivatives, and Dynkin's formula holds along simulated paths;
-    the sampled-data solution solves its Bellman equation. A few seconds for a small problem.
+    Shapes, dtypes and batching of the coefficients; NumPy and torch agree; parameters rebuild the problem. Of a
+    diffusion: the exact law and reward of a step match a simulation of the coefficients; no step leaves closed edges,
+    and admissible actions are those that do not; the maximiser maximises the Hamiltonian; the solution solves the HJB
+    equation, its policy maximises the Hamiltonian, its derivatives are its derivatives, and Dynkin's formula holds
+    along simulated paths; the sampled-data solution solves its Bellman equation. In discrete time: successors have the
+    moments of simulated transitions, and the solution solves the Bellman equation, which no other action improves. A
+    few seconds for a small problem.
 
     Args:
         problem: the problem to check.
@@ -56,15 +60,19 @@ def check_problem(problem: ControlProblem, *, samples: int = 2000, seed: int = 0
     """
     probe = Probe(problem, samples, seed, dt)
     with np.errstate(all="ignore"):
-        for check in (*PROBLEM_CHECKS, *ACTION_CHECKS, *SOLUTION_CHECKS):
+        for check in PROBLEM_CHECKS:
+            check(probe)
+        for check in DISCRETE_CHECKS if isinstance(problem, DiscreteProblem) else DIFFUSION_CHECKS:
             check(probe)
 
 
 def check_attributes(probe: Probe) -> None:
-    """`state`, `action`, `noise_dim`, `discount`, `horizon`."""
+    """`state`, `action`, `observation`, `noise_dim`, `discount`, `horizon`."""
     p = probe.problem
-    require(isinstance(p, ControlProblem), f"a problem must be a ControlProblem, got {type(p).__name__}; subclass it")
-    for name in ("state", "action"):
+    known = isinstance(p, (ControlProblem, DiscreteProblem))
+    kinds = "a ControlProblem or a DiscreteProblem"
+    require(known, f"a problem must be {kinds}, got {type(p).__name__}; subclass one")
+    for name in ("state", "action", "observation"):
         given = getattr(p, name, None)
         require(isinstance(given, Domain), f"{name} must be a Domain, got {given!r}")
     for name in ("noise_dim", "exact_noise_dim"):
@@ -88,10 +96,16 @@ def _is_number(given: Any) -> bool:
 def functions(probe: Probe) -> dict[str, tuple[Function, tuple[int, ...]]]:
     """Every per-row function of the problem with the trailing shape of its result."""
     p, n, dt = probe.problem, probe.problem.state.dimension, probe.dt
-    table: dict[str, tuple[Function, tuple[int, ...]]] = {
+    own: dict[str, tuple[Function, tuple[int, ...]]] = {
         "drift": (lambda t, x, a, z: p.drift(t, x, a), (n,)),
         "diffusion": (lambda t, x, a, z: p.diffusion(t, x, a), (n, p.noise_dim)),
         "reward": (lambda t, x, a, z: p.reward(t, x, a), ()),
+    }
+    if isinstance(p, DiscreteProblem):
+        own = {"reward": (lambda t, x, a, z: p.reward(x, a), ())}
+    table = {
+        **own,
+        "observe": (lambda t, x, a, z: p.observe(x), (p.observation.dimension,)),
         "terminal_reward": (lambda t, x, a, z: p.terminal_reward(x), ()),
         "exact_step": (lambda t, x, a, z: p.exact_step(t, x, a, dt, z), (n,)),
         "exact_reward": (lambda t, x, a, z: p.exact_reward(t, x, a, dt), ()),
@@ -198,11 +212,14 @@ def check_torch(probe: Probe) -> None:
     torch = importlib.import_module("torch")
     p, rows = probe.problem, probe.points(50)
     tensors = tuple(torch.as_tensor(part) for part in rows)
-    shared: dict[str, Callable[..., Any]] = {name: getattr(p, name) for name in ("drift", "diffusion", "reward")}
+    shared: dict[str, Callable[..., Any]] = {"reward": lambda t, x, a: p.reward(x, a)}
+    if isinstance(p, ControlProblem):
+        shared = {name: getattr(p, name) for name in ("drift", "diffusion", "reward")}
+    shared["observe"] = lambda t, x, a: p.observe(x)
     shared["terminal_reward"] = lambda t, x, a: p.terminal_reward(x)
     if found := probe.solution():
-        shared["solution().value"] = lambda t, x, a: found.value(t, x)
-        shared["solution().policy"] = lambda t, x, a: found.policy(t, x)
+        shared["solution().value"] = lambda t, x, a: found.value(t, p.observe(x))
+        shared["solution().policy"] = lambda t, x, a: found.policy(t, p.observe(x))
     for name, function in shared.items():
         wanted, given = evaluate(name, function, *rows), evaluate(f"{name} on torch", function, *tensors)
         require(
@@ -277,9 +294,13 @@ PROBLEM_CHECKS: tuple[Callable[[Probe], None], ...] = (
     check_shapes,
     check_rows,
     check_transition,
-    check_controlled_diffusion,
     check_initial_state,
     check_parameters,
     check_torch,
+)
+DIFFUSION_CHECKS: tuple[Callable[[Probe], None], ...] = (
+    check_controlled_diffusion,
     check_law,
+    *ACTION_CHECKS,
+    *SOLUTION_CHECKS,
 )

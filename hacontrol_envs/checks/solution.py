@@ -46,11 +46,11 @@ def check_shapes(probe: Probe) -> None:
     """Shapes, dtype and finiteness with leading batch axes, and scalar time; the policy is in the action box."""
     p, at = probe.problem, probe.grid_points(21)
     for found in probe.solutions():
-        for time, x in batches(at.t, at.x):
+        for time, x in batches(at.t, p.observe(at.x)):
             for name, function, trailing in _functions(found, p.state.dimension, p.action.dimension):
                 result = evaluate(f"solution's {name}", function, time, x)
                 require_form(f"solution's {name}", result, trailing, x)
-        require_in_box(found.policy(at.t, at.x), p.action, at, "solution's policy")
+        require_in_box(found.policy(at.t, p.observe(at.x)), p.action, at, "solution's policy")
 
 
 def _functions(found: Solution, n: int, m: int) -> Iterator[tuple[str, Callable[..., Any], tuple[int, ...]]]:

@@ -1,0 +1,122 @@
+"""BrockMirman-v0: stochastic growth with full depreciation and log utility; the optimum saves a constant share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from hacontrol_envs import parameters as read
+from hacontrol_envs.arrays import Array, Floats, like, namespace
+from hacontrol_envs.discrete import DiscreteProblem, Successors
+from hacontrol_envs.domain import Domain
+from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.quadrature import gauss_hermite
+from hacontrol_envs.registration import register
+from hacontrol_envs.solution import Solution
+
+ORDER = 9
+"""Nodes of Gauss and Hermite's rule for productivity: exact for polynomials in log Z to degree 17."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BrockMirman(DiscreteProblem):
+    """Save out of the output of a single capital stock that is used up within the period.
+
+    Y = Z K^alpha, K' = s Y, c = (1 - s) Y, u = log c, log Z' = rho_z log Z + sigma_z xi with xi standard normal.
+    The optimal share is s* = alpha beta in every state, and V = A + B log K + C log Z with
+
+        B = alpha/(1 - alpha beta),   C = 1/((1 - alpha beta)(1 - beta rho_z)),
+        A = (log(1 - s*) + beta B log s*)/(1 - beta)
+
+    (Brock and Mirman, 1972; Stokey and Lucas, 1989, section 2.2). Learners meet the problem in the box of +-4 standard
+    deviations of log K and log Z under the optimal policy, and start within +-2 of them.
+    """
+
+    discount_factor: float = 0.96
+    """beta, per period."""
+    capital_share: float = 0.36
+    """alpha."""
+    productivity_persistence: float = 0.9
+    """rho_z, autocorrelation of log Z."""
+    productivity_deviation: float = 0.04
+    """Unconditional standard deviation of log Z."""
+
+    noise_dim = 1
+    action = Domain(["saving share"], [0.01], [0.99])
+
+    def __post_init__(self) -> None:
+        for name in ("discount_factor", "capital_share"):
+            if not 0 < read.number(name, getattr(self, name)) < 1:
+                raise ParameterError(f"{name} must lie between 0 and 1, got {getattr(self, name)!r}")
+        if not abs(read.number("productivity_persistence", self.productivity_persistence)) < 1:
+            raise ParameterError(f"productivity_persistence must lie in (-1, 1), got {self.productivity_persistence!r}")
+        read.number("productivity_deviation", self.productivity_deviation, above=0.0)
+        if not 0.01 < self.saving_share < 0.99:
+            raise ParameterError(f"capital_share * discount_factor must lie in (.01, .99), got {self.saving_share:.4g}")
+        _ = self.state
+
+    @property
+    def saving_share(self) -> float:
+        """s* = alpha beta."""
+        return self.capital_share * self.discount_factor
+
+    @property
+    def state(self) -> Domain:  # type: ignore[override]
+        """The box of capital and productivity."""
+        alpha, rho, deviation = self.capital_share, self.productivity_persistence, self.productivity_deviation
+        spread = deviation * math.sqrt((1 + alpha * rho) / ((1 - alpha**2) * (1 - alpha * rho)))
+        center = math.log(self.saving_share) / (1 - alpha)
+        low, high = ([math.exp(center + sign * 4 * spread), math.exp(sign * 4 * deviation)] for sign in (-1, 1))
+        return Domain(["capital", "productivity"], low, high, "log")
+
+    def initial_state(self, rng: np.random.Generator, size: int) -> Floats:
+        """Uniform in the middle half of the box, in logarithms."""
+        found: Floats = self.state.from_unit(rng.uniform(-0.5, 0.5, (size, 2)))
+        return found
+
+    def output(self, x: Array) -> Array:
+        """Y = Z K^alpha, (...)."""
+        return x[..., 1] * x[..., 0] ** self.capital_share
+
+    def reward(self, x: Array, a: Array) -> Array:
+        """log c, (...)."""
+        return namespace(x).log((1 - a[..., 0]) * self.output(x))
+
+    def transition(self, x: Floats, a: Floats, noise: Floats) -> Floats:
+        """Capital is what was saved; the logarithm of productivity is autoregressive."""
+        after: Floats = self._next(x, a, noise[..., 0])
+        return after
+
+    def successors(self, x: Array, a: Array) -> Successors:
+        """By Gauss and Hermite's rule for productivity."""
+        nodes, weights = gauss_hermite(ORDER, 1)
+        after = self._next(x[..., None, :], a[..., None, :], like(nodes[:, 0], x))
+        return Successors(after, like(weights, x))
+
+    def _next(self, x: Array, a: Array, shock: Array) -> Array:
+        xp, rho = namespace(x), self.productivity_persistence
+        innovation = self.productivity_deviation * math.sqrt(1 - rho**2)
+        capital, productivity = a[..., 0] * self.output(x), xp.exp(rho * xp.log(x[..., 1]) + innovation * shock)
+        return xp.stack(xp.broadcast_arrays(capital, productivity), axis=-1)
+
+    def solution(self, dt: float | None = None) -> Solution:
+        """The closed form, which is the same for any `dt` asked for: the only step is one period."""
+        alpha, beta, s = self.capital_share, self.discount_factor, self.saving_share
+        B, C = alpha / (1 - s), 1 / ((1 - s) * (1 - beta * self.productivity_persistence))
+        A = (math.log(1 - s) + beta * B * math.log(s)) / (1 - beta)
+
+        def value(t: Array, x: Array) -> Array:
+            xp = namespace(x)
+            return A + B * xp.log(x[..., 0]) + C * xp.log(x[..., 1])
+
+        def policy(t: Array, x: Array) -> Array:
+            return namespace(x).full_like(x[..., :1], s)
+
+        return Solution(value, policy, "closed form", "Brock and Mirman (1972)", 0.0)
+
+
+register("BrockMirman-v0", BrockMirman, dt=1.0, max_episode_steps=100)

@@ -1,0 +1,238 @@
+"""KrusellSmith-v0: one household among many, at the prices that the others make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hacontrol_envs.arrays import Array, Floats, like, namespace, to_numpy
+from hacontrol_envs.discrete import Successors
+from hacontrol_envs.domain import Domain
+from hacontrol_envs.errors import ParameterError, ResetError
+from hacontrol_envs.population import (
+    MOST_SAVED,
+    HouseholdPolicy,
+    PopulationProblem,
+    draw,
+    nearest,
+    policy_on_grid,
+    whole,
+    widened,
+)
+from hacontrol_envs.registration import register
+from hacontrol_envs.solution import Solution
+
+
+@final
+class KrusellSmithHousehold(PopulationProblem):
+    """One household of `KrusellSmith` at the prices that the others make.
+
+    State: own assets a, own income state e, aggregate state z, and the law of the population. The action is the share s
+    of cash on hand above the borrowing limit that is saved, a' = a_min + s (m - a_min), so c = (1 - s)(m - a_min), and
+    the reward is u(c). The population follows `population`, whatever the household does: it is one of a continuum.
+
+    Observed are own assets (above the limit, plus one, on a logarithmic scale), the level of e, that of Z, and of the
+    law its mean K and its standard deviation, or with `observe="histogram"` all its masses.
+
+    Args:
+        calibration: "ssj" or "jedc", and
+        parameters: any parameter of `KrusellSmith`, with 200 asset nodes unless told otherwise.
+        population: "reference" (the solution of `KrusellSmith.reference_solution`), "steady state" (the policy that is
+            optimal there, ignoring aggregate risk) or a household policy, see `HouseholdPolicy`; that of an agent is
+            `problem.household_policy(agent.policy)`.
+        observe: "moments" or "histogram".
+
+    Raises:
+        ParameterError: parameters that make no sense.
+    """
+
+    own = 2
+    noise_dim = 2
+    action = Domain(["share of cash on hand saved"], [0.0], [MOST_SAVED])
+
+    def __init__(
+        self,
+        calibration: str = "ssj",
+        population: Literal["reference", "steady state"] | HouseholdPolicy = "reference",
+        observe: Literal["moments", "histogram"] = "moments",
+        **parameters: Any,
+    ) -> None:
+        super().__init__(calibration, parameters)
+        if not callable(population) and population not in ("reference", "steady state"):
+            raise ParameterError(
+                f'population must be "reference", "steady state" or a household policy, got {population!r}'
+            )
+        if observe not in ("moments", "histogram"):
+            raise ParameterError(f'observe must be "moments" or "histogram", got {observe!r}')
+        self.population, self.observed_law = population, observe
+        self._parameters = {"calibration": calibration, **parameters}
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The constructor's arguments; a population that is a function of the caller's is named "given"."""
+        population = "given" if callable(self.population) else self.population
+        return {"population": population, "observe": self.observed_law, **self._parameters}
+
+    def with_population(self, population: Any) -> KrusellSmithHousehold:
+        """The same household among others, such as those that follow what an agent has learnt."""
+        return KrusellSmithHousehold(population=population, observe=self.observed_law, **self._parameters)
+
+    @cached_property
+    def state(self) -> Domain:  # type: ignore[override]
+        """The box of states; the scales that learners meet are those of `observation`."""
+        low, high = self.economy.assets[0], self.economy.assets[-1]
+        last = len(self.economy.skill) - 1
+        return self._box([("assets", low, high), ("income state", *widened(0.0, last))])
+
+    @cached_property
+    def observation(self) -> Domain:
+        """What is observed; see the class."""
+        economy, steady = self.economy, self.economy.steady_state()
+        span = economy.assets[-1] - economy.borrowing_limit
+        levels = [widened(table.min(), table.max()) for table in (economy.skill, economy.productivity)]
+        names, low, high = ["assets above the limit + 1", "skill", "productivity"], [1.0], [1.0 + span]
+        low, high = low + [level[0] for level in levels], high + [level[1] for level in levels]
+        if self.observed_law == "histogram":
+            names += [f"mass {i}" for i in range(len(self._law_box))]
+            return Domain(names, [*low, *np.zeros(len(self._law_box))], [*high, *self._law_box], _scales(len(names)))
+        capital, deviation = (float(moment) for moment in self._moments(steady.law))
+        names += ["capital", "deviation of assets"]
+        around = capital - economy.borrowing_limit
+        low += [economy.borrowing_limit + 0.7 * around, 0.0]
+        high += [economy.borrowing_limit + 1.4 * around, 2 * deviation + 0.1 * around]
+        return Domain(names, low, high, _scales(len(names)))
+
+    def observe(self, x: Array) -> Array:
+        """Own assets above the limit plus one, skill, productivity, and the law, (..., 5) or (..., 3 + n_e n_a)."""
+        xp, economy = namespace(x), self.economy
+        e, z = whole(x[..., 1]), self.aggregate(x)
+        own = [x[..., 0] - economy.borrowing_limit + 1, like(economy.skill, x)[e], like(economy.productivity, x)[z]]
+        if self.observed_law == "histogram":
+            return xp.concat([xp.stack(own, axis=-1), x[..., 3:]], axis=-1)
+        return xp.stack([*own, *self._moments(self.law(x))], axis=-1)
+
+    def _moments(self, law: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of assets, each (...)."""
+        xp, assets = namespace(law), like(self.economy.assets, law)
+        mean = self.economy.capital_of(law)
+        square = xp.sum(law * (assets - mean[..., None, None]) ** 2, axis=(-2, -1))
+        return mean, square**0.5
+
+    def seen(self, y: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], Floats]:
+        """Of what was observed, y (..., n): own assets, numbers of the states e and z, and capital K, each (...)."""
+        economy = self.economy
+        e, z = (nearest(levels, y[..., i]) for i, levels in ((1, economy.skill), (2, economy.productivity)))
+        capital = y[..., 3]
+        if self.observed_law == "histogram":
+            law = y[..., 3:].reshape(*y.shape[:-1], *self.shape)
+            capital = economy.capital_of(law) / law.sum(axis=(-2, -1))
+        return y[..., 0] - 1 + economy.borrowing_limit, e, z, capital
+
+    def household_policy(self, policy: Callable[[Any, Floats], Any]) -> HouseholdPolicy:
+        """What an agent's `policy(t, y)` of this environment makes households do, for `population`."""
+        economy = self.economy
+
+        def saving(assets: Floats, e: NDArray[np.int64], z: NDArray[np.int64], law: Floats) -> Floats:
+            own = np.stack([assets, e.astype(np.float64)], axis=-1)
+            common = np.concatenate([z[..., None], law.reshape(*z.shape, -1)], axis=-1)
+            x = np.concatenate([own, np.broadcast_to(common[..., None, :], (*own.shape[:-1], common.shape[-1]))], -1)
+            share = np.clip(np.asarray(policy(0.0, self.observe(x)))[..., 0], 0.0, MOST_SAVED)
+            saved: Floats = economy.borrowing_limit + share * self._above_limit(x)
+            return saved
+
+        return saving
+
+    def _above_limit(self, x: Array) -> Array:
+        """Cash on hand above the borrowing limit, (...)."""
+        capital = self.economy.capital_of(self.law(x))
+        cash = self.economy.cash(x[..., 0], whole(x[..., 1]), self.aggregate(x), capital)
+        return cash - self.economy.borrowing_limit
+
+    def reward(self, x: Array, a: Array) -> Array:
+        """u(c), (...)."""
+        return self.economy.utility((1 - a[..., 0]) * self._above_limit(x))
+
+    def transition(self, x: Floats, a: Floats, noise: Floats) -> Floats:
+        """The aggregate state moves by the first normal, own income by the second, the law by the population."""
+        z, e = self.aggregate(x), whole(x[..., 1])
+        z_next = self._next_aggregate(z, noise[..., 0])
+        e_next = draw(self.economy.income_chain[z, z_next, e], noise[..., 1])
+        law = self._moved(self.law(x), self._choice(x), z, z_next)
+        own = np.stack([self._saved(x, a), e_next, z_next], axis=-1)
+        return np.concatenate([own, law], axis=-1)
+
+    def successors(self, x: Array, a: Array) -> Successors:
+        """All pairs (z', e'), exactly. NumPy only."""
+        economy, z, e = self.economy, self.aggregate(x), whole(x[..., 1])
+        n_z, n_e = len(economy.productivity), self.shape[0]
+        choice, law = self._choice(x), self.law(x)
+        after, odds = np.empty((*z.shape, n_z, n_e, x.shape[-1])), np.empty((*z.shape, n_z, n_e))
+        after[..., 0], after[..., 1] = self._saved(x, a)[..., None, None], np.arange(n_e)
+        after[..., 2] = np.arange(n_z)[:, None]
+        for following in range(n_z):
+            after[..., following, :, 3:] = self._moved(law, choice, z, following)[..., None, :]
+            odds[..., following, :] = (
+                economy.aggregate_chain[z, following, None] * economy.income_chain[z, following, e]
+            )
+        return Successors(after.reshape(*z.shape, n_z * n_e, -1), odds.reshape(*z.shape, -1))
+
+    def _saved(self, x: Array, a: Array) -> Array:
+        return self.economy.borrowing_limit + a[..., 0] * self._above_limit(x)
+
+    def _choice(self, x: Floats) -> Floats:
+        """What the population saves on the grid, (..., n_e, n_a)."""
+        z, law = self.aggregate(x), self.law(x)
+        if self.population == "reference":
+            on_grid: Floats = self.economy.reference_solution().saving_on_grid(z, self.economy.capital_of(law))
+            return on_grid
+        policy = self.population if callable(self.population) else self.economy.steady_state().policy
+        return policy_on_grid(self.economy, policy, z, law)
+
+    def _draw_states(self, rng: np.random.Generator, size: int, spread: float) -> Floats:
+        z, law = self.populations(rng, size, spread)
+        cell = draw(law.reshape(size, -1), rng.standard_normal(size))
+        e, node = np.divmod(cell, self.shape[1])
+        own = np.stack([self.economy.assets[node], e, z], axis=-1)
+        return np.concatenate([own, law.reshape(size, -1)], axis=-1)
+
+    def refuse_state(self, x: Floats) -> None:
+        """Raise ResetError for states that are none."""
+        super().refuse_state(x)
+        limit, last = self.economy.borrowing_limit, len(self.economy.skill) - 1
+        if np.any(x[..., 0] < limit):
+            raise ResetError(f"assets must be at least the borrowing limit {limit}, got {x[..., 0].min()}")
+        if np.any((x[..., 1] != np.rint(x[..., 1])) | (x[..., 1] < 0) | (x[..., 1] > last)):
+            raise ResetError(f"the income state must be a whole number from 0 to {last}, got {x[..., 1].ravel()[:5]}")
+
+    @cached_property
+    def _solution(self) -> Solution | None:
+        if self.population != "reference":
+            return None
+        reference, economy = self.economy.reference_solution(), self.economy
+
+        def policy(t: Array, y: Array) -> Array:
+            assets, e, z, capital = self.seen(to_numpy(y))
+            above = economy.cash(assets, e, z, capital) - economy.borrowing_limit
+            share = 1 - np.minimum(reference.consumption(assets, e, z, capital) / above, 1.0)
+            return like(np.minimum(share, MOST_SAVED)[..., None], y)
+
+        def value(t: Array, y: Array) -> Array:
+            return like(reference.value(*self.seen(to_numpy(y))), y)
+
+        return Solution(value, policy, "numerical", reference.source, reference.error)
+
+    def solution(self, dt: float | None = None) -> Solution | None:
+        """The reference solution where that is what the population plays; a best response to others is not known."""
+        return self._solution
+
+
+def _scales(count: int) -> list[Literal["linear", "log"]]:
+    """Assets on a logarithmic scale, the others on a linear one."""
+    return ["log", *["linear"] * (count - 1)]  # type: ignore[list-item]
+
+
+register("KrusellSmith-v0", KrusellSmithHousehold, dt=1.0, max_episode_steps=200)
