@@ -12,6 +12,7 @@ from hacontrol_envs.discrete import DiscreteProblem, Successors
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.env import SDEEnv, SDEVectorEnv
 from hacontrol_envs.firm_industry import Equilibrium, FirmIndustry
+from hacontrol_envs.krusell_smith import KrusellSmith
 from hacontrol_envs.problem import ControlProblem, Problem
 from hacontrol_envs.problems.brock_mirman import BrockMirman
 from hacontrol_envs.problems.firm_investment import FirmInvestment
@@ -33,6 +34,7 @@ __all__ = [
     "FirmIndustry",
     "FirmInvestment",
     "Jet",
+    "KrusellSmith",
     "Merton",
     "Problem",
     "SDEEnv",

@@ -27,6 +27,7 @@ from scipy.sparse.linalg import splu
 from hacontrol_envs import parameters as read
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.figures import panels
 from hacontrol_envs.problems.firm_investment import FirmInvestment
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ class ImpulseResponse:
         Raises:
             ParameterError: matplotlib is not installed.
         """
-        figure, panels = _figure(3)
-        for axes, name in zip(panels, COLOURS, strict=True):
+        figure, axes_of_all = panels(3)
+        for axes, name in zip(axes_of_all, COLOURS, strict=True):
             axes.plot(self.time, 100 * getattr(self, name), color=COLOURS[name], linewidth=2)
             axes.axhline(0.0, color="black", linewidth=0.8)
             axes.set(xlabel="years", title=f"{name}, percent")
@@ -80,25 +81,12 @@ def plot_statics(name: str, values: Iterable[float], equilibria: Sequence[Equili
     Raises:
         ParameterError: matplotlib is not installed.
     """
-    figure, panels = _figure(3)
-    for axes, variable in zip(panels, COLOURS, strict=True):
+    figure, axes_of_all = panels(3)
+    for axes, variable in zip(axes_of_all, COLOURS, strict=True):
         found = [getattr(equilibrium, variable) for equilibrium in equilibria]
         axes.plot(list(values), found, "o-", color=COLOURS[variable], linewidth=2, markersize=4)
         axes.set(xlabel=name.replace("_", " "), title=variable)
     return figure
-
-
-def _figure(columns: int) -> tuple[Any, Any]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ParameterError("a figure needs matplotlib: pip install matplotlib") from error
-    figure = Figure(figsize=(4.6 * columns, 3.3), layout="constrained", dpi=150)
-    panels = figure.subplots(1, columns)
-    for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25, linewidth=0.6)
-    return figure, panels
 
 
 def impulse_response(equilibrium: Equilibrium, shock: float, years: float, steps: int) -> ImpulseResponse:

@@ -15,6 +15,7 @@ from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.reference import krusell_smith_steady
 
 if TYPE_CHECKING:
+    from hacontrol_envs.reference.krusell_smith_solution import ReferenceSolution
     from hacontrol_envs.reference.krusell_smith_steady import SteadyState
 
 
@@ -141,6 +142,28 @@ class KrusellSmith:
             EquilibriumError: there is none, or its law of assets is not determined.
         """
         return self._steady_state
+
+    @cached_property
+    def _solutions(self) -> dict[str, ReferenceSolution]:
+        return {}
+
+    def reference_solution(self, progress: bool = False, *, beliefs: str = "two moments") -> ReferenceSolution:
+        """The equilibrium with aggregate risk, computed once, and kept on disk; see `ReferenceSolution`.
+
+        Args:
+            progress: show how far it is, where rich is installed.
+            beliefs: what households forecast capital by: "log-linear" in K as published, "quadratic", or "two moments",
+                that is K and a moment of the law, as exact as the rest.
+
+        Raises:
+            EquilibriumError: none was found.
+            ParameterError: other beliefs.
+        """
+        if beliefs not in self._solutions:
+            from hacontrol_envs.reference import krusell_smith_solution
+
+            self._solutions[beliefs] = krusell_smith_solution.of(self, beliefs, progress)
+        return self._solutions[beliefs]
 
     def __repr__(self) -> str:
         given = {name: value for name, value in self.parameters.items() if name != "calibration"}

@@ -35,6 +35,10 @@ NOT_CLOSED = 1e-9
 """By how much a row of a shock's matrix may miss one."""
 
 
+ONE = np.uint64(1)
+"""Indices are unsigned, because a negative one would count from the end, and asking each time takes a while."""
+
+
 class Lookup(NamedTuple):
     """A grid a_0 < ... < a_{n-1} and how to find a number in it, in the order in which `locate` takes them."""
 
@@ -151,62 +155,66 @@ def locate(
     w: Floats,
 ) -> None:
     """The node k below each choice (M, n) and the share w of its mass that goes to the next; see `Lookup`."""
-    n = choice.shape[1]
+    n, crowded = choice.shape[1], len(jumps) > 1
     for i in range(len(choice)):
         for j in range(n):
             x = min(max(np.float64(choice[i, j]), low), high)
             w[i, j] = x
             k[i, j] = (np.float64((x - low) + shift).view(np.int64) >> drop) - first
-        for j in range(n):
-            k[i, j] = table[k[i, j]]
-        for jump in jumps:
+        if crowded:
             for j in range(n):
-                k[i, j] += jump * (w[i, j] >= nodes[k[i, j] + jump])
+                k[i, j] = table[np.uint64(k[i, j])]
+            for jump in jumps[:-1]:
+                for j in range(n):
+                    k[i, j] += jump * (w[i, j] >= nodes[np.uint64(k[i, j] + jump)])
         for j in range(n):
-            w[i, j] = min((w[i, j] - nodes[k[i, j]]) * inverse[k[i, j]], 1.0)
+            x = w[i, j]
+            node = np.uint64(k[i, j] if crowded else table[np.uint64(k[i, j])])
+            node += np.uint64(x >= nodes[node + ONE])
+            k[i, j] = node
+            w[i, j] = min((x - nodes[node]) * inverse[node], 1.0)
 
 
 @compiled
 def push(law: Reals, k: Nodes, w: Floats, shock: Floats, out: Reals) -> None:
-    """out(k', e') = sum of shock(e, e') law(j, e) over the cells whose choice leads to k': (N, n_e, n_a)."""
+    """out(e', a) = sum over e of shock(e, e') times the mass of law(e) that the lottery sends to a: (N, n_e, n_a)."""
     n_e, n_a = out.shape[1:]
-    moved = np.empty((n_e, n_a))
-    row = np.empty(n_a)
+    moved, total = np.empty((n_e, n_a)), np.empty(n_a)
     for i in range(len(out)):
-        m, c, p = i * (len(law) > 1), i * (len(k) > 1), i * (len(shock) > 1)
+        masses, nodes, shares = law[i * (len(law) > 1)], k[i * (len(k) > 1)], w[i * (len(w) > 1)]
+        to = shock[i * (len(shock) > 1)]
         for e in range(n_e):
-            moved[e] = 0.0
-            for j in range(n_a):
-                mass = law[m, e, j]
-                up = mass * w[c, e, j]
-                moved[e, k[c, e, j]] += mass - up
-                moved[e, k[c, e, j] + 1] += up
-        for f in range(n_e):
+            row = moved[e]
             row[:] = 0.0
-            for e in range(n_e):
-                share = shock[p, e, f]
-                for j in range(n_a):
-                    row[j] += share * moved[e, j]
             for j in range(n_a):
-                out[i, f, j] = row[j]
+                node, mass = np.uint64(nodes[e, j]), masses[e, j]
+                up = mass * shares[e, j]
+                row[node] += mass - up
+                row[node + ONE] += up
+        for f in range(n_e):
+            total[:] = 0.0
+            for e in range(n_e):
+                for j in range(n_a):
+                    total[j] += to[e, f] * moved[e, j]
+            out[i, f] = total
 
 
 @compiled
 def pull(values: Reals, k: Nodes, w: Floats, shock: Floats, out: Reals) -> None:
-    """out(j, e) = E[values(a', e')], the adjoint of `push`: (N, n_e, n_a)."""
+    """out(e, a) = E[values(e', a')], the adjoint of `push`: (N, n_e, n_a)."""
     n_e, n_a = out.shape[1:]
-    row = np.empty(n_a)
+    mean = np.empty(n_a)
     for i in range(len(out)):
-        v, c, p = i * (len(values) > 1), i * (len(k) > 1), i * (len(shock) > 1)
+        given, nodes, shares = values[i * (len(values) > 1)], k[i * (len(k) > 1)], w[i * (len(w) > 1)]
+        to = shock[i * (len(shock) > 1)]
         for e in range(n_e):
-            row[:] = 0.0
+            mean[:] = 0.0
             for f in range(n_e):
-                share = shock[p, e, f]
                 for j in range(n_a):
-                    row[j] += share * values[v, f, j]
+                    mean[j] += to[e, f] * given[f, j]
             for j in range(n_a):
-                below, above = row[k[c, e, j]], row[k[c, e, j] + 1]
-                out[i, e, j] = below + w[c, e, j] * (above - below)
+                node = np.uint64(nodes[e, j])
+                out[i, e, j] = mean[node] + shares[e, j] * (mean[node + ONE] - mean[node])
 
 
 @compiled
@@ -225,21 +233,21 @@ def pull_with_slope(
 ) -> None:
     """What `pull` gives, and law times its derivative in the choice, which is zero beyond the grid: (N, n_e, n_a)."""
     n_e, n_a = out.shape[1:]
-    row = np.empty(n_a)
+    mean = np.empty(n_a)
     for i in range(len(out)):
-        v, m, c = i * (len(values) > 1), i * (len(law) > 1), i * (len(k) > 1)
-        p = i * (len(shock) > 1)
+        given, nodes, shares = values[i * (len(values) > 1)], k[i * (len(k) > 1)], w[i * (len(w) > 1)]
+        masses, chosen = law[i * (len(law) > 1)], choice[i * (len(choice) > 1)]
+        to = shock[i * (len(shock) > 1)]
         for e in range(n_e):
-            row[:] = 0.0
+            mean[:] = 0.0
             for f in range(n_e):
-                share = shock[p, e, f]
                 for j in range(n_a):
-                    row[j] += share * values[v, f, j]
+                    mean[j] += to[e, f] * given[f, j]
             for j in range(n_a):
-                node = k[c, e, j]
-                below, rise = row[node], row[node + 1] - row[node]
-                out[i, e, j] = below + w[c, e, j] * rise
+                node = np.uint64(nodes[e, j])
+                rise = mean[node + ONE] - mean[node]
+                out[i, e, j] = mean[node] + shares[e, j] * rise
                 slope[i, e, j] = rise * inverse[node]
             for j in range(n_a):
-                inside = low <= choice[c, e, j] <= high
-                slope[i, e, j] = law[m, e, j] * slope[i, e, j] if inside else 0.0
+                inside = low <= chosen[e, j] <= high
+                slope[i, e, j] = masses[e, j] * slope[i, e, j] if inside else 0.0

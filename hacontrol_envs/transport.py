@@ -53,7 +53,7 @@ class Transport:
 
     Args:
         assets: a_j, (n_a,), increasing.
-        choice: a' at each cell, (..., n_e, n_a).
+        choice: a' at each cell, (..., n_e, n_a); not copied, and so not to be changed while T is in use.
         shock: P(e, e') = Prob(e' | e), (n_e, n_e) or (..., n_e, n_e).
 
     Raises:
@@ -66,26 +66,29 @@ class Transport:
     """NumPy leaves `law @ T` to T."""
 
     def __init__(self, assets: ArrayLike, choice: ArrayLike, shock: ArrayLike) -> None:
-        self.assets: Floats = np.ascontiguousarray(assets, dtype=np.float64)
+        self.assets: Floats = np.ascontiguousarray(_reals("assets", assets), dtype=np.float64)
         self._lookup = lottery.lookup(self.assets)
-        self.choice = _reals("choice", choice)
+        self.choice = np.ascontiguousarray(_reals("choice", choice))
         self.shock = np.array(_reals("shock", shock), dtype=np.float64, order="C")
-        self._cells = (self.shock.shape[-1], len(self.assets))
-        if self.choice.ndim < 2 or self.shock.ndim < 2 or self.choice.shape[-2:] != self._cells:
+        self._cells = (self.shock.shape[-1] if self.shock.ndim > 1 else 0, len(self.assets))
+        self._check()
+        self.batch = _common(self.choice, self.shock)
+
+    def _check(self) -> None:
+        n_e, n_a = self._cells
+        if self.choice.ndim < 2 or self.choice.shape[-2:] != (n_e, n_a) or not n_e:
             raise ParameterError(
-                f"choice must have shape (..., n_e, n_a) = (..., {self._cells[0]}, {self._cells[1]}), where shock is "
-                f"(..., n_e, n_e) and assets (n_a,); got choice {self.choice.shape} and shock {self.shock.shape}"
+                f"choice must have shape (..., n_e, n_a) where shock is (..., n_e, n_e) and assets (n_a,); "
+                f"got choice {self.choice.shape}, shock {self.shock.shape} and assets ({n_a},)"
             )
-        if not lottery.all_finite(self.choice.reshape(-1, self._cells[1])):
+        if not lottery.all_finite(self.choice.reshape(-1, n_a)):
             strays = np.argwhere(~np.isfinite(self.choice))
             raise ParameterError(
                 f"choices of assets must be finite numbers, but {len(strays)} of {self.choice.size} are not, the first "
                 f"at index {tuple(map(int, strays[0]))}: {self.choice[tuple(strays[0])]}"
             )
-        n_e = self._cells[0]
         if self.shock.shape[-2] != n_e or not lottery.close_rows(self.shock.reshape(-1, n_e, n_e)):
-            raise ParameterError(f"rows of shock must be probabilities that sum to one, got {shock!r}")
-        self.batch = np.broadcast_shapes(self.choice.shape[:-2], self.shock.shape[:-2])
+            raise ParameterError(f"rows of shock must be probabilities that sum to one, got {self.shock!r}")
 
     def __rmatmul__(self, law: ArrayLike) -> NDArray[Any]:
         """The law moved, (..., n_e, n_a)."""
@@ -127,7 +130,9 @@ class Transport:
         if math.prod(self.batch) != 1:
             raise ParameterError(f"matrix() is of one economy, but this transport moves a batch {self.batch} of them")
         n_e, n_a = self._cells
-        k, w = self._located(self.choice.reshape(1, n_e, n_a))
+        k, w = self._locate(
+            self.choice.reshape(1, n_e, n_a), np.empty((1, n_e, n_a), np.int32), np.empty((1, n_e, n_a))
+        )
         shares = self.shock.reshape(n_e, 1, n_e, 1) * np.stack([1 - w[0], w[0]], axis=-1)[:, :, None]
         columns = n_a * np.arange(n_e)[:, None] + k[0][:, :, None, None] + np.arange(2)
         starts = np.arange(0, shares.size + 1, 2 * n_e)
@@ -143,23 +148,24 @@ class Transport:
 
     def _run(self, loop: Callable[..., None], *inputs: NDArray[Any], results: int = 1) -> list[NDArray[Any]]:
         """Call `loop(*inputs, k, w, shock, *results)` on a chunk of economies at a time."""
-        batch = np.broadcast_shapes(self.batch, *(x.shape[:-2] for x in inputs))
+        batch = _common(self.choice, self.shock, *inputs)
         flat = [_flat(x, batch) for x in (self.choice, self.shock, *inputs)]
         kind = np.result_type(self.choice, *inputs)
         out = [np.empty((math.prod(batch), *self._cells), kind) for _ in range(results)]
         size = max(1, CHUNK // math.prod(self._cells))
+        k, w = (np.empty((min(size, len(flat[0])), *self._cells), kept) for kept in (np.int32, np.float64))
         for start in range(0, len(out[0]), size):
             rows = slice(start, start + size)
             choice, shock, *parts = (x if len(x) == 1 else x[rows] for x in flat)
-            loop(*parts, *self._located(choice), shock, *(x[rows] for x in out))
+            loop(*parts, *self._locate(choice, k, w), shock, *(x[rows] for x in out))
         return [x.reshape(*batch, *self._cells) for x in out]
 
-    def _located(self, choice: NDArray[Any]) -> tuple[lottery.Nodes, Floats]:
-        """k and w of choices (M, n_e, n_a)."""
+    def _locate(self, choice: NDArray[Any], k: lottery.Nodes, w: Floats) -> tuple[lottery.Nodes, Floats]:
+        """k and w of choices (M, n_e, n_a), in the first M rows of these."""
+        k, w = k[: len(choice)], w[: len(choice)]
         rows = choice.reshape(-1, self._cells[1])
-        k, w = np.empty(rows.shape, np.int32), np.empty(rows.shape)
-        lottery.locate(rows, *self._lookup, k, w)
-        return k.reshape(choice.shape), w.reshape(choice.shape)
+        lottery.locate(rows, *self._lookup, k.reshape(rows.shape), w.reshape(rows.shape))
+        return k, w
 
 
 @final
@@ -208,6 +214,15 @@ def _reals(name: str, given: ArrayLike) -> NDArray[Any]:
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise ParameterError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+
+
+def _common(*arrays: NDArray[Any]) -> tuple[int, ...]:
+    """The leading axes of all of these together."""
+    try:
+        return np.broadcast_shapes(*(array.shape[:-2] for array in arrays))
+    except ValueError as error:
+        shapes = ", ".join(str(array.shape) for array in arrays)
+        raise ParameterError(f"leading axes, one place for each economy, do not fit together: {shapes}") from error
 
 
 def _flat(array: NDArray[Any], batch: tuple[int, ...]) -> NDArray[Any]:

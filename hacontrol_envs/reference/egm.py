@@ -37,7 +37,7 @@ def iterate(
     Args:
         thresholds: (n_z, n_k, n_e, n_a).
         assets: (n_a,).
-        weights: of tomorrow's capital between the nodes, (n_z, n_k, n_k).
+        weights: of tomorrow's capital between the nodes, for every z', (n_z, n_k, n_z, n_k).
         gross: 1 + r today, (n_z, n_k).
         income: from work, today, (n_z, n_k, n_e).
         forecast_gross: 1 + r' at tomorrow's capital, (n_z, n_k, n_z).
@@ -65,7 +65,7 @@ def iterate(
                     for f in range(n_e):
                         at[:] = 0.0
                         for j in range(n_k):
-                            w = weights[z, k, j]
+                            w = weights[z, k, y, j]
                             row = known[y, j, f]
                             if w != 0.0:
                                 for i in range(n_a):

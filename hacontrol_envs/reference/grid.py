@@ -239,6 +239,7 @@ class Grid:
         """
         node = len(a) // 2 if likely is None else likely
         masses = balanced(self.generator(a, upwind=False), node, **self._superlu)
+        masses /= masses.sum()
         positive = np.maximum(masses, 0.0)
         return positive / positive.sum(), float(positive.sum() - 1)
 

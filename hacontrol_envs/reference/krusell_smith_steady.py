@@ -7,13 +7,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-from scipy import sparse
 from scipy.optimize import brentq
-from scipy.sparse.linalg import splu
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import EquilibriumError
 from hacontrol_envs.reference import egm
+from hacontrol_envs.transport import Transport, stationary_law
 
 if TYPE_CHECKING:
     from hacontrol_envs.krusell_smith import KrusellSmith
@@ -113,7 +112,7 @@ class SteadyState:
 
     def consumption_at(self, assets: Floats, e: Any) -> Floats:
         """c of households with these assets and states, broadcasting."""
-        cash = (1 + self.interest_rate) * np.asarray(assets) + self.wage * self._averages.earnings[np.asarray(e)]
+        cash = (1 + self.interest_rate) * np.asarray(assets) + self.wage * self.averages.earnings[np.asarray(e)]
         consumption: Floats = cash - self.saving_at(assets, e)
         return consumption
 
@@ -122,7 +121,8 @@ class SteadyState:
         return self.saving_at(assets, e)
 
     @cached_property
-    def _averages(self) -> Averages:
+    def averages(self) -> Averages:
+        """What it is the steady state of."""
         return Averages.of(self.economy)
 
     def __repr__(self) -> str:
@@ -162,7 +162,7 @@ class _Households:
         count, change = egm.iterate(
             self.thresholds,
             economy.assets,
-            np.ones((1, 1, 1)),
+            np.ones((1, 1, 1, 1)),
             gross,
             income.reshape(1, 1, -1),
             gross.reshape(1, 1, 1),
@@ -175,7 +175,7 @@ class _Households:
         )
         if not change <= CONVERGED:
             raise EquilibriumError(f"no policy was found at the interest rate {r:.6g} in {count} iterations")
-        self.law = _stationary(self.saving(), self.averages.chain, economy.assets)
+        self.law = stationary_law(Transport(economy.assets, self.saving(), self.averages.chain))
         limit = economy.borrowing_limit
         supply, demand = float(economy.capital_of(self.law)) - limit, self.demand(r) - limit
         gap = (supply - demand) / (supply + demand)
@@ -238,29 +238,3 @@ def _root(households: _Households, patience: float) -> float:
     raise EquilibriumError(
         f"households save too little at every interest rate up to {patience:.6g}: is there hardly any risk?"
     )
-
-
-def _stationary(saving: Floats, chain: Floats, assets: Floats) -> Floats:
-    """The law (n_e, n_a) that stays."""
-    n_e, n_a = saving.shape
-    place = np.clip(np.searchsorted(assets, saving, side="right") - 1, 0, n_a - 2)
-    up = np.clip((saving - assets[place]) / (assets[place + 1] - assets[place]), 0.0, 1.0)
-    # Cells in the order of assets, so that those between which households move are near each other.
-    cell = (np.arange(n_a) * n_e + np.arange(n_e)[:, None])[..., None]
-    rows, columns, entries = [], [], []
-    for node, weight in ((place, 1 - up), (place + 1, up)):
-        to = node[..., None] * n_e + np.arange(n_e)
-        rows.append(to.ravel())
-        columns.append(np.broadcast_to(cell, to.shape).ravel())
-        entries.append((weight[..., None] * chain[:, None, :]).ravel())
-    # One equation follows from the others: in place of the first cell's, its mass is one.
-    cells = np.arange(n_e * n_a)
-    row, column = (np.concatenate([*given, cells]) for given in (rows, columns))
-    entry = np.concatenate([*entries, np.full(len(cells), -1.0)])
-    kept = row != 0
-    row, column, entry = np.append(row[kept], 0), np.append(column[kept], 0), np.append(entry[kept], 1.0)
-    matrix = sparse.coo_array((entry, (row, column)), shape=(len(cells), len(cells))).tocsc()
-    law = splu(matrix).solve((cells == 0).astype(np.float64))
-    law = np.maximum(law.reshape(n_a, n_e).T, 0.0)
-    found: Floats = law / law.sum()
-    return found

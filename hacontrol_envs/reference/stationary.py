@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
@@ -15,53 +16,58 @@ from hacontrol_envs.errors import EquilibriumError, ParameterError
 ROUNDING = 1e-12
 """By how much a stationary law may differ from itself one period later, in mass."""
 
-LONGEST = 200_000
-"""Periods after which a law that still moves is given up."""
-
 SETTLING = 30
 """Periods by which a uniform law has found nodes that have mass."""
 
-UNPIVOTED: dict[str, Any] = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.0}
+UNPIVOTED: dict[str, Any] = {"permc_spec": "COLAMD", "diag_pivot_thresh": 0.0}
 """SuperLU for 1 - T', whose diagonal dominates its columns: it needs no pivoting."""
 
 
-def balanced(generator: Any, node: int, **options: Any) -> Floats:
-    """m (N,) with L'm = 0 that sums to one, for L sparse with rows that sum to zero.
+def balanced(generator: Any, nodes: int | NDArray[np.intp], **options: Any) -> Floats:
+    """m (N,) with L'm = 0 and m = 1 at these nodes, for L sparse with rows that sum to zero.
 
     Args:
         generator: L, (N, N): a difference operator, or T - 1.
-        node: one that has mass: its equation, which the others imply, is replaced by m = 1 there.
+        nodes: one that has mass, of each class of nodes that communicate: the others imply its equation.
         options: of scipy's `splu`.
     """
-    count = generator.shape[0]
-    others = np.arange(count) != node
-    unit = sparse.coo_array(([1.0], ([node], [node])), shape=(count, count))
-    matrix = sparse.diags_array(others.astype(float)) @ generator.T.tocsr() + unit
-    factors, right = splu(matrix.tocsc(), **options), (~others).astype(float)
-    masses: Floats = factors.solve(right)
-    masses += factors.solve(right - matrix @ masses)
-    masses /= masses.sum()
+    fixed = np.zeros(generator.shape[0])
+    fixed[nodes] = 1.0
+    matrix = (sparse.diags_array(1 - fixed) @ generator.T.tocsr() + sparse.diags_array(fixed)).tocsc()
+    factors = splu(matrix, **options)
+    masses: Floats = factors.solve(fixed)
+    masses += factors.solve(fixed - matrix @ masses)
     return masses
 
 
 def stationary(chain: Any) -> Floats:
     """The law (N,) with law @ T = law, nonnegative and of mass one.
 
-    Nodes that are left for ever have no mass. The others are solved for directly, if they all communicate; if there are
-    two or more such classes every mixture of their laws is stationary, and the result is that to which a uniform law
-    moves (on average over time, where it cycles).
+    Nodes that are left for ever have no mass. If the others fall into two or more classes that do not communicate,
+    every mixture of their laws is stationary, and the result is the one to which a uniform law moves (on average over
+    time, where it cycles).
 
     Args:
         chain: T, (N, N) with nonnegative rows that sum to one, sparse or not.
 
     Raises:
         ParameterError: another kind of matrix.
-        EquilibriumError: no law is found that stays where it is to within 1e-12 of mass.
+        EquilibriumError: the law found does not stay where it is to within 1e-12 of mass.
     """
     matrix = _stochastic(chain)
-    law = _direct(matrix)
-    if law is None or not abs(law @ matrix - law).sum() <= ROUNDING:
-        law = _iterated(matrix)
+    count, label = connected_components(matrix, connection="strong")
+    rows, columns = matrix.nonzero()
+    leaving = np.isin(np.arange(count), label[rows[label[rows] != label[columns]]])
+    stays = np.flatnonzero(~leaving[label])
+    inner = matrix[stays][:, stays]
+    classes, member = np.unique(label[stays], return_inverse=True)
+    masses = balanced(inner - sparse.eye_array(len(stays)), _likely(inner, member), **UNPIVOTED)
+    masses = np.maximum(masses, 0.0)
+    weights = np.bincount(member, _arriving(matrix, stays)) if len(classes) > 1 else 1.0
+    law: Floats = np.zeros(len(label))
+    law[stays] = masses * (weights / np.bincount(member, masses))[member]
+    if not (moves := abs(law @ matrix - law).sum()) <= ROUNDING:
+        raise EquilibriumError(f"no stationary law found: mass {moves:.1e} of the one found still moves in each period")
     return law
 
 
@@ -74,35 +80,23 @@ def _stochastic(given: Any) -> Any:
     return matrix
 
 
-def _direct(matrix: Any) -> Floats | None:
-    """The stationary law, if there is just one."""
-    count, label = connected_components(matrix, connection="strong")
-    coo = matrix.tocoo()
-    left = np.unique(label[coo.row][label[coo.row] != label[coo.col]])
-    if count - len(left) != 1:
-        return None
-    (closed,) = np.setdiff1d(np.arange(count), left)
-    nodes = np.flatnonzero(label == closed)
-    inner = matrix[nodes][:, nodes]
-    likely = np.full(len(nodes), 1 / len(nodes))
+def _likely(matrix: Any, member: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The node of each class that has most mass after a while."""
+    law, step = np.ones(len(member)), matrix.T.tocsr()
     for _ in range(SETTLING):
-        likely = likely @ inner
-    law: Floats = np.zeros(len(label))
-    law[nodes] = np.maximum(balanced(inner - sparse.eye_array(len(nodes)), int(likely.argmax()), **UNPIVOTED), 0.0)
-    law /= law.sum()
-    return law
+        law = step @ law
+    order = np.lexsort((law, member))
+    last: NDArray[np.intp] = order[np.append(np.diff(member[order]) > 0, True)]
+    return last
 
 
-def _iterated(matrix: Any) -> Floats:
-    """Where a uniform law moves: powers of (1 + T)/2, which has the same stationary laws and no cycles."""
+def _arriving(matrix: Any, stays: NDArray[np.intp]) -> Floats:
+    """How much of a uniform law first arrives at each node that is not left for ever, (len(stays),)."""
     count = matrix.shape[0]
-    law: Floats = np.full(count, 1 / count)
-    step = ((sparse.eye_array(count) + matrix) / 2).T.tocsr()
-    for _ in range(LONGEST):
-        law, before = step @ law, law
-        if abs(law - before).sum() < ROUNDING / 4:
-            law /= law.sum()
-    return law
-    raise EquilibriumError(
-        f"no stationary law found: after {LONGEST} periods mass {2 * abs(law - before).sum():.1e} still moves in each"
-    )
+    left = np.setdiff1d(np.arange(count), stays)
+    if not len(left):
+        return np.full(count, 1 / count)
+    out = matrix[left]
+    visits = splu((sparse.eye_array(len(left)) - out[:, left]).T.tocsc()).solve(np.full(len(left), 1 / count))
+    arriving: Floats = 1 / count + visits @ out[:, stays]
+    return arriving

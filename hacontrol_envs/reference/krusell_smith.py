@@ -1,0 +1,298 @@
+"""The global solution of `KrusellSmith`: households who forecast capital by a law of motion that their economy obeys.
+
+Krusell and Smith's fixed point (1998). Given beliefs, households by endogenous grids on (a, e, Z, K) and a moment v;
+given households, a long path of the histogram; given the path, beliefs by least squares. The path begins short, and the
+next guess of beliefs is Anderson's (1965).
+
+The moment is there because forecasts by K alone are 3e-5 off in the "jedc" calibration, and with them consumption 1e-5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.errors import EquilibriumError
+from hacontrol_envs.krusell_smith_paths import path_of_z
+from hacontrol_envs.reference import egm, histogram
+from hacontrol_envs.reference.krusell_smith_steady import Averages, SteadyState
+from hacontrol_envs.reference.law_of_motion import Beliefs, Moment, Nodes, by_state
+from hacontrol_envs.transport import Transport
+
+if TYPE_CHECKING:
+    from hacontrol_envs.krusell_smith import KrusellSmith
+
+
+class Stage(NamedTuple):
+    """Part of the fixed point: how long a path, and how near the law of motion must come."""
+
+    quarters: int
+    tolerance: float
+    """Of log K' and v' between what households believe and what their path obeys."""
+
+
+STAGES = Stage(1_000, 1e-3), Stage(4_000, 1e-5), Stage(21_000, 1e-7)
+BURN_IN = 500
+"""Quarters of a path that are not used."""
+NODES = 6
+"""Of capital."""
+FORMS = {"log-linear": 2, "quadratic": 3, "two moments": 4}
+"""Terms of beliefs about log K': 1, log K; its square; and v, see `Moment`."""
+QUADRATIC = FORMS["quadratic"]
+AHEAD = 12
+"""Quarters, see `_telling`."""
+PERSISTENCE = 0.97
+"""Of log K, as first believed."""
+CONVERGED = 1e-9
+"""Largest change of a threshold relative to consumption at which a policy is said to be found, at last."""
+MOST_POLICY, MOST_LAW = 20_000, 60
+"""Iterations."""
+WIDTH = 10.0
+"""Half-range of log K at first, in deviations of log Z."""
+MARGIN = 0.25
+"""Of the range of log K on a path, added on both sides."""
+SEED = 20_100
+
+
+class Found(NamedTuple):
+    """The fixed point."""
+
+    thresholds: Floats
+    """Of the policy, (n_z, n_k, n_e, n_a); see `egm`."""
+    nodes: Nodes
+    moment: Moment
+    beliefs: Beliefs
+    r2: Floats
+    """Of the beliefs about K' on the path, for every Z, (n_z,)."""
+    z: NDArray[np.int64]
+    capital: Floats
+    """Z and K on the path, (T + 1,) each."""
+    gap: float
+    """Between what is believed and what happens, in log K' and v', along the path's range."""
+
+
+class Report(Protocol):
+    """Told what is being done, and which share of all is done."""
+
+    def __call__(self, what: str, share: float) -> None: ...
+
+
+def solve(economy: KrusellSmith, law: str, report: Report) -> Found:
+    """The fixed point with beliefs of this form, one of `FORMS`.
+
+    Raises:
+        EquilibriumError: it was not found.
+    """
+    search = _Search(economy, FORMS[law])
+    for number, stage in enumerate(STAGES):
+        last = number == len(STAGES) - 1
+        tell = partial(report, share=number / len(STAGES))
+        search.run(stage, CONVERGED if last else stage.tolerance / 100, tell)
+        if not last:
+            search.fit_nodes()
+    return search.found()
+
+
+class _Search:
+    """The fixed point on its way."""
+
+    def __init__(self, economy: KrusellSmith, terms: int) -> None:
+        steady, n_z = economy.steady_state(), len(economy.productivity)
+        self.economy, self.terms, self.households = economy, terms, Households(economy)
+        x = float(np.log(steady.capital))
+        width = WIDTH * max(float(np.std(np.log(economy.productivity))), 0.003)
+        self.moment = Moment(_telling(steady), np.zeros((n_z, 2)))
+        self.nodes = Nodes(x - width, x + width, NODES, np.zeros(1))
+        self.thresholds: Floats = np.tile(steady.thresholds, (n_z, self.nodes.size, 1, 1))
+        first = np.zeros((n_z, 1 + n_z, 4))
+        first[:, 0, :2] = x, PERSISTENCE
+        self.beliefs = Beliefs(first, x)
+
+    def run(self, stage: Stage, near: float, report: Callable[..., None]) -> None:
+        """Until the beliefs are those that their path gives, to the stage's tolerance."""
+        n_z = len(self.economy.productivity)
+        self.z, terms = path_of_z(self.economy, stage.quarters, SEED), self.terms
+        if len(self.nodes.bounds) == 1:
+            terms = min(terms, QUADRATIC)
+        mixing = _Mixing(self.nodes, terms)
+        for count in range(MOST_LAW):
+            report(f"{stage.quarters} quarters, beliefs {count + 1}")
+            self.households.solve(self.thresholds, self.nodes, self.beliefs, near)
+            begin = start(self.economy, int(self.z[0]))
+            self.capital, self.v, _ = simulate(self.economy, self.thresholds, self.nodes, self.moment, self.z, begin)
+            path = self.z[BURN_IN:], np.log(self.capital[BURN_IN:]), self.v[BURN_IN:]
+            obeyed, self.r2 = Beliefs.fitted(*path, n_z, terms, self.beliefs.center)
+            self.gap = mixing.gap(self.beliefs, obeyed)
+            if not np.isfinite(self.gap):
+                raise EquilibriumError("the law of motion left all bounds")
+            if self.gap <= stage.tolerance:
+                return
+            self.beliefs = mixing.next(self.beliefs, obeyed)
+        raise EquilibriumError(f"no law of motion was found: after {MOST_LAW} guesses it is {self.gap:.2g} off")
+
+    def fit_nodes(self) -> None:
+        """Nodes where the path has been, and the moment measured from its usual value there."""
+        x, v = np.log(self.capital[BURN_IN:]), self.v[BURN_IN:]
+        low, high = (1 + MARGIN) * x.min() - MARGIN * x.max(), (1 + MARGIN) * x.max() - MARGIN * x.min()
+        if self.terms <= QUADRATIC:
+            nodes = Nodes(low, high, NODES, np.zeros(1))
+        elif len(self.nodes.bounds) == 1:
+            # The moment appears: from here on it is measured from its usual value.
+            z, n_z = self.z[BURN_IN:], len(self.economy.productivity)
+            fitted, _ = by_state(z, np.stack([np.ones(len(x)), x], axis=-1), v[:, None], n_z)
+            trend = fitted[:, 0]
+            self.moment = Moment(self.moment.weights, trend)
+            nodes = Nodes(low, high, NODES, _around(v - trend[z, 0] - trend[z, 1] * x))
+        else:
+            nodes = Nodes(low, high, NODES, _around(v))
+        weights = self.nodes.weights(*nodes.points)
+        self.thresholds, self.nodes = np.einsum("kj,zjea->zkea", weights, self.thresholds), nodes
+
+    def found(self) -> Found:
+        """Where it has come."""
+        nodes, moment = self.nodes, self.moment
+        return Found(self.thresholds, nodes, moment, self.beliefs, self.r2, self.z, self.capital, self.gap)
+
+
+def _telling(steady: SteadyState) -> Floats:
+    """phi(e, a), positive: what households will consume, on average, AHEAD quarters later in the steady state.
+
+    What they consume now is what K' differs by between laws with the same K, but itself hard to forecast; consumption
+    of a few years later is forecast better, and tells nearly as much.
+    """
+    averages, phi = Averages.of(steady.economy), steady.consumption
+    transport = Transport(steady.economy.assets, steady.saving, averages.chain)
+    for _ in range(AHEAD):
+        phi = transport @ phi
+    return phi
+
+
+def _around(v: Floats) -> Floats:
+    """Two nodes between which all of these are, (2,)."""
+    bounds: Floats = np.array([-1.0, 1.0]) * (1 + MARGIN) * np.abs(v).max()
+    return bounds
+
+
+class Households:
+    """The household's problem given beliefs."""
+
+    def __init__(self, economy: KrusellSmith) -> None:
+        self.economy = economy
+        joint = economy.aggregate_chain[:, :, None, None] * economy.income_chain
+        self._chain = np.ascontiguousarray(joint.transpose(0, 2, 1, 3))
+
+    def solve(self, thresholds: Floats, nodes: Nodes, beliefs: Beliefs, tolerance: float) -> int:
+        """Iterate on thresholds (n_z, n_k, n_e, n_a), in place, until they change less; how often it took.
+
+        Raises:
+            EquilibriumError: they do not settle.
+        """
+        economy, z = self.economy, np.arange(len(self._chain))
+        x, v = nodes.points
+        following, v_following = beliefs(x, v, z[:, None])  # (n_z, n_k) and (n_z, n_k, n_z)
+        now = economy.prices(np.exp(x), z[:, None])
+        then = economy.prices(np.exp(following)[:, :, None], z)
+        count, change = egm.iterate(
+            thresholds,
+            economy.assets,
+            nodes.weights(*np.broadcast_arrays(following[..., None], v_following)),
+            1 + now.interest_rate,
+            now.wage[..., None] * economy.earnings[:, None, :],
+            1 + then.interest_rate,
+            then.wage[..., None] * economy.earnings,
+            self._chain,
+            economy.discount_factor,
+            economy.risk_aversion,
+            MOST_POLICY,
+            tolerance,
+        )
+        if not change <= tolerance:
+            raise EquilibriumError(f"no policy was found in {count} iterations: the last changed it by {change:.2g}")
+        return count
+
+
+def start(economy: KrusellSmith, z: int) -> Floats:
+    """The steady state's law with the share of every e that belongs to z, (n_e, n_a)."""
+    law, joint = economy.steady_state().law, economy.joint_law
+    found = law * (joint[z] / joint[z].sum() / joint.sum(axis=0))[:, None]
+    shares: Floats = found / found.sum()
+    return shares
+
+
+def simulate(
+    economy: KrusellSmith,
+    thresholds: Floats,
+    nodes: Nodes,
+    moment: Moment,
+    z: NDArray[np.int64],
+    law: Floats,
+    every: int = 1,
+    keep: int = 0,
+) -> tuple[Floats, Floats, Floats]:
+    """K and v (T + 1,) along z (T + 1,) from a law, and the laws of the first `keep` quarters that `every` divides."""
+    capital, v, laws = np.empty(len(z)), np.empty(len(z)), np.empty((keep, *law.shape))
+    histogram.simulate(
+        thresholds,
+        economy.assets,
+        np.array([nodes.low, nodes.high]),
+        nodes.inverse,
+        nodes.bounds,
+        moment.weights,
+        moment.trend,
+        economy.income_chain,
+        z,
+        np.array(law, dtype=np.float64),
+        capital,
+        v,
+        every,
+        laws,
+    )
+    return capital, v, laws
+
+
+class _Mixing:
+    """Anderson's next guess of beliefs, from the last few and what came of them.
+
+    Beliefs with n terms are known by what they say at n states of capital and the moment.
+    """
+
+    def __init__(self, nodes: Nodes, terms: int, depth: int = 5) -> None:
+        middle, half = (nodes.low + nodes.high) / 2, (nodes.high - nodes.low) / 4
+        places = {2: [-1.0, 1.0], 3: [-1.0, 0.0, 1.0], 4: [-1.0, 0.0, 1.0, 0.0]}[terms]
+        self._x, self._v = middle + half * np.array(places), np.zeros(terms)
+        self._v[3:] = nodes.bounds[-1]
+        self._terms, self._depth = terms, depth
+        self._guesses, self._gaps = list[Floats](), list[Floats]()
+
+    def _said(self, beliefs: Beliefs) -> Floats:
+        states = np.arange(len(beliefs.coefficients))[:, None]
+        capital, v = beliefs(self._x, self._v, states)
+        return np.concatenate([capital[:, None], np.swapaxes(v, 1, 2)], axis=1)  # (n_z, 1 + n_z, terms)
+
+    def gap(self, believed: Beliefs, obeyed: Beliefs) -> float:
+        """The largest difference."""
+        return float(np.abs(self._said(believed) - self._said(obeyed)).max())
+
+    def next(self, believed: Beliefs, obeyed: Beliefs) -> Beliefs:
+        """The next guess."""
+        guess = self._said(believed).ravel()
+        gap = self._said(obeyed).ravel() - guess
+        self._guesses.append(guess)
+        self._gaps.append(gap)
+        del self._guesses[: -self._depth], self._gaps[: -self._depth]
+        following = guess + gap
+        if len(self._gaps) > 1:
+            turns, moves = np.diff(self._gaps, axis=0).T, np.diff(self._guesses, axis=0).T
+            share, *_ = np.linalg.lstsq(turns, gap, rcond=1e-8)
+            following = following - (moves + turns) @ share
+        d = self._x - believed.center
+        terms = np.stack([np.ones(len(d)), d, d**2, self._v], axis=-1)[:, : self._terms]
+        coefficients = np.zeros_like(believed.coefficients)
+        said = following.reshape(len(coefficients), -1, self._terms)
+        coefficients[..., : self._terms] = np.linalg.solve(terms, said[..., None])[..., 0]
+        return Beliefs(coefficients, believed.center)

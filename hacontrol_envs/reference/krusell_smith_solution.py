@@ -1,0 +1,283 @@
+"""The equilibrium of `KrusellSmith` with aggregate risk, as functions, figures and paths."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hacontrol_envs import krusell_smith_measures as measures
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.krusell_smith import KrusellSmith
+from hacontrol_envs.krusell_smith_calibrations import CALIBRATIONS
+from hacontrol_envs.krusell_smith_paths import Path, path_of_z
+from hacontrol_envs.krusell_smith_responses import ImpulseResponse, impulse_response
+from hacontrol_envs.reference import disk, egm, krusell_smith
+from hacontrol_envs.reference.krusell_smith_value import HouseholdValue
+from hacontrol_envs.reference.law_of_motion import Beliefs, LawOfMotion, Moment, Nodes
+
+FORMAT = 1
+"""Of the file on disk; raise it when the method changes."""
+ERGODIC = 64
+"""Laws kept from the long path."""
+JUDGED, EVERY, SEED = 10_000, 50, 20_300
+"""Quarters of the path on which the solution is judged, how often its law is, and its seed."""
+
+
+class Ergodic(NamedTuple):
+    """States of the economy that a long path visits, equally spaced in time."""
+
+    z: NDArray[np.int64]
+    """(S,)."""
+    laws: Floats
+    """(S, n_e, n_a)."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ReferenceSolution:
+    """A global solution: households who know their own state, Z, K and, unless told otherwise, a moment of the law.
+
+    The moment is measured from its usual value at this K, v; see `Moment`. Functions of K alone take v = 0. The figures
+    are those of a path that the solution was not found on.
+    """
+
+    economy: KrusellSmith
+    form: str
+    """Of beliefs: "two moments", "log-linear" or "quadratic"."""
+    thresholds: Floats
+    """Own assets at which a' = assets[i] is chosen, (n_z, n_k, n_e, n_a); see `egm`."""
+    nodes: Nodes
+    """Of capital and the moment."""
+    moment: Moment
+    beliefs: Beliefs
+    """What households forecast."""
+    beliefs_r2: Floats
+    """Of K', for every Z, (n_z,)."""
+    gap: float
+    """Between beliefs and what the economy did when they were found, in logs, at most."""
+    law_of_motion: LawOfMotion
+    """log K' = b0(Z) + b1(Z) log K, as fitted to the path on which beliefs were found."""
+    r2: Floats
+    """Of the law of motion, for every Z, (n_z,)."""
+    ergodic: Ergodic
+    den_haan: measures.PathErrors
+    """Of the law of motion's forecast over 10 000 quarters."""
+    euler: measures.EulerErrors
+    """At all cells of 200 laws of these."""
+    share_at_top: float
+    """Of households, at the highest node, on average: that the grid ends there matters less than this."""
+
+    @property
+    def capital(self) -> float:
+        """The mean of K over all times, by the law of motion."""
+        return self.law_of_motion.mean_capital(self.economy.aggregate_chain)
+
+    def policy(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
+        """a' (..., m) of households with assets and states (..., m) where Z is z (...) and the law (..., n_e, n_a)."""
+        capital = np.asarray(self.economy.capital_of(law))
+        v = self.moment.of(law, capital, z) if len(self.nodes.bounds) > 1 else np.zeros(capital.shape)
+        return self.saving(assets, e, np.asarray(z)[..., None], capital[..., None], v[..., None])
+
+    def saving(self, assets: Any, e: Any, z: Any, capital: Any, v: Any = 0.0) -> Floats:
+        """a' of own assets, e, Z, K and v, broadcasting; fast where the last three are constant along the last axes."""
+        own = np.asarray(assets, dtype=np.float64), np.asarray(e, dtype=np.int64)
+        common = np.asarray(z, dtype=np.int64), np.log(capital), np.asarray(v, dtype=np.float64)
+        shape, economies = np.broadcast_shapes(*(x.shape for x in own), *(x.shape for x in common)), common
+        shared = np.broadcast_shapes(*(x.shape for x in economies))
+        outer = (1,) * (len(shape) - len(shared)) + shared
+        while outer and outer[-1] == 1:
+            outer = outer[:-1]
+        outer, trailing = shape[: len(outer)], (1,) * (len(shape) - len(outer))
+        points, states = np.broadcast_to(own[0], shape), np.broadcast_to(own[1], shape)
+        now, x, rest = (np.broadcast_to(one, outer + trailing).reshape(-1) for one in common)
+        count, out = math.prod(outer), np.empty(shape)
+        egm.choose(
+            self.thresholds,
+            self.economy.assets,
+            np.ascontiguousarray(now),
+            np.ascontiguousarray(self.nodes.weights(x, rest)),
+            np.ascontiguousarray(points).reshape(count, -1),
+            np.ascontiguousarray(states).reshape(count, -1),
+            out.reshape(count, -1),
+        )
+        return out
+
+    def saving_on_grid(self, z: Any, capital: Any, v: Any = 0.0) -> Floats:
+        """a' at the nodes, (..., n_e, n_a), where Z is z (...), capital K (...) and the moment v (...)."""
+        now, K, rest = (np.asarray(x)[..., None, None] for x in (z, capital, v))
+        return self.saving(self.economy.assets, np.arange(len(self.economy.skill))[:, None], now, K, rest)
+
+    def consumption(self, assets: Any, e: Any, z: Any, capital: Any, v: Any = 0.0) -> Floats:
+        """c of own assets, e, Z, K and v, broadcasting."""
+        cash: Floats = self.economy.cash(assets, e, z, capital)
+        return cash - self.saving(assets, e, z, capital, v)
+
+    def value(self, assets: Any, e: Any, z: Any, capital: Any, v: Any = 0.0) -> Floats:
+        """What a household expects of life, of own assets, e, Z, K and v, broadcasting; found when first asked for."""
+        return self._value(assets, e, z, capital, v)
+
+    @cached_property
+    def _value(self) -> HouseholdValue:
+        return HouseholdValue(self)
+
+    def simulate(
+        self,
+        quarters: int,
+        seed: int = 0,
+        *,
+        z: NDArray[np.int64] | None = None,
+        law: Floats | None = None,
+        every: int = 0,
+    ) -> Path:
+        """A path of one economy.
+
+        Args:
+            quarters, seed: of the path of Z.
+            z: its states (quarters + 1,), instead.
+            law: at the start; by default one of `ergodic`, and Z as it was then.
+            every: keep the laws of quarters 0, every, 2 every, ...; 0 keeps none.
+
+        Raises:
+            ParameterError: `law` without the `z` that it belongs to.
+        """
+        if law is None:
+            first = seed % len(self.ergodic.z) if z is None else int(np.argmax(self.ergodic.z == z[0]))
+            law = self.ergodic.laws[first]
+            z = path_of_z(self.economy, quarters, seed, first=self.ergodic.z[first]) if z is None else z
+        if z is None:
+            raise ParameterError("simulate was given a law without z: which states of Z does it belong to?")
+        keep = -(-len(z) // every) if every else 0
+        arrays = self.thresholds, self.nodes, self.moment, z, law
+        capital, _, laws = krusell_smith.simulate(self.economy, *arrays, max(every, 1), keep)
+        return Path(self.economy, z, capital, np.arange(keep) * every, laws)
+
+    def impulse_response(self, quarters: int = 80, **arguments: Any) -> ImpulseResponse:
+        """What a change of Z does; see `krusell_smith_responses.impulse_response` for the arguments."""
+        return impulse_response(self, quarters, **arguments)
+
+    def __repr__(self) -> str:
+        figures = f"capital={self.capital:.6g}, euler={self.euler.mean:.2f}, den_haan={self.den_haan.mean:.2g}"
+        return f"ReferenceSolution({figures}, gap={self.gap:.1g})"
+
+
+def of(economy: KrusellSmith, form: str, progress: bool) -> ReferenceSolution:
+    """The solution of an economy: from disk, or computed and put there.
+
+    Raises:
+        EquilibriumError: none was found.
+        ParameterError: another form of beliefs.
+    """
+    if form not in krusell_smith.FORMS:
+        raise ParameterError(f"beliefs must be one of {', '.join(map(repr, krusell_smith.FORMS))}, got {form!r}")
+    defaults = CALIBRATIONS[economy.parameters["calibration"]]
+    about = {"format": FORMAT, "beliefs": form, "parameters": {**defaults, **economy.parameters}}
+    if (arrays := disk.read("krusell-smith", about)) is not None:
+        try:
+            return _loaded(economy, form, arrays)
+        except (KeyError, ValueError, TypeError):
+            pass  # of another kind than the label says: computed anew
+    with _reporting(progress) as report:
+        found = computed(economy, form, report)
+    disk.write("krusell-smith", about, _saved(found))
+    return found
+
+
+def computed(economy: KrusellSmith, form: str, report: krusell_smith.Report) -> ReferenceSolution:
+    """The solution, computed and judged on a path of its own."""
+    found, burn = krusell_smith.solve(economy, form, report), krusell_smith.BURN_IN
+    report("Euler and Den Haan errors", 0.97)
+    z = path_of_z(economy, burn + JUDGED, SEED)
+    begin = krusell_smith.start(economy, int(z[0]))
+    count = 1 + len(z) // EVERY
+    arrays = found.thresholds, found.nodes, found.moment, z, begin
+    capital, _, laws = krusell_smith.simulate(economy, *arrays, EVERY, count)
+    first = burn // EVERY
+    laws, when = laws[first:], np.arange(first * EVERY, len(z), EVERY)
+    some = np.linspace(0, len(laws) - 1, ERGODIC).round().astype(np.int64)
+    law, r2 = LawOfMotion.fitted(found.z[burn:], found.capital[burn:], len(economy.productivity))
+    made = ReferenceSolution(
+        economy=economy,
+        form=form,
+        thresholds=found.thresholds,
+        nodes=found.nodes,
+        moment=found.moment,
+        beliefs=found.beliefs,
+        beliefs_r2=found.r2,
+        gap=found.gap,
+        law_of_motion=law,
+        r2=r2,
+        ergodic=Ergodic(z[when[some]], laws[some]),
+        den_haan=measures.den_haan(law, Path(economy, z[burn:], capital[burn:], when, laws)),
+        euler=measures.EulerErrors(0.0, 0.0, 0.0),
+        share_at_top=float(laws[:, :, -1].sum(axis=-1).mean()),
+    )
+    return dataclasses.replace(made, euler=measures.euler_errors(economy, made.policy, z[when], laws))
+
+
+def _saved(solution: ReferenceSolution) -> dict[str, NDArray[Any]]:
+    nodes, moment, beliefs = solution.nodes, solution.moment, solution.beliefs
+    return {
+        "thresholds": solution.thresholds,
+        "nodes": np.array([nodes.low, nodes.high, nodes.count]),
+        "bounds": nodes.bounds,
+        "phi": moment.weights,
+        "trend": moment.trend,
+        "beliefs": beliefs.coefficients,
+        "beliefs_r2": solution.beliefs_r2,
+        "law_of_motion": solution.law_of_motion.coefficients,
+        "r2": solution.r2,
+        "z": solution.ergodic.z,
+        "laws": solution.ergodic.laws,
+        "den_haan": np.array(solution.den_haan),
+        "euler": np.array(solution.euler),
+        "others": np.array([beliefs.center, solution.gap, solution.share_at_top]),
+    }
+
+
+def _loaded(economy: KrusellSmith, form: str, arrays: dict[str, NDArray[Any]]) -> ReferenceSolution:
+    low, high, count = arrays["nodes"]
+    center, gap, top = map(float, arrays["others"])
+    nodes = Nodes(float(low), float(high), int(count), arrays["bounds"])
+    if arrays["thresholds"].shape != (len(economy.productivity), nodes.size, len(economy.skill), len(economy.assets)):
+        raise ValueError("thresholds of another shape")
+    return ReferenceSolution(
+        economy=economy,
+        form=form,
+        thresholds=arrays["thresholds"],
+        nodes=nodes,
+        moment=Moment(arrays["phi"], arrays["trend"]),
+        beliefs=Beliefs(arrays["beliefs"], center),
+        beliefs_r2=arrays["beliefs_r2"],
+        gap=gap,
+        law_of_motion=LawOfMotion(arrays["law_of_motion"]),
+        r2=arrays["r2"],
+        ergodic=Ergodic(arrays["z"], arrays["laws"]),
+        den_haan=measures.PathErrors(*map(float, arrays["den_haan"])),
+        euler=measures.EulerErrors(*map(float, arrays["euler"])),
+        share_at_top=top,
+    )
+
+
+@contextmanager
+def _reporting(wanted: bool) -> Iterator[krusell_smith.Report]:
+    """Where a computation says how far it is: a bar of rich, if that is wanted and installed, or nowhere."""
+    if wanted:
+        try:
+            from rich.progress import Progress
+        except ImportError:
+            wanted = False
+    if not wanted:
+        yield lambda what, share: None
+        return
+    with Progress(transient=True) as bar:
+        task = bar.add_task("reference solution", total=1.0)
+        yield lambda what, share: bar.update(task, description=what, completed=share)
