@@ -16,10 +16,13 @@ from hacontrol_envs.krusell_smith import KrusellSmith
 from hacontrol_envs.problem import ControlProblem, Problem
 from hacontrol_envs.problems.brock_mirman import BrockMirman
 from hacontrol_envs.problems.firm_investment import FirmInvestment
+from hacontrol_envs.problems.krusell_smith import KrusellSmithHousehold
+from hacontrol_envs.problems.krusell_smith_cloud import KrusellSmithCloud
 from hacontrol_envs.problems.lqr import LQR
 from hacontrol_envs.problems.merton import Merton
 from hacontrol_envs.registration import economies, register, registered_ids
 from hacontrol_envs.solution import Jet, Solution
+from hacontrol_envs.transport import Transport, stationary_law
 
 if TYPE_CHECKING:
     from hacontrol_envs.checks import check_problem, check_vector_env
@@ -35,17 +38,21 @@ __all__ = [
     "FirmInvestment",
     "Jet",
     "KrusellSmith",
+    "KrusellSmithCloud",
+    "KrusellSmithHousehold",
     "Merton",
     "Problem",
     "SDEEnv",
     "SDEVectorEnv",
     "Solution",
     "Successors",
+    "Transport",
     "check_problem",
     "check_vector_env",
     "economies",
     "register",
     "registered_ids",
+    "stationary_law",
 ]
 
 

@@ -34,15 +34,15 @@ def read_action(given: Any, out: Floats) -> None:
     try:
         array = given if type(given) is np.ndarray else np.asarray(given)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise ActionError(f"an action must be an array of numbers of shape {out.shape}, got {_short(given)}") from error
+        raise ActionError(f"an action must be an array of numbers of shape {out.shape}, got {short(given)}") from error
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise ActionError(
             f"an action must be an array of real numbers (float32 in [-1, 1]) of shape {out.shape}, "
-            f"got dtype {array.dtype}: {_short(given)}"
+            f"got dtype {array.dtype}: {short(given)}"
         )
     if array.shape != out.shape:
         hint = ", one row per environment" if out.ndim == 2 else ""
-        raise ActionError(f"an action must have shape {out.shape}{hint}, got shape {array.shape}: {_short(given)}")
+        raise ActionError(f"an action must have shape {out.shape}{hint}, got shape {array.shape}: {short(given)}")
     out[...] = array
 
 
@@ -55,7 +55,7 @@ def read_seed(given: Any) -> int | None:
     if given is None:
         return None
     if isinstance(given, (bool, np.bool_)) or not isinstance(given, (int, np.integer)) or given < 0:
-        raise SeedError(f"a seed must be a non-negative integer or None, got {_short(given)}")
+        raise SeedError(f"a seed must be a non-negative integer or None, got {short(given)}")
     return int(given)
 
 
@@ -96,7 +96,7 @@ def read_options(
     if given is None:
         given = {}
     if not isinstance(given, dict):
-        raise ResetError(f"options must be a dictionary or None, got {_short(given)}")
+        raise ResetError(f"options must be a dictionary or None, got {short(given)}")
     for name in given:
         if name not in known:
             options = f"known options: {', '.join(known)}"
@@ -111,7 +111,7 @@ def read_options(
 
 def _read_mask(given: Any, num_envs: int) -> NDArray[np.intp]:
     if not isinstance(given, np.ndarray) or given.dtype != np.bool_ or given.shape != (num_envs,):
-        raise ResetError(f"reset_mask must be a boolean array of shape ({num_envs},), got {_short(given)}")
+        raise ResetError(f"reset_mask must be a boolean array of shape ({num_envs},), got {short(given)}")
     if not given.any():
         raise ResetError("reset_mask must select at least one environment, but all its entries are False")
     return np.flatnonzero(given)
@@ -121,9 +121,9 @@ def _read_numbers(name: str, given: Any) -> Floats:
     try:
         array = np.asarray(given)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise ResetError(f"{name} must be an array of numbers, got {_short(given)}") from error
+        raise ResetError(f"{name} must be an array of numbers, got {short(given)}") from error
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8 or not np.all(np.isfinite(array)):
-        raise ResetError(f"{name} must be finite real numbers, got {_short(given)}")
+        raise ResetError(f"{name} must be finite real numbers, got {short(given)}")
     return array.astype(np.float64)
 
 
@@ -132,7 +132,7 @@ def _read_state(given: Any, num_envs: int, domain: Domain) -> Floats:
     if state.shape not in ((n,), (num_envs, n)):
         raise ResetError(f"state must have shape ({n},) or ({num_envs}, {n}), got shape {state.shape}")
     if np.any(state[..., domain.log] <= 0):
-        raise ResetError(f"state must be positive in the components on a logarithmic scale, got {_short(given)}")
+        raise ResetError(f"state must be positive in the components on a logarithmic scale, got {short(given)}")
     return np.broadcast_to(state, (num_envs, n))
 
 
@@ -144,13 +144,13 @@ def _read_time(given: Any, num_envs: int, dt: float, last: int | None) -> NDArra
         steps = np.rint(time / dt)
         off = np.abs(steps * dt - time)
     if np.any(time < 0) or np.any(off > 1e-9 * np.maximum(time, dt)):
-        raise ResetError(f"time must be a non-negative multiple of dt={dt}, got {_short(given)}")
+        raise ResetError(f"time must be a non-negative multiple of dt={dt}, got {short(given)}")
     if np.any(steps >= (2**53 if last is None else last)):
-        raise ResetError(f"time must be before the end of the episode at {last} * dt, dt={dt}; got {_short(given)}")
+        raise ResetError(f"time must be before the end of the episode at {last} * dt, dt={dt}; got {short(given)}")
     return np.broadcast_to(steps.astype(np.int64), (num_envs,))
 
 
-def _short(given: Any) -> str:
+def short(given: Any) -> str:
     """What was given, in at most 80 characters."""
     text = repr(given)
     return text if len(text) <= 80 else f"{text[:76]} ..."

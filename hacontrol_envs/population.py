@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import abc
 import json
-from collections.abc import Callable
 from functools import cached_property, lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +17,6 @@ from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import ParameterError, ResetError
 from hacontrol_envs.krusell_smith import KrusellSmith
 from hacontrol_envs.transport import Transport
-
-HouseholdPolicy: TypeAlias = "Callable[[Floats, NDArray[np.int64], NDArray[np.int64], Floats], Floats]"
-"""assets (..., m), e (..., m), z (...), law (..., n_e, n_a) -> savings a' (..., m): m households in each economy."""
 
 NODES = 200
 """Asset nodes of the histogram, unless told otherwise."""
@@ -125,15 +121,6 @@ class PopulationProblem(DiscreteProblem):
         """The laws (..., n_e n_a) after choices (..., n_e, n_a) and the chain from z to z'."""
         law_next: Floats = law @ Transport(self.economy.assets, choice, self.economy.income_chain[z, z_next])
         return law_next.reshape(*law.shape[:-2], -1)
-
-
-def policy_on_grid(economy: KrusellSmith, policy: HouseholdPolicy, z: NDArray[np.int64], law: Floats) -> Floats:
-    """What a household policy saves at every cell, (..., n_e, n_a), in economies (z, law)."""
-    n_e, n_a = law.shape[-2:]
-    assets, e = np.tile(economy.assets, n_e), np.repeat(np.arange(n_e), n_a)
-    cells = (*z.shape, n_e * n_a)
-    saved = np.asarray(policy(np.broadcast_to(assets, cells), np.broadcast_to(e, cells), z, law))
-    return saved.reshape(*z.shape, n_e, n_a)
 
 
 def whole(x: Array) -> Array:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hacontrol_envs import noise
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ActionError, CheckpointError, ParameterError, ResetError
-from hacontrol_envs.inputs import ResetOptions, read_action, read_options, read_seeds, whole_number
+from hacontrol_envs.inputs import ResetOptions, read_action, read_options, read_seeds, short, whole_number
 from hacontrol_envs.loops import clip_and_scale, tick
 from hacontrol_envs.problem import Problem
 from hacontrol_envs.rendering import Film
@@ -182,7 +182,8 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
         if not clip_and_scale(self._given, box.center, box.half_width, self._physical):
             bad = int(np.flatnonzero(~np.isfinite(self._given).all(axis=1))[0])
             row = f" in row {bad}" if self.num_envs > 1 else ""
-            raise ActionError(f"an action must be finite, got {self._given[bad].tolist()}{row}; nothing was changed")
+            got = short(self._given[bad].tolist())
+            raise ActionError(f"an action must be finite, got {got}{row}; nothing was changed")
         return box.from_coordinates(self._physical) if self._log_action else self._physical
 
     def _end(self, over: Flags, observation: Observations, reward: Floats) -> dict[str, Any]:

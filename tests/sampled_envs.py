@@ -18,8 +18,15 @@ NEXT_STEP, SAME_STEP, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STE
 ROWS, STEPS, SEED = 5, 24, 11
 
 
+CHEAP: dict[str, dict[str, Any]] = {
+    "KrusellSmith-v0": {"asset_nodes": 12, "asset_max": 100.0, "population": "steady state"},
+    "KrusellSmithCloud-v0": {"asset_nodes": 12, "asset_max": 100.0},
+}
+"""Parameters with which problems whose state is long are tested where it does not matter how long it is."""
+
+
 def problem_of(id: str) -> Problem:
-    return build_problem(gym.spec(id).kwargs["problem"], {})
+    return build_problem(gym.spec(id).kwargs["problem"], CHEAP.get(id, {}))
 
 
 DIFFUSIONS = [id for id in registered_ids() if isinstance(problem_of(id), ControlProblem)]
@@ -40,22 +47,26 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "Merton-v0",
         {"expected_return": [0.07, 0.08], "volatility": [[0.2, 0, 0.1], [0, 0.3, 0]]},
     ),
+    "a household among those of the reference": ("KrusellSmith-v0", {"population": "reference", "asset_nodes": 60}),
+    "a household that sees all others": ("KrusellSmith-v0", {"observe": "histogram", "calibration": "jedc"}),
+    "households with insurance": ("KrusellSmithCloud-v0", {"calibration": "jedc"}),
     "a firm always near an edge": ("FirmInvestment-v0", {"capital_bounds": (1.0, 3.0), "productivity_bound": 0.3}),
     "a firm with smoothed costs": ("FirmInvestment-v0", {"adjustment": "smoothed"}),
 }
 every_case = pytest.mark.parametrize(("id", "parameters"), CASES.values(), ids=CASES.keys())
 every_id = pytest.mark.parametrize("id", registered_ids())
 WITH_HORIZON = [id for id in registered_ids() if "horizon" in problem_of(id).parameters]
-BOTH_HORIZONS = [(id, {}) for id in registered_ids()] + [(id, {"horizon": 2.0}) for id in WITH_HORIZON]
+BOTH_HORIZONS = [(id, CHEAP.get(id, {})) for id in registered_ids()] + [(id, {"horizon": 2.0}) for id in WITH_HORIZON]
 
 
 def single(id: str, parameters: dict[str, Any]) -> SDEEnv:
-    env: Any = gym.make(id, episode_steps=7, **parameters).unwrapped
+    env: Any = gym.make(id, episode_steps=7, **{**CHEAP.get(id, {}), **parameters}).unwrapped
     return env
 
 
 def vector(id: str, parameters: dict[str, Any], mode: AutoresetMode, rows: int = ROWS) -> SDEVectorEnv:
-    env: Any = gym.make_vec(id, num_envs=rows, episode_steps=7, autoreset_mode=mode.value, **parameters)
+    every = {**CHEAP.get(id, {}), **parameters}
+    env: Any = gym.make_vec(id, num_envs=rows, episode_steps=7, autoreset_mode=mode.value, **every)
     return env
 
 

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from hacontrol_envs import registered_ids
 from hacontrol_envs.env import SDEEnv, SDEVectorEnv
 from hacontrol_envs.errors import ActionError, HacontrolError, ParameterError, ResetError, SeedError
-from sampled_envs import WITH_HORIZON, every_id, problem_of, step_of
+from sampled_envs import CHEAP, WITH_HORIZON, every_id, problem_of, step_of
 
 ROWS = 3
 
@@ -27,6 +27,7 @@ def quickly(count: int) -> Any:
 def envs(id: str) -> tuple[SDEEnv, SDEVectorEnv]:
     """A single and a vector environment that end after eight steps, two steps into an episode."""
     ending: dict[str, Any] = {"horizon": 2.0} if id in WITH_HORIZON else {"episode_steps": 8}
+    ending |= CHEAP.get(id, {})
     one: Any = gym.make(id, dt=step_of(id), **ending).unwrapped
     many: Any = gym.make_vec(id, num_envs=ROWS, dt=step_of(id), **ending)
     for env in (one, many):
@@ -201,7 +202,7 @@ def test_parameters(id: str, data: st.DataObject) -> None:
     unknown = st.text("abcdefghij_", min_size=1, max_size=9).filter(lambda name: name != "id")  # gym.make's own
     name = data.draw(st.one_of(st.sampled_from([*BAD_ARGUMENTS]), st.sampled_from(fields), unknown))
     value = data.draw(BAD_ARGUMENTS.get(name, bad_number))
-    parameters = {"dt": step_of(id), name: value}
+    parameters = {**CHEAP.get(id, {}), "dt": step_of(id), name: value}
     single = name not in ("num_envs", "autoreset_mode")
     for make in (gym.make, gym.make_vec)[0 if single else 1 :]:
         with pytest.raises(ParameterError) as raised:
@@ -220,7 +221,8 @@ def test_ids(stem: str, version: int) -> None:
 
 @every_id
 def test_before_the_first_reset(id: str) -> None:
-    for env in (gym.make(id).unwrapped, gym.make_vec(id, num_envs=ROWS)):
+    cheap = CHEAP.get(id, {})
+    for env in (gym.make(id, **cheap).unwrapped, gym.make_vec(id, num_envs=ROWS, **cheap)):
         refused(env, ResetError, lambda env=env: env.step(np.zeros(env.action_space.shape)))
     refused(env, ResetError, lambda: env.reset(options={"reset_mask": np.array([True, False, False])}))
 

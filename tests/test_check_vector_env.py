@@ -15,7 +15,7 @@ from hacontrol_envs.checks import check_vector_env
 from hacontrol_envs.checks.episodes import play, require_equal
 from hacontrol_envs.checks.watched import Watched
 from hacontrol_envs.errors import ContractError, ParameterError
-from sampled_envs import DIFFUSIONS, WITH_HORIZON
+from sampled_envs import CHEAP, DIFFUSIONS, WITH_HORIZON
 from walk import SAME_STEP, Walk, after, init, reused, stepped, walk
 
 
@@ -192,12 +192,14 @@ def test_check_vector_env_passes_gymnasium(id):
 
 
 FINITE = [(id, {"horizon": 2.0, "dt": 0.25}) for id in WITH_HORIZON]
-ENDLESS = [(id, {}) for id in registered_ids()] + [(id, {"episode_steps": 12, "scheme": "euler"}) for id in DIFFUSIONS]
+ENDLESS = [(id, CHEAP.get(id, {})) for id in registered_ids()] + [
+    (id, {"episode_steps": 12, "scheme": "euler"}) for id in DIFFUSIONS
+]
 
 
 @pytest.mark.parametrize(("id", "kwargs"), [*ENDLESS, *FINITE], ids=repr)
 def test_registered_environments(id, kwargs):
-    steps = 60 if kwargs else 260
+    steps = 60 if "episode_steps" in kwargs or "horizon" in kwargs else 260
     check_vector_env(partial(gym.make_vec, id, **kwargs), single=partial(gym.make, id, **kwargs), steps=steps)
 
 
@@ -209,7 +211,9 @@ class Staggered(VectorWrapper):
         return self.env.reset(seed=seed, options=options or {"time": times})
 
 
-@pytest.mark.parametrize(("id", "kwargs"), [(id, {"episode_steps": 12}) for id in registered_ids()] + FINITE, ids=repr)
+@pytest.mark.parametrize(
+    ("id", "kwargs"), [(id, {"episode_steps": 12, **CHEAP.get(id, {})}) for id in registered_ids()] + FINITE, ids=repr
+)
 def test_registered_environments_whose_rows_end_one_by_one(id, kwargs):
     played = []
     for mode in AutoresetMode:
@@ -225,4 +229,4 @@ def test_registered_environments_whose_rows_end_one_by_one(id, kwargs):
 
 @pytest.mark.parametrize("id", registered_ids())
 def test_registered_environments_render(id):
-    check_vector_env(id, steps=20, episode_steps=12)
+    check_vector_env(id, steps=20, episode_steps=12, **CHEAP.get(id, {}))

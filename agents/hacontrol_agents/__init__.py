@@ -6,11 +6,12 @@
 """
 
 from hacontrol_agents.agent import Agent, Learner, agents, find_agent, make_agent
-from hacontrol_agents.analytic import AnalyticAgent, RandomAgent
+from hacontrol_agents.analytic import AnalyticAgent, RandomAgent, ReferenceAgent, SteadyStateAgent
 from hacontrol_agents.hjb_fokker_planck_pinn import HJBFokkerPlanckPinn
 from hacontrol_agents.hjb_pinn import HJBPinn
 from hacontrol_agents.industry_learner import IndustryLearner
 from hacontrol_agents.neural_policy_iteration import NeuralPolicyIteration
+from hacontrol_agents.published_deqn import PublishedDEQN
 from hacontrol_agents.published_firm_pinn import PublishedFirmPinn
 from hacontrol_agents.sb3 import NativeVecEnv, PPOAgent, SACAgent, SB3Agent, TD3Agent
 
@@ -24,10 +25,13 @@ __all__ = [
     "NativeVecEnv",
     "NeuralPolicyIteration",
     "PPOAgent",
+    "PublishedDEQN",
     "PublishedFirmPinn",
     "RandomAgent",
+    "ReferenceAgent",
     "SACAgent",
     "SB3Agent",
+    "SteadyStateAgent",
     "TD3Agent",
     "agents",
     "find_agent",

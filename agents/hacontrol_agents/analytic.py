@@ -12,6 +12,7 @@ from hacontrol_agents.agent import Agent
 from hacontrol_envs import Jet, Solution
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.problems.krusell_smith import KrusellSmithHousehold
 
 
 @final
@@ -49,6 +50,59 @@ class AnalyticAgent(Agent):
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
         """There is nothing to learn."""
+
+
+@dataclass(kw_only=True)
+class _KnownHousehold(Agent):
+    """A household of `KrusellSmith` whose policy is known beforehand."""
+
+    learns: ClassVar[Any] = KrusellSmithHousehold
+
+    @property
+    def problem(self) -> KrusellSmithHousehold:
+        """The problem behind the environment."""
+        problem: KrusellSmithHousehold = self.env.unwrapped.problem
+        return problem
+
+    def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
+        """There is nothing to learn."""
+
+
+@final
+@dataclass(kw_only=True)
+class ReferenceAgent(_KnownHousehold):
+    """Does what the reference solution says: all that it says where the law is known, and by capital where it is not.
+
+    `saving` knows the law. `policy` knows what is observed of it.
+    """
+
+    name: ClassVar[str] = "reference"
+
+    def saving(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
+        """a' (..., m), as a `krusell_smith_paths.HouseholdPolicy`."""
+        return self.problem.economy.reference_solution().policy(assets, e, z, law)
+
+    def policy(self, t: Array, x: Floats) -> Floats:
+        return self.problem.share_of(self.problem.economy.reference_solution().saving(*self.problem.seen(x)), x)
+
+
+@final
+@dataclass(kw_only=True)
+class SteadyStateAgent(_KnownHousehold):
+    """Does what is optimal in the steady state, and ignores aggregate risk.
+
+    What a solution has to improve on: its welfare is nearly the optimum's, its capital is not.
+    """
+
+    name: ClassVar[str] = "steady-state"
+
+    def saving(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
+        """a' (..., m), as a `krusell_smith_paths.HouseholdPolicy`."""
+        return self.problem.economy.steady_state().policy(assets, e, z, law)
+
+    def policy(self, t: Array, x: Floats) -> Floats:
+        assets, e, *_ = self.problem.seen(x)
+        return self.problem.share_of(self.problem.economy.steady_state().saving_at(assets, e), x)
 
 
 @final

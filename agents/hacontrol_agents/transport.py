@@ -42,10 +42,12 @@ def transport(law: Tensor, choice: Tensor, assets: Floats | Tensor, shock: Float
             f"got {tuple(law.shape)} of {law.dtype} and {tuple(choice.shape)} of {choice.dtype}"
         )
     batch = np.broadcast_shapes(law.shape[:-2], choice.shape[:-2], shock.shape[:-2])
-    law, choice = (x.to(dtype).expand(*batch, *choice.shape[-2:]) for x in (law, choice))
+    law, choice = (_as(x, dtype, (*batch, *choice.shape[-2:])) for x in (law, choice))
     if choice.device.type != "cpu":
         return _by_torch(law, choice, assets, shock)
-    return _Transport.apply(law, choice, _array(assets), _array(shock))  # type: ignore[no-any-return,no-untyped-call]
+    if torch.is_grad_enabled() and (law.requires_grad or choice.requires_grad):
+        return _Transport.apply(law, choice, _array(assets), _array(shock))  # type: ignore[no-any-return,no-untyped-call]
+    return torch.from_numpy(_array(law) @ Transport(_array(assets), _array(choice), _array(shock)))
 
 
 class _Transport(torch.autograd.Function):
@@ -77,6 +79,12 @@ def _by_torch(law: Tensor, choice: Tensor, assets: Floats | Tensor, shock: Float
     up = law * ((inside - grid[k]) / (grid[k + 1] - grid[k]))
     moved = torch.zeros_like(up).scatter_add(-1, k, law - up).scatter_add(-1, k + 1, up)
     return matrix.mT @ moved
+
+
+def _as(x: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    """`x` itself where it is that already: an operation that does nothing takes as long as a thousand cells."""
+    x = x if x.dtype == dtype else x.to(dtype)
+    return x if x.shape == shape else x.expand(shape)
 
 
 def _array(x: Floats | Tensor) -> NDArray[Any]:

@@ -106,7 +106,8 @@ def list_names() -> int:
     for id in hacontrol_envs.registered_ids():
         module, _, name = gym.spec(id).kwargs["problem"].partition(":")
         kind = getattr(sys.modules[module], name)
-        defaults = [f"{p.name}={p.default!r}" for p in inspect.signature(kind).parameters.values()]
+        every = inspect.signature(kind).parameters.values()
+        defaults = [f"**{p.name}" if p.kind is p.VAR_KEYWORD else f"{p.name}={p.default!r}" for p in every]
         _entry(console, id, [*defaults, f"dt={gym.spec(id).kwargs['dt']}"])
     console.print("\n[bold]Economies[/]  hacontrol_envs.NAME(**parameters)")
     for name, economy in hacontrol_envs.economies().items():

@@ -79,9 +79,9 @@ class _Scene:
         if known is None:
             raise ParameterError(f"{type(self.problem).__name__} has no known optimum to compare with")
         self.optimum: Solution = known
-        unit = np.zeros((201, self.problem.state.dimension))
+        unit = np.zeros((201, self.problem.observation.dimension))
         unit[:, 0] = np.linspace(-1.0, 1.0, 201)
-        self.x, self.t = self.problem.state.from_unit(unit), np.zeros(201)
+        self.x, self.t = self.problem.observation.from_unit(unit), np.zeros(201)
         self.colours = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(agents)}
 
     def panels(self) -> list[Panel]:
@@ -94,7 +94,7 @@ class _Scene:
             found.append(self.residual)
         if any(agent.history for agent in self.agents.values()):
             found.append(self.learning)
-        if self.problem.state.dimension == 2:
+        if self.problem.observation.dimension == 2:
             found.append(self.policy_map)
             if self._asked(self._last, "jet") is not None:
                 found.append(self.residual_map)
@@ -126,15 +126,15 @@ class _Scene:
     def _plane(self) -> tuple[Floats, Floats]:
         """Times and states of a grid over the box, (121, 121) and (121, 121, 2)."""
         side = np.linspace(-1.0, 1.0, 121)
-        x = self.problem.state.from_unit(np.stack(np.meshgrid(side, side, indexing="ij"), axis=-1))
+        x = self.problem.observation.from_unit(np.stack(np.meshgrid(side, side, indexing="ij"), axis=-1))
         return np.zeros(x.shape[:-1]), x
 
     def _draw_map(self, axes: Axes, x: Floats, values: Floats, title: str) -> Any:
         drawn = axes.pcolormesh(x[..., 0], x[..., 1], values, shading="gouraud", cmap="viridis", rasterized=True)
-        for name, log in zip("xy", self.problem.state.log, strict=True):
+        for name, log in zip("xy", self.problem.observation.log, strict=True):
             if log:
                 _make_log(axes, name)
-        axes.set(xlabel=self.problem.state.names[0], ylabel=self.problem.state.names[1], title=title)
+        axes.set(xlabel=self.problem.observation.names[0], ylabel=self.problem.observation.names[1], title=title)
         return drawn
 
     def value(self, axes: Axes) -> None:
@@ -168,9 +168,9 @@ class _Scene:
         axes.plot(t, path, **TRUTH)
         for name, agent in self.agents.items():
             axes.plot(t, self._follow(agent.policy)[1], color=self.colours[name], linewidth=1.4)
-        if self.problem.state.log[0]:
+        if self.problem.observation.log[0]:
             _make_log(axes, "y")
-        axes.set(xlabel="time", title=f"{self.problem.state.names[0]} on common noise")
+        axes.set(xlabel="time", title=f"{self.problem.observation.names[0]} on common noise")
 
     def residual(self, axes: Axes) -> None:
         """|HJB residual| at the agent's own value and policy, relative to the optimum's reward."""
@@ -203,11 +203,13 @@ class _Scene:
         assert law is not None
         end = problem.horizon or min(2 / problem.discount, 500 * self.dt)
         x, times = problem.initial_state(rng, 3), np.arange(round(end / self.dt) + 1) * self.dt
-        seen = [x]
+        seen = [problem.observe(x)]
         for now in times[:-1]:
             t = np.full(len(x), now)
-            x = law.step(t, x, act(problem, policy, t, x), rng.standard_normal((len(x), law.noise_dim)))
-            seen.append(x)
+            x = law.step(
+                t, x, act(problem, policy, t, problem.observe(x)), rng.standard_normal((len(x), law.noise_dim))
+            )
+            seen.append(problem.observe(x))
         return times, np.stack(seen)[:, :, 0]
 
     def _asked(self, agent: Agent, what: str) -> Any:
@@ -218,9 +220,9 @@ class _Scene:
             return None
 
     def _along_state(self, axes: Axes, title: str) -> None:
-        if self.problem.state.log[0]:
+        if self.problem.observation.log[0]:
             _make_log(axes, "x")
-        axes.set(xlabel=self.problem.state.names[0], title=title)
+        axes.set(xlabel=self.problem.observation.names[0], title=title)
 
 
 def _make_log(axes: Axes, name: str) -> None:

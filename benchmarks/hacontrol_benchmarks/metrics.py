@@ -13,11 +13,13 @@ from hacontrol_agents import Agent, IndustryLearner, Learner
 from hacontrol_benchmarks import sampling
 from hacontrol_benchmarks.equilibrium_metrics import compare_equilibria
 from hacontrol_benchmarks.law import act
+from hacontrol_benchmarks.population_metrics import compare_households
 from hacontrol_benchmarks.regret import Regret, regret
 from hacontrol_benchmarks.tasks import Evaluation
 from hacontrol_envs import Solution
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.problems.krusell_smith import KrusellSmithHousehold
 
 Score: TypeAlias = "float | dict[str, float] | None"
 """None where the metric does not apply: an agent without a value has no value error."""
@@ -95,7 +97,8 @@ def metric(meaning: str) -> Callable[[Callable[[Case], Score]], Callable[[Case],
 
 
 def evaluate(agent: Learner, env: Any, evaluation: Evaluation | None = None) -> dict[str, Score]:
-    """Every metric of an agent on an environment, or on an economy those of `equilibrium_metrics`.
+    """Every metric of an agent on an environment: on an economy those of `equilibrium_metrics`, on a household among
+    many those of `population_metrics`.
 
     Raises:
         ParameterError: the problem has no known optimum.
@@ -103,7 +106,10 @@ def evaluate(agent: Learner, env: Any, evaluation: Evaluation | None = None) -> 
     """
     if isinstance(agent, IndustryLearner):
         return {**compare_equilibria(agent, agent.industry.equilibrium())}
-    case = Case(agent, env, evaluation or Evaluation())
+    evaluation = evaluation or Evaluation()
+    if isinstance(env.unwrapped.problem, KrusellSmithHousehold):
+        return {**compare_households(agent, env.unwrapped.problem, evaluation.seed)}
+    case = Case(agent, env, evaluation)
     return {name: metric.compute(case) for name, metric in METRICS.items()}
 
 

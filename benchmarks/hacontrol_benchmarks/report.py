@@ -148,6 +148,8 @@ def show(value: float | None, style: str = "small") -> str:
         return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
     if style == "count":
         return f"{value:,.0f}"
+    if style == "plain":
+        return f"{value:.2f}"
     if value == 0 or 0.1 <= abs(value) < 1000:
         return f"{value:.3g}"
     mantissa, exponent = f"{value:.1e}".split("e")

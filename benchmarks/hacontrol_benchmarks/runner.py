@@ -157,6 +157,6 @@ def _summary(result: Result) -> str:
     name = f"{task.problem} · {task.label} · seed {task.seed}"
     if result.status == "failed":
         return f"[red]failed[/]  {name}: {result.message.splitlines()[0] if result.message else ''}"
-    shown = [(name, result.metrics.get(name)) for name in ("value_loss", "price_error")]
+    shown = [(name, result.metrics.get(name)) for name in ("value_loss", "price_error", "path_error")]
     lost = "".join(f"{name.replace('_', ' ')} {float(loss):.2e}, " for name, loss in shown if loss is not None)
     return f"[green]done[/]    {name}: {lost}learnt in {result.times.learning or 0:.0f} s"

@@ -18,7 +18,7 @@ DRAWS = 4
 
 
 class Points(NamedTuple):
-    """Times (k,) and physical states (k, n)."""
+    """Times (k,) and states (k, n), as they are observed, in physical units."""
 
     t: Floats
     x: Floats
@@ -27,7 +27,7 @@ class Points(NamedTuple):
 def box(problem: Problem, evaluation: Evaluation) -> Points:
     """Uniform in unit coordinates of the state box, and in [0, T] where there is a horizon."""
     rng = np.random.default_rng(evaluation.seed + 1)
-    x = problem.some_states(rng, evaluation.points)
+    x = problem.observe(problem.some_states(rng, evaluation.points))
     return Points(rng.uniform(0.0, problem.horizon or 0.0, evaluation.points), x)
 
 
@@ -44,13 +44,14 @@ def optimal_law(problem: Problem, dt: float, evaluation: Evaluation) -> Points |
     paths = evaluation.points // DRAWS
     chosen = _random_steps(problem, dt, rng, (DRAWS, paths), evaluation.max_steps)
     x = problem.initial_state(rng, paths)
-    seen: Floats = np.empty((DRAWS, *x.shape))
+    seen: Floats = np.empty((DRAWS, paths, problem.observation.dimension))
     for k in range(chosen.max() + 1):
-        seen = np.where((chosen == k)[..., None], x, seen)
+        y = problem.observe(x)
+        seen = np.where((chosen == k)[..., None], y, seen)
         t = np.full(paths, k * dt)
-        a, noise = np.asarray(optimum.policy(t, x)), rng.standard_normal((paths, law.noise_dim))
+        a, noise = np.asarray(optimum.policy(t, y)), rng.standard_normal((paths, law.noise_dim))
         x = law.step(t, x, a, noise)
-    return Points(chosen.ravel().astype(np.float64) * dt, seen.reshape(-1, x.shape[-1]))
+    return Points(chosen.ravel().astype(np.float64) * dt, seen.reshape(-1, seen.shape[-1]))
 
 
 def _random_steps(

@@ -10,13 +10,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from hacontrol_benchmarks.equilibrium_metrics import EQUILIBRIUM_METRICS
+from hacontrol_benchmarks.population_metrics import POPULATION_METRICS
 from hacontrol_benchmarks.results import Result, number
 from hacontrol_benchmarks.statistics import Interval, stratified_bootstrap
 from hacontrol_envs.arrays import Floats
 
 FLOOR = 1e-16
 """Losses below are rounding, and count as zero."""
-HEADLINES = ("price_error", "value_loss", "policy_error_law", "policy_error_box")
+HEADLINES = ("price_error", "path_error", "value_loss", "policy_error_law", "policy_error_box")
 """Agents are ranked by the first of these that their problem has."""
 
 
@@ -28,7 +29,7 @@ class Column:
     read: Callable[[Result], float | None]
     meaning: str
     style: str = "small"
-    """"small" for numbers whose order of magnitude matters, "count" and "seconds"."""
+    """"small" for numbers whose order of magnitude matters, "plain" for others, "count" and "seconds"."""
 
 
 def _metric(name: str, key: str | None = None) -> Callable[[Result], float | None]:
@@ -80,7 +81,24 @@ EQUILIBRIUM_COLUMNS = (
     *COLUMNS[-2:],
 )
 """Of boards whose agents look for an equilibrium."""
+POPULATION_COLUMNS = (
+    *(
+        Column(title, _metric(name), POPULATION_METRICS[name], style)
+        for title, name, style in (
+            ("path error, max", "path_error_max", "small"),
+            ("Euler, mean", "euler_mean", "plain"),
+            ("Euler, 99.9 %", "euler_high", "plain"),
+            ("Euler, max", "euler_max", "plain"),
+            ("Den Haan", "den_haan", "small"),
+            ("welfare gain", "welfare_gain", "small"),
+            ("capital", "capital", "plain"),
+        )
+    ),
+    *COLUMNS[-2:],
+)
+"""Of boards whose agents are households among many."""
 HEADLINE_MEANING = {
+    "path_error": POPULATION_METRICS["path_error"],
     "price_error": EQUILIBRIUM_METRICS["price_error"],
     "value_loss": "What the policy loses against the optimum of the same sampled-data problem. Merton: the share of "
     "initial wealth that it wastes (certainty equivalent). Other problems: the relative loss of value. 0 is optimal; "
@@ -121,7 +139,7 @@ class Board:
 
 
 def _columns(headline: str) -> tuple[Column, ...]:
-    return EQUILIBRIUM_COLUMNS if headline == "price_error" else COLUMNS
+    return {"price_error": EQUILIBRIUM_COLUMNS, "path_error": POPULATION_COLUMNS}.get(headline, COLUMNS)
 
 
 Grouped: TypeAlias = "dict[str, list[Result]]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Literal, final
@@ -13,16 +14,16 @@ from hacontrol_envs.arrays import Array, Floats, like, namespace, to_numpy
 from hacontrol_envs.discrete import Successors
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import ParameterError, ResetError
+from hacontrol_envs.krusell_smith_paths import HouseholdPolicy, on_grid
 from hacontrol_envs.population import (
     MOST_SAVED,
-    HouseholdPolicy,
     PopulationProblem,
     draw,
     nearest,
-    policy_on_grid,
     whole,
     widened,
 )
+from hacontrol_envs.reference.krusell_smith_solution import ReferenceSolution
 from hacontrol_envs.registration import register
 from hacontrol_envs.solution import Solution
 
@@ -42,8 +43,8 @@ class KrusellSmithHousehold(PopulationProblem):
         calibration: "ssj" or "jedc", and
         parameters: any parameter of `KrusellSmith`, with 200 asset nodes unless told otherwise.
         population: "reference" (the solution of `KrusellSmith.reference_solution`), "steady state" (the policy that is
-            optimal there, ignoring aggregate risk) or a household policy, see `HouseholdPolicy`; that of an agent is
-            `problem.household_policy(agent.policy)`.
+            optimal there, ignoring aggregate risk) or a household policy (`krusell_smith_paths.HouseholdPolicy`); that
+            of an agent is `problem.household_policy(agent.policy)`.
         observe: "moments" or "histogram".
 
     Raises:
@@ -108,12 +109,20 @@ class KrusellSmithHousehold(PopulationProblem):
 
     def observe(self, x: Array) -> Array:
         """Own assets above the limit plus one, skill, productivity, and the law, (..., 5) or (..., 3 + n_e n_a)."""
-        xp, economy = namespace(x), self.economy
-        e, z = whole(x[..., 1]), self.aggregate(x)
-        own = [x[..., 0] - economy.borrowing_limit + 1, like(economy.skill, x)[e], like(economy.productivity, x)[z]]
+        own, common = self._own(x[..., 0], whole(x[..., 1])), self._common(self.aggregate(x), self.law(x))
+        return namespace(x).concat([own, common], axis=-1)
+
+    def _own(self, assets: Array, e: Array) -> Array:
+        """What is observed of a household itself, (..., 2)."""
+        xp, economy = namespace(assets), self.economy
+        return xp.stack([assets - economy.borrowing_limit + 1, like(economy.skill, assets)[e]], axis=-1)
+
+    def _common(self, z: Array, law: Array) -> Array:
+        """What is observed of the economy, (..., 3) or (..., 1 + n_e n_a)."""
+        xp, level = namespace(law), like(self.economy.productivity, law)[z]
         if self.observed_law == "histogram":
-            return xp.concat([xp.stack(own, axis=-1), x[..., 3:]], axis=-1)
-        return xp.stack([*own, *self._moments(self.law(x))], axis=-1)
+            return xp.concat([level[..., None], law.reshape(*z.shape, -1)], axis=-1)
+        return xp.stack([level, *self._moments(law)], axis=-1)
 
     def _moments(self, law: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of assets, each (...)."""
@@ -132,16 +141,24 @@ class KrusellSmithHousehold(PopulationProblem):
             capital = economy.capital_of(law) / law.sum(axis=(-2, -1))
         return y[..., 0] - 1 + economy.borrowing_limit, e, z, capital
 
+    def share_of(self, saved: Floats, y: Floats) -> Floats:
+        """The action (..., 1) by which a household that observes y (..., n) saves a' (...), as far as it can."""
+        assets, e, z, capital = self.seen(y)
+        limit = self.economy.borrowing_limit
+        share: Floats = (saved - limit) / (self.economy.cash(assets, e, z, capital) - limit)
+        return np.clip(share, 0.0, MOST_SAVED)[..., None]
+
     def household_policy(self, policy: Callable[[Any, Floats], Any]) -> HouseholdPolicy:
         """What an agent's `policy(t, y)` of this environment makes households do, for `population`."""
         economy = self.economy
 
         def saving(assets: Floats, e: NDArray[np.int64], z: NDArray[np.int64], law: Floats) -> Floats:
-            own = np.stack([assets, e.astype(np.float64)], axis=-1)
-            common = np.concatenate([z[..., None], law.reshape(*z.shape, -1)], axis=-1)
-            x = np.concatenate([own, np.broadcast_to(common[..., None, :], (*own.shape[:-1], common.shape[-1]))], -1)
-            share = np.clip(np.asarray(policy(0.0, self.observe(x)))[..., 0], 0.0, MOST_SAVED)
-            saved: Floats = economy.borrowing_limit + share * self._above_limit(x)
+            common = self._common(z, law)[..., None, :]
+            every = np.broadcast_to(common, (*assets.shape, common.shape[-1]))
+            share = np.asarray(policy(0.0, np.concatenate([self._own(assets, e), every], axis=-1)))[..., 0]
+            cash = economy.cash(assets, e, z[..., None], economy.capital_of(law)[..., None])
+            limit = economy.borrowing_limit
+            saved: Floats = limit + np.clip(share, 0.0, MOST_SAVED) * (cash - limit)
             return saved
 
         return saving
@@ -186,11 +203,13 @@ class KrusellSmithHousehold(PopulationProblem):
     def _choice(self, x: Floats) -> Floats:
         """What the population saves on the grid, (..., n_e, n_a)."""
         z, law = self.aggregate(x), self.law(x)
-        if self.population == "reference":
-            on_grid: Floats = self.economy.reference_solution().saving_on_grid(z, self.economy.capital_of(law))
-            return on_grid
-        policy = self.population if callable(self.population) else self.economy.steady_state().policy
-        return policy_on_grid(self.economy, policy, z, law)
+        return on_grid(self.economy, self._population_policy, z, law)
+
+    @cached_property
+    def _population_policy(self) -> HouseholdPolicy:
+        if callable(self.population):
+            return self.population
+        return self._reference.policy if self.population == "reference" else self.economy.steady_state().policy
 
     def _draw_states(self, rng: np.random.Generator, size: int, spread: float) -> Floats:
         z, law = self.populations(rng, size, spread)
@@ -209,21 +228,32 @@ class KrusellSmithHousehold(PopulationProblem):
             raise ResetError(f"the income state must be a whole number from 0 to {last}, got {x[..., 1].ravel()[:5]}")
 
     @cached_property
+    def _reference(self) -> ReferenceSolution:
+        """With a bar for who watches: the first time takes a minute, and after that it is on disk."""
+        return self.economy.reference_solution(progress=sys.stderr.isatty())
+
+    @cached_property
     def _solution(self) -> Solution | None:
         if self.population != "reference":
             return None
-        reference, economy = self.economy.reference_solution(), self.economy
+        reference = self._reference
 
         def policy(t: Array, y: Array) -> Array:
-            assets, e, z, capital = self.seen(to_numpy(y))
-            above = economy.cash(assets, e, z, capital) - economy.borrowing_limit
-            share = 1 - np.minimum(reference.consumption(assets, e, z, capital) / above, 1.0)
-            return like(np.minimum(share, MOST_SAVED)[..., None], y)
+            seen = to_numpy(y)
+            return like(self.share_of(reference.saving(*self.seen(seen)), seen), y)
 
         def value(t: Array, y: Array) -> Array:
             return like(reference.value(*self.seen(to_numpy(y))), y)
 
-        return Solution(value, policy, "numerical", reference.source, reference.error)
+        euler = reference.euler.mean
+        source = f"{len(self.economy.assets)} nodes of assets, endogenous grids and forecasts; Euler 10^{euler:.1f}"
+        return Solution(value, policy, "numerical", source, self._value_error(value, policy))
+
+    def _value_error(self, value: Callable[..., Array], policy: Callable[..., Array]) -> float:
+        """A bound for |V - V*| from V's own Bellman residual at some states, which contracts: |TV - V|/(1 - beta)."""
+        x = self.some_states(np.random.default_rng(0), 128)
+        residual = self.bellman_residual(x, policy(0.0, self.observe(x)), lambda y: value(0.0, y))
+        return float(np.abs(residual).max() / (1 - self.discount_factor))
 
     def solution(self, dt: float | None = None) -> Solution | None:
         """The reference solution where that is what the population plays; a best response to others is not known."""

@@ -11,12 +11,11 @@ import numpy as np
 from hacontrol_envs.arrays import Array, Floats, like, namespace
 from hacontrol_envs.discrete import Successors
 from hacontrol_envs.domain import Domain
+from hacontrol_envs.krusell_smith_paths import HouseholdPolicy, on_grid
 from hacontrol_envs.population import (
     MOST_SAVED,
-    HouseholdPolicy,
     PopulationProblem,
     nearest,
-    policy_on_grid,
     widened,
 )
 from hacontrol_envs.registration import register
@@ -83,7 +82,7 @@ class KrusellSmithCloud(PopulationProblem):
             z = nearest(self.economy.productivity, y[..., 0])
             law = y[..., 1:].reshape(*y.shape[:-1], *self.shape)
             law = law / law.sum(axis=(-2, -1), keepdims=True)
-            saved = policy_on_grid(self.economy, policy, z, law) - self.economy.borrowing_limit
+            saved = on_grid(self.economy, policy, z, law) - self.economy.borrowing_limit
             found: Floats = np.clip(saved / self._above_limit(z, law), 0.0, MOST_SAVED)
             return found.reshape(*y.shape[:-1], -1)
 

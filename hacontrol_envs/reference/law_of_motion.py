@@ -75,10 +75,11 @@ class LawOfMotion:
 
     @classmethod
     def fitted(cls, z: NDArray[np.int64], capital: Floats, states: int) -> tuple[LawOfMotion, Floats]:
-        """By least squares on a path z (T + 1,), K (T + 1,); and R2, (states,)."""
+        """By least squares on a path z (T + 1,), K (T + 1,), or on several (T + 1, ...); and R2, (states,)."""
         x = np.log(capital)
-        center = x.mean()
-        b, r2 = by_state(z[:-1], np.stack([np.ones(len(x) - 1), x[:-1] - center], -1), x[1:, None], states)
+        center, before, after = x.mean(), x[:-1].ravel(), x[1:].ravel()
+        regressors = np.stack([np.ones(len(before)), before - center], axis=-1)
+        b, r2 = by_state(z[:-1].ravel(), regressors, after[:, None], states)
         return cls(np.stack([b[:, 0, 0] - b[:, 0, 1] * center, b[:, 0, 1]], axis=-1)), r2
 
 

@@ -1,0 +1,151 @@
+"""What a training step of DEQN costs beside one of the published port, on the same cloud and as many samples.
+
+A step: every economy of the cloud (256 of "ssj", 100 nodes up to 50, 3 income states) chooses on its whole grid and is
+moved a period; the loss at 64 cells of each, exact over the 15 pairs (Z', e'); its gradient; the update. Contenders:
+
+- the published port in plain torch: torch's own Mish, the sum over (Z', e') in as many passes as there are pairs, and
+  the law moved by a loop over (e, e') with two scatter-adds each;
+- the same method as `PublishedDEQN` has it: an activation and a transport that are faster, and gradients in parts that
+  stay in a core's cache;
+- `DEQN`, with its own network and update.
+
+Figures are medians over repeats of (time of the other)/(time of DEQN), one step of each after the other on one thread.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+import tyro
+from torch import Tensor, nn
+
+from hacontrol_agents import PublishedDEQN
+from hacontrol_agents.mish import Mish
+from hacontrol_agents.published_deqn import Sample, euler_residual, inputs
+from hacontrol_benchmarks import measured
+
+ECONOMIES, CELLS, NODES, TOP = 256, 64, 100, 50.0
+TARGET = 4.0
+"""Times as long as a step of DEQN that one of the published port takes, at least."""
+
+PORT, PUBLISHED, OURS = "published port, plain torch", "PublishedDEQN", "DEQN"
+
+Step = Callable[[], Any]
+
+
+def measure(repeats: int = 7) -> list[measured.Row]:
+    """A row for each contender: milliseconds a step, and how many times as long as DEQN's that is."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        steps = _contenders()
+        times = [{name: _seconds(step) for name, step in steps.items()} for _ in range(repeats + 1)][1:]
+    finally:
+        torch.set_num_threads(threads)
+    return [_row(name, times) for name in steps]
+
+
+def _row(name: str, times: list[dict[str, float]]) -> measured.Row:
+    row: measured.Row = {"what": name, "ms": 1e3 * statistics.median(t[name] for t in times), "target": ""}
+    if OURS not in times[0]:
+        return row | {"ratio": float("nan")}
+    row["ratio"] = statistics.median(t[name] / t[OURS] for t in times)
+    return row if name != PORT else row | {"target": f">= {TARGET:g}", "met": row["ratio"] >= TARGET}
+
+
+def _contenders() -> dict[str, Step]:
+    env = gym.make("KrusellSmith-v0", calibration="ssj", population="steady state", asset_nodes=NODES, asset_max=TOP)
+    published = PublishedDEQN(env=env, seed=0, economies=ECONOMIES, cells=CELLS)
+    steps: dict[str, Step] = {PORT: Port(published).step, PUBLISHED: published.step}
+    ours = deqn(env)
+    return steps if ours is None else {**steps, OURS: ours}
+
+
+def deqn(env: Any) -> Step | None:
+    """A training step of DEQN at its own settings, with as many economies and cells; None while there is no DEQN."""
+    return None
+
+
+class Port:
+    """The published method step by step, as one would write it in torch, from the network and cloud of `published`."""
+
+    def __init__(self, published: PublishedDEQN) -> None:
+        economy = self.economy = published.economy
+        self.network = nn.Sequential(*(nn.Mish() if isinstance(part, Mish) else part for part in published.network))
+        self.adam = torch.optim.Adam(self.network.parameters(), lr=published.learning_rate)
+        self.z, self.law = (torch.from_numpy(part.copy()) for part in published.cloud)
+        tables = economy.assets, economy.aggregate_chain, economy.income_chain[0, 0]
+        self.assets, self.chain, self.shock = (torch.as_tensor(table, dtype=torch.float32) for table in tables)
+
+    def step(self) -> None:
+        """One epoch."""
+        economy, (n_e, n_a) = self.economy, self.law.shape[1:]
+        moved = loop(self.law, self._choice(), self.assets, self.shock)
+        nodes = torch.randint(n_e * n_a, (len(self.z), CELLS))
+        capital = economy.capital_of(self.law), economy.capital_of(moved)
+        sample = Sample(self.assets[nodes % n_a], nodes // n_a, self.z, *capital)
+        self.adam.zero_grad()
+        loss = euler_residual(economy, self._in_passes, sample).square().mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.adam.step()
+        self.z, self.law = torch.multinomial(self.chain[self.z], 1)[:, 0], moved
+
+    @torch.no_grad()
+    def _choice(self) -> Tensor:
+        """a' on the grid, (S, n_e, n_a)."""
+        economy, e = self.economy, torch.arange(self.law.shape[1])[:, None]
+        z, capital = self.z[:, None, None], economy.capital_of(self.law)[:, None, None]
+        share = torch.sigmoid(self.network(inputs(economy, self.assets, e, z, capital)))[..., 0]
+        above = economy.cash(self.assets, e, z, capital) - economy.borrowing_limit
+        choice: Tensor = economy.borrowing_limit + share * above
+        return choice.clamp(max=float(self.assets[-1]))
+
+    def _in_passes(self, x: Tensor) -> Tensor:
+        """The network at x (..., 4), at as many rows at a time as there are samples."""
+        parts = [self.network(part) for part in torch.split(x.reshape(-1, 4), ECONOMIES * CELLS)]
+        return torch.cat(parts).reshape(*x.shape[:-1], 1)
+
+
+def loop(law: Tensor, choice: Tensor, assets: Tensor, shock: Tensor) -> Tensor:
+    """For each pair (e, e') the shares of the mass that goes from e to e' are scattered."""
+    k = torch.searchsorted(assets, choice, right=True).clamp(1, len(assets) - 1) - 1
+    w = (choice - assets[k]) / (assets[k + 1] - assets[k])
+    out = torch.zeros_like(law)
+    for e in range(law.shape[1]):
+        for f in range(law.shape[1]):
+            mass = shock[e, f] * law[:, e]
+            out[:, f].scatter_add_(1, k[:, e], mass * (1 - w[:, e]))
+            out[:, f].scatter_add_(1, k[:, e] + 1, mass * w[:, e])
+    return out
+
+
+def _seconds(step: Step) -> float:
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+COLUMNS = {"": "{what}", "ms a step": "{ms:.0f}", "times DEQN's": "{ratio:.2f}", "target": "{target}"}
+NOTE = f"{ECONOMIES} economies of 3 x {NODES} cells, {CELLS} samples in each, 15 successors of each sample; one thread."
+
+
+def main(repeats: int = 7, json: Path | None = None) -> int:
+    """Measure what a training step costs, beside the published port's.
+
+    Args:
+        repeats: timed steps of each, after one that is not.
+        json: a file to write the figures to.
+    """
+    settings = {"repeats": repeats, "economies": ECONOMIES, "cells": CELLS, "nodes": NODES, "seed": 0}
+    return measured.report("measure_deqn_step", measure(repeats), COLUMNS, settings, json, NOTE)
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(main))
