@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,7 +107,7 @@ class PopulationConditions(EquilibriumConditions):
     """About how far log capital wanders from its mean."""
 
     @abc.abstractmethod
-    def place(self, assets: Array, e: Array, z: Array, capital: Array) -> Array:
+    def place(self, assets: Floats, e: Any, z: Any, capital: Floats) -> Floats:
         """Points (..., n) of savers with these assets and states, in economies with these z and this capital."""
 
     @abc.abstractmethod

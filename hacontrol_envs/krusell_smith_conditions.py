@@ -110,11 +110,10 @@ class KrusellSmithConditions(PopulationConditions):
         product = economy.capital_share * mean.productivity / cost
         return float(mean.labour * product ** (1 / (1 - economy.capital_share)))
 
-    def place(self, assets: Array, e: Array, z: Array, capital: Array) -> Array:
+    def place(self, assets: Floats, e: Any, z: Any, capital: Floats) -> Floats:
         """x = (a, e, z, K)."""
-        xp = namespace(assets)
-        parts = (xp.astype(part, assets.dtype) for part in xp.broadcast_arrays(assets, e, z, capital))
-        return xp.stack(list(parts), axis=-1)
+        x: Floats = np.stack(np.broadcast_arrays(assets, e, z, capital), axis=-1, dtype=np.float64)
+        return x
 
     def capital_of(self, law: Array) -> Array:
         """K."""

@@ -162,8 +162,8 @@ class _Conditions(EquilibriumConditions):
         return self._problem.output(x) / 2
 
     def start(self, rng: np.random.Generator, size: int) -> Floats:
-        """First states of the problem."""
-        return self._problem.initial_state(rng, size)
+        """States all over the problem's box."""
+        return self._problem.some_states(rng, size)
 
     def observed(self, y: Floats) -> Observed:
         """States are observed."""
