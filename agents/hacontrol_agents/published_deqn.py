@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hacontrol_agents.agent import Agent
+from hacontrol_agents.cloud import TRIVIAL
 from hacontrol_agents.mish import Mish
 from hacontrol_agents.networks import MLP
 from hacontrol_envs.arrays import Array, Floats, like, to_numpy
@@ -28,10 +29,8 @@ ROWS = 4096
 """Rows of the network whose gradient is taken at a time: few enough to stay in a core's cache."""
 EPOCHS_A_ROW = 20
 """Epochs to a row of `history`."""
-TRIVIAL = 5.0
-"""Factor by which the cloud's capital differs from a representative agent's where the cloud is called trivial ..."""
 TRIVIAL_TOP = 0.5
-"""... and share of its households that hold as much as the grid allows."""
+"""Share of households with as much as the grid allows from which on a cloud is called trivial, whatever its capital."""
 
 Ints = NDArray[np.int64]
 
@@ -130,7 +129,7 @@ class PublishedDEQN(Agent):
     def trivial(self) -> bool:
         """Whether capital is more than five times away, either way, from a representative agent's steady state, or more
         than half of all households are at the top of the grid."""
-        ratio = self.capital / representative_capital(self.economy)
+        ratio = self.capital / self.household.conditions().representative_capital
         return self.top > TRIVIAL_TOP or not 1 / TRIVIAL <= ratio <= TRIVIAL
 
     def policy(self, t: Array, x: Floats) -> Floats:
@@ -284,14 +283,6 @@ def inputs(economy: KrusellSmith, assets: Tensor, e: Tensor, z: Tensor, capital:
     parts = (assets - low) / (high - low), *levels, capital
     shape = np.broadcast_shapes(*(tuple(part.shape) for part in parts))
     return torch.stack([part.expand(shape) for part in parts], dim=-1)
-
-
-def representative_capital(economy: KrusellSmith) -> float:
-    """K at which 1/beta = 1 + r, with Z and L at their means."""
-    by_z = economy.joint_law.sum(axis=1)
-    productivity, labour = by_z @ economy.productivity, by_z @ economy.labour
-    earned = 1 / economy.discount_factor - 1 + economy.depreciation
-    return float(labour * (economy.capital_share * productivity / earned) ** (1 / (1 - economy.capital_share)))
 
 
 def saving_network(hidden: tuple[int, ...], draws: torch.Generator) -> nn.Sequential:

@@ -28,8 +28,8 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from hacontrol_agents import PublishedDEQN
-from hacontrol_agents.deqn import ADAM_STEPS, DEQN, Optimizer
+from hacontrol_agents import DEQN, PublishedDEQN
+from hacontrol_agents.deqn import ADAM_STEPS, Optimizer
 from hacontrol_agents.mish import Mish
 from hacontrol_agents.published_deqn import Sample, euler_residual, inputs
 from hacontrol_benchmarks import measured

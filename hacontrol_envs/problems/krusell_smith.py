@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hacontrol_envs.arrays import Array, Floats, like, namespace, to_numpy
-from hacontrol_envs.conditions import EquilibriumConditions, Observed
+from hacontrol_envs.conditions import Observed
 from hacontrol_envs.discrete import Successors
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import ParameterError, ResetError
@@ -150,7 +150,7 @@ class KrusellSmithHousehold(PopulationProblem):
         share: Floats = (saved - limit) / (self.economy.cash(assets, e, z, capital) - limit)
         return np.clip(share, 0.0, MOST_SAVED)[..., None]
 
-    def conditions(self) -> EquilibriumConditions:
+    def conditions(self) -> KrusellSmithConditions:
         """Those of the economy, of whose households each is like this one."""
         return KrusellSmithConditions(self.economy, self._told)
 
