@@ -78,9 +78,20 @@ class KrusellSmithConditions(PopulationConditions):
         return xp.concat([xp.stack(smooth, axis=-1), xp.astype(own, x.dtype)], axis=-1)
 
     def simple_consumption(self, x: Array) -> Array:
-        """All income: wealth stays what it is, except where income is next to nothing."""
-        above = self.resources(x) - self.limit
-        return namespace(x).maximum(above - (x[..., 0] - self.limit), 0.02 * above)
+        """What a household without risk would consume if prices stayed: a share of all wealth, future wages included.
+
+        c = (1 - (beta R)^{1/gamma}/R)(m + w y/r), with y what is earned on average, R within a factor 4 of 1/beta in
+        r; but no more than there is, nor less than 2 % of it. More capital means less interest and more impatience, so
+        that a population that follows it comes to rest: a rule that only keeps wealth together lets residuals vanish
+        where households save for ever.
+        """
+        xp, economy, above = namespace(x), self.economy, self.resources(x) - self.limit
+        prices = economy.prices(x[..., 3], whole(x[..., 2]))
+        patience = 1 / economy.discount_factor - 1
+        r = xp.clip(prices.interest_rate, patience / 4, 4 * patience)
+        share = 1 - (economy.discount_factor * (1 + r)) ** (1 / economy.risk_aversion) / (1 + r)
+        wages = prices.wage * float(np.sum(economy.joint_law * economy.earnings))
+        return xp.clip(share * (above + wages / r), 0.02 * above, above)
 
     def near_consumption(self) -> Callable[[Array], Array]:
         """What households would consume if capital stayed at its steady state while Z moves; see `_AtRest`."""

@@ -42,7 +42,7 @@ def test_an_industry_is_learnt(tmp_path: Path) -> None:
 
 
 def test_households_are_learnt(tmp_path: Path) -> None:
-    """On a grid as coarse as this capital is .3 % above that of a fine one; three iterations come near the reference."""
+    """Capital on so coarse a grid is .3 % above that on a fine one; three iterations come near the reference."""
     steady, reference, path_error = filter(None, run(BLOCKS[2], tmp_path).splitlines())
     assert numbers(steady)[0] == pytest.approx(33.13, rel=5e-3)
     assert numbers(reference)[0] == pytest.approx(33.144, rel=5e-3)

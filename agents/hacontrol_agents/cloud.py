@@ -26,6 +26,9 @@ TILT = 0.5
 TRIVIAL = 5.0
 """Capital this many times more or less than a representative agent's is that of no equilibrium."""
 
+FUTURE = 200
+"""Periods for which the cloud follows what was learnt, to see where it leads."""
+
 Saving = Callable[[Floats, "Floats | None"], Floats]
 """a' (..., m) at points x (..., m, n) of economies with laws (..., n_e, n_a), if they have some."""
 
@@ -47,6 +50,16 @@ class Cloud(abc.ABC):
 
     def refuse_trivial(self) -> None:  # noqa: B027  (single savers tell of no collapse)
         """Raise EquilibriumError where the cloud has gone to where no equilibrium is."""
+
+    def refuse_trivial_future(self, rng: np.random.Generator, saving: Saving) -> None:
+        """The same of where the cloud would go by a rule; it stays where it is."""
+        here = {name: tensor.clone() for name, tensor in self.tensors().items()}
+        for _ in range(FUTURE):
+            self.move(rng, saving)
+        try:
+            self.refuse_trivial()
+        finally:
+            self.restore(here)
 
     @abc.abstractmethod
     def tensors(self) -> dict[str, Tensor]:

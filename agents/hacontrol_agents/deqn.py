@@ -178,6 +178,7 @@ class DEQN(Agent):
             self._cloud.refuse_trivial()
             if stop:
                 return
+        self._cloud.refuse_trivial_future(np.random.default_rng([self.seed or 0, 2**32]), self._saved)
 
     def _share_done(self, budget: int | None, ahead: int = 0) -> float:
         if budget is not None:
