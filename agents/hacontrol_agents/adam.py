@@ -29,11 +29,15 @@ class Adam:
         self.mean = torch.zeros_like(parameters_to_vector(self.module.parameters()).detach())
         self.square = self.mean.clone()
 
-    def step(self, loss: Tensor, learning_rate: float) -> None:
-        """One step down the gradient of a loss."""
+    def gradient(self, loss: Tensor) -> Tensor:
+        """Of a loss in the parameters, (P,)."""
         parameters = list(self.module.parameters())
         slopes = torch.autograd.grad(loss, parameters, materialize_grads=True, allow_unused=True)
-        slope = torch.cat([part.reshape(-1) for part in slopes])
+        return torch.cat([part.reshape(-1) for part in slopes])
+
+    def step(self, slope: Tensor, learning_rate: float) -> None:
+        """One step down a gradient (P,)."""
+        parameters = list(self.module.parameters())
         self.count += 1
         self.mean = BETAS[0] * self.mean + (1 - BETAS[0]) * slope
         self.square = BETAS[1] * self.square + (1 - BETAS[1]) * slope**2

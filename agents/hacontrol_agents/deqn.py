@@ -28,6 +28,8 @@ Optimizer = Literal["levenberg-marquardt", "adam"]
 
 ROWS = 200_000
 """Points at which the rule is evaluated at a time."""
+AT_A_TIME = 2048
+"""Points whose residual is differentiated at a time."""
 ADAM_STEPS = 10
 """Steps of Adam for one of least squares."""
 
@@ -222,8 +224,17 @@ class DEQN(Agent):
         """Steps of Adam on the mean square."""
         rate = self.learning_rate * 0.01 ** min(self._iteration / self.iterations, 1.0)
         for _ in range(ADAM_STEPS * self.steps):
-            self.evaluations += self._residual.size(batch)
-            self._adam.step(self._residual.with_graph(batch).square().mean(), rate)
+            self._adam.step(self._gradient(batch), rate)
+
+    def _gradient(self, batch: Batch) -> Tensor:
+        """Of the mean square, (P,): a few economies at a time, whose numbers stay at hand between there and back."""
+        self.evaluations += self._residual.size(batch)
+        count, each = batch.x[..., 0].numel(), max(1, AT_A_TIME // batch.x.shape[1])
+        total = torch.zeros_like(self._adam.mean)
+        for start in range(0, len(batch.x), each):
+            some = Batch(*(part[start : start + each] for part in batch))
+            total += self._adam.gradient(self._residual.with_graph(some).square().sum() / count)
+        return total
 
     def _tensors(self) -> dict[str, Tensor]:
         rule = self._rule
