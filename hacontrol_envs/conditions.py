@@ -22,6 +22,10 @@ class Observed(NamedTuple):
     """Laws (..., n_e, n_a), where they are observed."""
 
 
+Consumption = Callable[[Array, Array], Array]
+"""c (...) at points x (..., n) with resources m (...)."""
+
+
 class EquilibriumConditions(abc.ABC):
     """Savers who divide resources, c + a' = m(x) with a' >= a_min, so that at every point x
 
@@ -67,11 +71,11 @@ class EquilibriumConditions(abc.ABC):
         """The point in coordinates (..., k) in which choices vary evenly, for whoever approximates them."""
 
     @abc.abstractmethod
-    def simple_consumption(self, x: Array) -> Array:
-        """A rule of thumb for c, (...), that nothing had to be solved for; between zero and the resources."""
+    def simple_consumption(self, x: Array, resources: Array) -> Array:
+        """A rule of thumb for c, (...), that nothing had to be solved for; between zero and m - a_min."""
 
-    def near_consumption(self) -> Callable[[Array], Array] | None:
-        """A rule near the equilibrium's, c of points, where something simpler than the equilibrium is known; or None.
+    def near_consumption(self) -> Consumption | None:
+        """A rule near the equilibrium's, where something simpler than the equilibrium is known; or None.
 
         It need not stop at the resources: where it is above them a saver is at the limit.
         """

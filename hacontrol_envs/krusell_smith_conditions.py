@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hacontrol_envs.arrays import Array, Floats, like, namespace
-from hacontrol_envs.conditions import Observed, PopulationConditions
+from hacontrol_envs.conditions import Consumption, Observed, PopulationConditions
 from hacontrol_envs.discrete import Successors
 from hacontrol_envs.errors import EquilibriumError
 from hacontrol_envs.krusell_smith import KrusellSmith
@@ -77,7 +77,7 @@ class KrusellSmithConditions(PopulationConditions):
         own = whole(x[..., 1])[..., None] == xp.asarray(like(np.arange(float(self.states)), x))
         return xp.concat([xp.stack(smooth, axis=-1), xp.astype(own, x.dtype)], axis=-1)
 
-    def simple_consumption(self, x: Array) -> Array:
+    def simple_consumption(self, x: Array, resources: Array) -> Array:
         """What a household without risk would consume if prices stayed: a share of all wealth, future wages included.
 
         c = (1 - (beta R)^{1/gamma}/R)(m + w y/r), with y what is earned on average, R within a factor 4 of 1/beta in
@@ -85,7 +85,7 @@ class KrusellSmithConditions(PopulationConditions):
         that a population that follows it comes to rest: a rule that only keeps wealth together lets residuals vanish
         where households save for ever.
         """
-        xp, economy, above = namespace(x), self.economy, self.resources(x) - self.limit
+        xp, economy, above = namespace(x), self.economy, resources - self.limit
         prices = economy.prices(x[..., 3], whole(x[..., 2]))
         patience = 1 / economy.discount_factor - 1
         r = xp.clip(prices.interest_rate, patience / 4, 4 * patience)
@@ -93,7 +93,7 @@ class KrusellSmithConditions(PopulationConditions):
         wages = prices.wage * float(np.sum(economy.joint_law * economy.earnings))
         return xp.clip(share * (above + wages / r), 0.02 * above, above)
 
-    def near_consumption(self) -> Callable[[Array], Array]:
+    def near_consumption(self) -> Consumption:
         """What households would consume if capital stayed at its steady state while Z moves; see `_AtRest`."""
         return _AtRest(self.economy)
 
@@ -172,7 +172,8 @@ class _AtRest:
 
     Found by endogenous grids as c over resources for every (z, e), linear in between and beyond the ends, the limit's
     included: c above resources says that a saver is at the limit, and where that begins moves with resources and not
-    with assets. At another K resources and c are measured in wages.
+    with assets. At another K resources and c are measured in wages, which are to those at the steady state's as K^alpha
+    is, whatever z.
     """
 
     def __init__(self, economy: KrusellSmith) -> None:
@@ -188,7 +189,7 @@ class _AtRest:
         _, change = egm.iterate(*tables)
         if not change <= CONVERGED:
             raise EquilibriumError("no policy was found at the steady state's capital")
-        self._economy, self._wage, self._states = economy, prices.wage, economy.earnings.shape[1]
+        self._capital, self._share, self._states = steady.capital, economy.capital_share, economy.earnings.shape[1]
         nodes = gross[:, None, None] * tables[0][:, 0] + income[..., None]
         self._tabulate(nodes.reshape(-1, nodes.shape[-1]), (nodes - economy.assets).reshape(-1, nodes.shape[-1]))
 
@@ -200,19 +201,17 @@ class _AtRest:
         self._sought = (nodes + self._shift * np.arange(tables)[:, None]).ravel()
         slopes = np.diff(consumption, axis=1) / np.diff(nodes, axis=1)
         slopes = np.concatenate([slopes[:, :1], slopes], axis=1)
-        self._nodes, self._values, self._slopes = nodes.ravel(), consumption.ravel(), slopes.ravel()
+        self._slopes, self._intercepts = slopes.ravel(), (consumption - slopes * nodes).ravel()
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, resources: Array) -> Array:
         """c, (...)."""
-        xp, economy, z = namespace(x), self._economy, whole(x[..., 2])
-        table = z * self._states + whole(x[..., 1])
-        wages = economy.prices(x[..., 3], z).wage / like(self._wage, x)[z]
-        m = economy.cash(x[..., 0], whole(x[..., 1]), z, x[..., 3]) / wages
+        xp, table = namespace(x), whole(x[..., 2] * self._states + x[..., 1])
+        wages = xp.exp(self._share * xp.log(x[..., 3] / self._capital))
+        m = resources / wages
         sought = xp.clip(m, *self._ends) + self._shift * xp.astype(table, x.dtype)
         place = xp.searchsorted(like(self._sought, x), xp.reshape(sought, (-1,)))
         node = xp.clip(xp.reshape(place, table.shape), table * self._count + 1, (table + 1) * self._count - 1)
-        line = like(self._slopes, x)[node] * (m - like(self._nodes, x)[node])
-        return wages * (like(self._values, x)[node] + line)
+        return wages * (like(self._intercepts, x)[node] + like(self._slopes, x)[node] * m)
 
 
 def _by_state(economy: KrusellSmith) -> Floats:

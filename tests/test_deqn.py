@@ -10,6 +10,8 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 import hacontrol_envs  # noqa: F401
 from hacontrol_agents import DEQN, Agent
+from hacontrol_agents.networks import MLP
+from hacontrol_agents.row_jacobian import call
 from hacontrol_envs.errors import EquilibriumError, ParameterError
 
 SMALL = {"asset_nodes": 30, "asset_max": 200.0}
@@ -43,6 +45,33 @@ def test_the_jacobian_is_that_of_the_residual(complementarity, law_input):
         close = (columns[:, k] - slope).abs() < 1e-6 * (1 + slope.abs())
         assert close.float().mean() > 0.95  # but for kinks between the two sides
     vector_to_parameters(theta, rule.parameters())
+
+
+@pytest.mark.parametrize("law_input", ["moments", "learned moments"])
+def test_the_gradient_in_parts_is_that_of_the_mean_square(law_input, monkeypatch):
+    """Whatever the economies have in common is differentiated once, for all parts."""
+    monkeypatch.setattr("hacontrol_agents.euler_residual.AT_A_TIME", 16)
+    agent = make(economies=5, points=40, hidden=(4,), law_input=law_input)
+    rule, batch = agent._rule, agent._batch(np.random.default_rng(0))
+    residual, columns = agent._residual.with_jacobian(batch)
+    square = agent._residual.differentiate(batch)
+    found = torch.cat([p.grad.reshape(-1) for p in rule.parameters()])
+    assert square == pytest.approx(float(residual.square().mean()), rel=1e-12)
+    expected = 2 * residual @ columns / len(residual)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
+
+
+def test_a_call_is_the_network_and_its_derivative_torch_s():
+    """The layers that `call` computes by other means, against the module's own."""
+    draws = torch.Generator().manual_seed(0)
+    network = MLP(3, (5, 4), generator=draws)
+    z = torch.randn(6, 2, 3, generator=draws, dtype=torch.float64).mul_(3).requires_grad_()
+    weights = torch.randn(6, 2, 1, generator=draws, dtype=torch.float64)
+    each = [*network.parameters(), z]
+    ours, torchs = call(network, z).output, network(z)
+    torch.testing.assert_close(ours, torchs, rtol=0, atol=1e-14)
+    slopes = [torch.autograd.grad((weights * output).sum(), each) for output in (ours, torchs)]
+    torch.testing.assert_close(*slopes, rtol=1e-12, atol=1e-14)
 
 
 def test_growth_with_a_closed_form_is_learnt():

@@ -1,47 +1,41 @@
-"""Adam, whose state is two vectors and a number, so that it fits in a file."""
+"""torch's Adam, with a state that fits in a file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import final
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector
 
-BETAS, EPSILON = (0.9, 0.999), 1e-8
+SLOTS = {"adam.mean": "exp_avg", "adam.square": "exp_avg_sq"}
 
 
 @final
-@dataclass
-class Adam:
-    """Kingma and Ba (2015), with their constants, on all parameters of a module at once."""
+class Adam(torch.optim.Adam):
+    """Kingma and Ba (2015) as torch has it, on one group of parameters."""
 
-    module: nn.Module
-    count: int = 0
-    """Steps taken."""
-    mean: Tensor = field(init=False)
-    """Of gradients, (P,)."""
-    square: Tensor = field(init=False)
-    """Mean square of gradients, (P,)."""
+    def set_learning_rate(self, rate: float) -> None:
+        """From now on."""
+        self.param_groups[0]["lr"] = rate
 
-    def __post_init__(self) -> None:
-        self.mean = torch.zeros_like(parameters_to_vector(self.module.parameters()).detach())
-        self.square = self.mean.clone()
+    def tensors(self) -> dict[str, Tensor]:
+        """The state: means and mean squares of gradients, (P,) each, and the steps that every parameter has taken."""
+        parameters = self.param_groups[0]["params"]
+        states = [self.state[p] if p in self.state else _unmoved(p) for p in parameters]
+        slots = {name: parameters_to_vector([state[slot] for state in states]) for name, slot in SLOTS.items()}
+        return {**slots, "adam.steps": torch.stack([state["step"] for state in states])}
 
-    def gradient(self, loss: Tensor) -> Tensor:
-        """Of a loss in the parameters, (P,)."""
-        parameters = list(self.module.parameters())
-        slopes = torch.autograd.grad(loss, parameters, materialize_grads=True, allow_unused=True)
-        return torch.cat([part.reshape(-1) for part in slopes])
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of `tensors`."""
+        parameters = self.param_groups[0]["params"]
+        sizes = [p.numel() for p in parameters]
+        parts = {slot: torch.split(tensors[name], sizes) for name, slot in SLOTS.items()}
+        for i, p in enumerate(parameters):
+            slots = {slot: parts[slot][i].view_as(p).clone() for slot in parts}
+            self.state[p] = {"step": tensors["adam.steps"][i].cpu().clone(), **slots}
 
-    def step(self, slope: Tensor, learning_rate: float) -> None:
-        """One step down a gradient (P,)."""
-        parameters = list(self.module.parameters())
-        self.count += 1
-        self.mean = BETAS[0] * self.mean + (1 - BETAS[0]) * slope
-        self.square = BETAS[1] * self.square + (1 - BETAS[1]) * slope**2
-        mean, square = self.mean / (1 - BETAS[0] ** self.count), self.square / (1 - BETAS[1] ** self.count)
-        with torch.no_grad():
-            theta = parameters_to_vector(parameters)
-            vector_to_parameters(theta - learning_rate * mean / (square.sqrt() + EPSILON), parameters)
+
+def _unmoved(p: Tensor) -> dict[str, Tensor]:
+    """What `torch.optim.Adam` starts a parameter from."""
+    return {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}

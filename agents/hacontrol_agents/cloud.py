@@ -16,7 +16,7 @@ from hacontrol_envs.arrays import Floats
 from hacontrol_envs.conditions import EquilibriumConditions, PopulationConditions
 from hacontrol_envs.errors import EquilibriumError
 
-BINS = 60
+BINS = 20
 """Groups of assets into which laws are gathered, each with its mass, mean and variance, before they are integrated."""
 INHABITED = 1e-9
 """Cells with more mass than this are visited for their own sake."""

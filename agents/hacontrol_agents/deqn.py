@@ -17,7 +17,7 @@ from hacontrol_agents.adam import Adam
 from hacontrol_agents.agent import Agent
 from hacontrol_agents.cloud import Cloud, PopulationCloud, SaverCloud
 from hacontrol_agents.euler_residual import Batch, Complementarity, EulerResidual
-from hacontrol_agents.optimizers import LevenbergMarquardt
+from hacontrol_agents.optimizers import LevenbergMarquardt, StepReport
 from hacontrol_agents.saving_rule import Frame, LawInput, SavingRule
 from hacontrol_envs import DiscreteProblem
 from hacontrol_envs.arrays import Array, Floats
@@ -26,10 +26,8 @@ from hacontrol_envs.errors import ParameterError
 
 Optimizer = Literal["levenberg-marquardt", "adam"]
 
-ROWS = 200_000
+ROWS = 32_768
 """Points at which the rule is evaluated at a time."""
-AT_A_TIME = 2048
-"""Points whose residual is differentiated at a time."""
 ADAM_STEPS = 10
 """Steps of Adam for one of least squares."""
 
@@ -104,7 +102,7 @@ class DEQN(Agent):
         self._rule = SavingRule(conditions, known, self.hidden, self.law_input, self.moments, self.seed or 0, x)
         self._rule.see(first.mass, first.cells[..., 0])
         self._residual = EulerResidual(self._rule, self.complementarity, self.full_gradient)
-        self._least_squares, self._adam = LevenbergMarquardt(self._rule), Adam(self._rule)
+        self._least_squares, self._adam = LevenbergMarquardt(self._rule), Adam(self._rule.parameters())
         self._iteration, self._moving = 0, False
 
     def _refuse_bad_hyperparameters(self) -> None:
@@ -188,74 +186,59 @@ class DEQN(Agent):
         return (len(self.history) - self.rows_before + ahead) / self.iterations
 
     def _iterate(self, rng: np.random.Generator) -> dict[str, float]:
-        """Steps at fresh points, and the cloud moved on; root mean squares of the residual before and after."""
+        """Steps at fresh points, and the cloud moved on; root mean squares of the residual before and after steps."""
         batch = self._batch(rng)
-        before = self._size(batch)
-        if self.optimizer == "adam":
-            self._descend(batch)
-        else:
-            self._fit(batch)
+        before, after = self._descend(batch) if self.optimizer == "adam" else self._fit(batch)
         self._moving = self._moving or before < self.settled
         for _ in range(self.moves if self._moving else 0):
             self._cloud.move(rng, self._saved)
-        return {"residual": before, "loss": self._size(batch), **self._cloud.figures()}
+        return {"residual": before, "loss": after, **self._cloud.figures()}
 
-    def _size(self, batch: Batch) -> float:
-        return float(self._at(batch).square().mean().sqrt())
-
-    def _at(self, batch: Batch) -> Tensor:
-        self.evaluations += self._residual.size(batch)
-        return self._residual(batch)
-
-    def _fit(self, batch: Batch) -> None:
+    def _fit(self, batch: Batch) -> tuple[float, float]:
         """Steps of least squares, until one fails."""
         scale = 1 / math.sqrt(batch.x[..., 0].numel())
+
+        def residual() -> Tensor:
+            self.evaluations += self._residual.size(batch)
+            return self._residual(batch).reshape(-1) * scale
 
         def with_jacobian() -> tuple[Tensor, Tensor]:
             self.evaluations += self._residual.size(batch)
             residual, columns = self._residual.with_jacobian(batch)
             return residual * scale, columns * scale
 
-        for _ in range(self.steps):
-            if not self._least_squares.step(with_jacobian, lambda: self._at(batch).reshape(-1) * scale).accepted:
-                return
+        reports: list[StepReport] = []
+        while len(reports) < self.steps and (not reports or reports[-1].accepted):
+            reports.append(self._least_squares.step(with_jacobian, residual))
+        return math.sqrt(2 * reports[0].loss_before), math.sqrt(2 * reports[-1].loss_after)
 
-    def _descend(self, batch: Batch) -> None:
-        """Steps of Adam on the mean square."""
+    def _descend(self, batch: Batch) -> tuple[float, float]:
+        """Steps of Adam on the mean square; the second figure is that before the last of them."""
         rate = self.learning_rate * 0.01 ** min(self._iteration / self.iterations, 1.0)
+        self._adam.set_learning_rate(rate)
+        sizes = []
         for _ in range(ADAM_STEPS * self.steps):
-            self._adam.step(self._gradient(batch), rate)
-
-    def _gradient(self, batch: Batch) -> Tensor:
-        """Of the mean square, (P,): a few economies at a time, whose numbers stay at hand between there and back."""
-        self.evaluations += self._residual.size(batch)
-        count, each = batch.x[..., 0].numel(), max(1, AT_A_TIME // batch.x.shape[1])
-        total = torch.zeros_like(self._adam.mean)
-        for start in range(0, len(batch.x), each):
-            some = Batch(*(part[start : start + each] for part in batch))
-            total += self._adam.gradient(self._residual.with_graph(some).square().sum() / count)
-        return total
+            self._adam.zero_grad()
+            self.evaluations += self._residual.size(batch)
+            sizes.append(math.sqrt(self._residual.differentiate(batch)))
+            self._adam.step()
+        return sizes[0], sizes[-1]
 
     def _tensors(self) -> dict[str, Tensor]:
         rule = self._rule
         frames = {"frame": torch.stack(tuple(rule.frame)), "moment_frame": torch.stack(tuple(rule.moment_frame))}
-        adam = {"adam.mean": self._adam.mean, "adam.square": self._adam.square}
         parameters = parameters_to_vector(rule.parameters()).detach()
-        return {"parameters": parameters, **frames, **adam, **self._cloud.tensors()}
+        return {"parameters": parameters, **frames, **self._adam.tensors(), **self._cloud.tensors()}
 
     def _record(self) -> dict[str, Any]:
-        least_squares, adam = self._least_squares.state(), self._adam.count
-        return {"iteration": self._iteration, "moving": self._moving, "least_squares": least_squares, "adam": adam}
+        least_squares = self._least_squares.state()
+        return {"iteration": self._iteration, "moving": self._moving, "least_squares": least_squares}
 
     def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
         rule = self._rule
         vector_to_parameters(tensors["parameters"], rule.parameters())
         rule.frame, rule.moment_frame = Frame(*tensors["frame"]), Frame(*tensors["moment_frame"])
-        self._adam.mean, self._adam.square, self._adam.count = (
-            tensors["adam.mean"],
-            tensors["adam.square"],
-            record["adam"],
-        )
+        self._adam.restore(tensors)
         self._least_squares.restore(record["least_squares"])
         self._cloud.restore(tensors)
         self._iteration, self._moving = record["iteration"], record["moving"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple, final
 
 import torch
@@ -11,6 +12,9 @@ from hacontrol_agents.row_jacobian import Call, jacobian
 from hacontrol_agents.saving_rule import SavingRule
 
 Complementarity = Literal["minimum", "fischer-burmeister"]
+
+AT_A_TIME = 2048
+"""Points whose residual is found and differentiated at a time."""
 
 
 class Batch(NamedTuple):
@@ -55,12 +59,20 @@ class EulerResidual:
     def __call__(self, batch: Batch) -> Tensor:
         """Residuals (B, n)."""
         shared, _ = self._shared(batch)
-        return self._at(batch.x, shared[:, None, :])[0]
+        return torch.cat([self._at(x, numbers[:, None, :])[0] for x, numbers in _parts(batch.x, shared)])
 
-    def with_graph(self, batch: Batch) -> Tensor:
-        """The same, to be differentiated by torch."""
+    def differentiate(self, batch: Batch) -> float:
+        """The mean square of the residuals, whose gradient is added to that of the rule's parameters."""
         shared, _ = self._shared(batch)
-        return self._at(batch.x, shared[:, None, :])[0]
+        known = shared.detach().requires_grad_()
+        total = 0.0
+        for x, numbers in _parts(batch.x, known):
+            square = self._at(x, numbers[:, None, :])[0].square().sum() / batch.x[..., 0].numel()
+            square.backward()  # type: ignore[no-untyped-call]
+            total += float(square.detach())
+        if shared.requires_grad and known.grad is not None:
+            shared.backward(known.grad)  # type: ignore[no-untyped-call]
+        return total
 
     def with_jacobian(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Residuals (B n,), and their Jacobian in the rule's parameters (B n, P)."""
@@ -129,6 +141,12 @@ class EulerResidual:
         else:
             residual = torch.log(torch.minimum(implied, available) / cut)
         return residual, [choice.call, later.call]
+
+
+def _parts(x: Tensor, shared: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """A few economies at a time, so that what is computed of them stays in a core's cache."""
+    each = max(1, AT_A_TIME // x.shape[1])
+    return zip(torch.split(x, each), torch.split(shared, each), strict=True)
 
 
 _LOOSE = {"allow_unused": True, "materialize_grads": True}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from hacontrol_agents.adam import Adam
 from hacontrol_agents.agent import Agent
 from hacontrol_agents.cloud import TRIVIAL
 from hacontrol_agents.mish import Mish
@@ -91,7 +92,7 @@ class PublishedDEQN(Agent):
                 raise ParameterError(f"{name} must be a positive integer, got {given!r}")
         draws = torch.Generator().manual_seed(self.seed or 0)
         self.network = saving_network(self.hidden, draws).to(self.device)
-        self._adam = torch.optim.Adam(self.network.parameters(), lr=self.learning_rate)
+        self._adam = Adam(self.network.parameters(), lr=self.learning_rate)
         self._cloud: Cloud | None = None
         self._epoch = 0
 
@@ -192,8 +193,7 @@ class PublishedDEQN(Agent):
 
     def _descend(self, sample: Sample) -> float:
         """A step of Adam; the loss before it."""
-        for group in self._adam.param_groups:
-            group["lr"] = self.learning_rate * 0.5 ** (self._epoch // self.halved_every)
+        self._adam.set_learning_rate(self.learning_rate * 0.5 ** (self._epoch // self.halved_every))
         self._adam.zero_grad()
         total = 0.0
         for part in sample.parts(self.economy.earnings.size):
@@ -204,14 +204,9 @@ class PublishedDEQN(Agent):
         return total
 
     def _tensors(self) -> dict[str, Tensor]:
-        parameters = list(self.network.parameters())
-        moments = {
-            slot: [self._adam.state[p].get(slot, torch.zeros_like(p)) for p in parameters]
-            for slot in ("exp_avg", "exp_avg_sq")
-        }
-        kept = {"network": parameters, **moments}
-        flat = {name: parameters_to_vector(some).detach() for name, some in kept.items()}
-        return {**flat, "z": torch.as_tensor(self.cloud.z), "law": torch.as_tensor(self.cloud.law)}
+        network = parameters_to_vector(self.network.parameters()).detach()
+        cloud = {"z": torch.as_tensor(self.cloud.z), "law": torch.as_tensor(self.cloud.law)}
+        return {"network": network, **self._adam.tensors(), **cloud}
 
     def _record(self) -> dict[str, Any]:
         return {"epoch": self._epoch}
@@ -219,11 +214,7 @@ class PublishedDEQN(Agent):
     def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
         vector_to_parameters(tensors["network"], self.network.parameters())
         self._epoch = record["epoch"]
-        first = 0
-        for p in self.network.parameters():
-            rows = slice(first, first := first + p.numel())
-            slots = {name: tensors[name][rows].view_as(p).clone() for name in ("exp_avg", "exp_avg_sq")}
-            self._adam.state[p] = {"step": torch.tensor(float(self._epoch)), **slots}
+        self._adam.restore(tensors)
         self._cloud = Cloud(tensors["z"].cpu().numpy(), tensors["law"].cpu().numpy())
 
 

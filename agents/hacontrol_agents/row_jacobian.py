@@ -8,12 +8,13 @@ that is all of the Jacobian: a sum over rows of outer products, in place of a ba
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from hacontrol_agents.networks import MLP
+from hacontrol_agents.networks import ACTIVATIONS, MLP
 
 __all__ = ["Call", "call", "jacobian"]
 
@@ -29,12 +30,38 @@ class Call(NamedTuple):
 
 
 def call(network: MLP, z: Tensor) -> Call:
-    """The network at rows z (..., inputs), recorded."""
+    """The network at rows z (..., inputs), recorded; it can be differentiated once."""
     *hidden, last = network.layers
     inputs = [z]
     for layer, activation in zip(hidden, network.activations, strict=True):
-        inputs.append(activation.value(layer(inputs[-1])))
+        if activation is ACTIVATIONS["tanh"]:
+            inputs.append(_TanhLayer.apply(inputs[-1], layer.weight, layer.bias))  # type: ignore[no-untyped-call]
+        else:
+            inputs.append(activation.value(layer(inputs[-1])))
     return Call(network, last(inputs[-1]), tuple(inputs))
+
+
+class _TanhLayer(torch.autograd.Function):
+    """tanh(z W' + b) as 2/(1 + e^{-2(z W' + b)}) - 1, in half of the time that torch's takes on a CPU in float64.
+
+    Its error is of the size of the rounding of 1 everywhere, so that small values keep fewer digits than torch's.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        rows = z.reshape(-1, z.shape[-1])
+        h = torch.addmm(bias, rows, weight.T, beta=2, alpha=2).sigmoid_().mul_(2).sub_(1)
+        ctx.save_for_backward(rows, weight, h)
+        ctx.shape = z.shape
+        return h.view(*z.shape[:-1], len(bias))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        rows, weight, h = ctx.saved_tensors
+        delta = torch.ops.aten.tanh_backward(gradients[0].reshape(h.shape), h)
+        in_z = (delta @ weight).view(ctx.shape) if ctx.needs_input_grad[0] else None
+        return in_z, (rows.T @ delta).T, delta.sum(0)
 
 
 def jacobian(network: MLP, calls: Sequence[Call], results: Tensor, slopes: Sequence[Tensor]) -> Tensor:

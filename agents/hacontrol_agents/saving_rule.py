@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, final
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hacontrol_agents.networks import MLP
 from hacontrol_agents.row_jacobian import Call, call
-from hacontrol_envs.conditions import EquilibriumConditions, PopulationConditions
+from hacontrol_envs.conditions import Consumption, EquilibriumConditions, PopulationConditions
 
 LawInput = Literal["moments", "learned moments", "histogram"]
 
@@ -60,7 +60,7 @@ class SavingRule(nn.Module):
     def __init__(
         self,
         conditions: EquilibriumConditions,
-        known: Callable[[Tensor], Tensor],
+        known: Consumption,
         hidden: Sequence[int],
         law_input: LawInput,
         moments: int,
@@ -91,8 +91,9 @@ class SavingRule(nn.Module):
         """At points x (..., n) with moments q (..., k) of the law, framed."""
         seen = (self.conditions.coordinates(x) - self.frame.center) / self.frame.half
         made = call(self.network, torch.cat([seen, q.expand(*seen.shape[:-1], self.moments)], dim=-1))
-        wanted = self.known(x) * torch.exp(made.output[..., 0])
-        return Choice(self.conditions.resources(x) - self.conditions.limit, wanted, made)
+        resources = self.conditions.resources(x)
+        wanted = self.known(x, resources) * torch.exp(made.output[..., 0])
+        return Choice(resources - self.conditions.limit, wanted, made)
 
     def mean(self, mass: Tensor, assets: Tensor) -> tuple[Tensor, Call | None]:
         """Moments (..., k), framed, of laws (..., R) over assets (..., R); with the basis's call where it is learnt."""

@@ -157,9 +157,9 @@ class _Conditions(EquilibriumConditions):
         """log K and log Z."""
         return namespace(x).log(x)
 
-    def simple_consumption(self, x: Array) -> Array:
+    def simple_consumption(self, x: Array, resources: Array) -> Array:
         """Half of output."""
-        return self._problem.output(x) / 2
+        return resources / 2
 
     def start(self, rng: np.random.Generator, size: int) -> Floats:
         """States all over the problem's box."""
