@@ -94,12 +94,44 @@ def test_a_resumed_run_is_bitwise_the_same(tmp_path):
     assert np.array_equal(loaded.saving(*point), whole.saving(*point))
 
 
-def test_a_trivial_cloud_is_refused():
+@pytest.mark.parametrize("node", [1, -1])
+def test_a_trivial_cloud_is_refused(node):
+    """Without capital, and at the top of a grid that is too short for capital to tell."""
     agent = make(economies=4, points=64)
+    agent._cloud.refuse_trivial()
     agent._cloud.laws[...] = 0.0
-    agent._cloud.laws[..., 1] = 1 / agent._cloud.laws.shape[1]
+    agent._cloud.laws[..., node] = 1 / agent._cloud.laws.shape[1]
     with pytest.raises(EquilibriumError, match="trivial"):
         agent._cloud.refuse_trivial()
+
+
+def test_a_cloud_at_the_top_of_a_short_grid_is_trivial():
+    agent = make(parameters=SMALL | {"asset_max": 100.0}, economies=4, points=64)
+    cloud, sensible = agent._cloud, agent.conditions.representative_capital
+    assert 1 < 100.0 / sensible < 5.0
+    cloud.laws[...] = 0.0
+    cloud.laws[..., -1] = 1 / cloud.laws.shape[1]
+    with pytest.raises(EquilibriumError, match="100% of savers are at the top"):
+        cloud.refuse_trivial()
+
+
+@pytest.mark.parametrize(("share", "leads"), [(0.5, "to ruin"), (0.999, "ever upwards")])
+def test_where_a_rule_leads_is_looked_at_before_it_is_called_learnt(share, leads):
+    """A cloud that is fine now, under rules that save too little or too much of cash on hand."""
+    cloud, conditions = (agent := make(economies=4, points=64))._cloud, agent.conditions
+    laws, z = cloud.laws.copy(), cloud.z.copy()
+    with pytest.raises(EquilibriumError, match="trivial"):
+        cloud.refuse_trivial_future(np.random.default_rng(0), lambda x, law: share * conditions.resources(x))
+    assert np.array_equal(cloud.laws, laws)
+    assert np.array_equal(cloud.z, z)
+    cloud.refuse_trivial_future(np.random.default_rng(0), agent._saved)  # what is known to begin with leads nowhere
+
+
+def test_learning_looks_ahead(monkeypatch):
+    agent = make(economies=4, points=64, iterations=1)
+    monkeypatch.setattr(agent._rule, "saving", lambda x, q: 0.5 * agent.conditions.resources(x))
+    with pytest.raises(EquilibriumError, match="trivial"):
+        agent.learn()
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ TILT = 0.5
 
 TRIVIAL = 5.0
 """Capital this many times more or less than a representative agent's is that of no equilibrium."""
+TRIVIAL_TOP = 0.5
+"""And so is a cloud with more than this share of savers at the top of the grid, whatever its capital."""
 
 FUTURE = 200
 """Periods for which the cloud follows what was learnt, to see where it leads."""
@@ -156,12 +158,15 @@ class PopulationCloud(Cloud):
 
     def refuse_trivial(self) -> None:
         sensible, capital = self._conditions.representative_capital, self.figures()["capital"]
-        if not sensible / TRIVIAL <= capital <= sensible * TRIVIAL:
-            raise EquilibriumError(
-                f"the cloud has become trivial: capital is {capital:.4g} on average, a representative agent's is "
-                f"{sensible:.4g}. The rule meets the equilibrium conditions there, if at all, and nowhere else: start "
-                "from what is known (warm_start=True), or learn more before economies move on (settled, moves)"
-            )
+        top = float(self.laws[..., -1].sum(axis=-1).mean())
+        if sensible / TRIVIAL <= capital <= sensible * TRIVIAL and top <= TRIVIAL_TOP:
+            return
+        raise EquilibriumError(
+            f"the cloud has become trivial: capital is {capital:.4g} on average, a representative agent's is "
+            f"{sensible:.4g}, and {top:.0%} of savers are at the top of the grid. The rule meets the equilibrium "
+            "conditions there, if at all, and nowhere else: start from what is known (warm_start=True), or learn more "
+            "before economies move on (settled, moves)"
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         return {"cloud.z": torch.as_tensor(self.z), "cloud.laws": torch.as_tensor(self.laws)}

@@ -14,7 +14,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hacontrol_agents.adam import Adam
 from hacontrol_agents.agent import Agent
-from hacontrol_agents.cloud import TRIVIAL
+from hacontrol_agents.cloud import TRIVIAL, TRIVIAL_TOP
 from hacontrol_agents.mish import Mish
 from hacontrol_agents.networks import MLP
 from hacontrol_envs.arrays import Array, Floats, like, to_numpy
@@ -30,9 +30,6 @@ ROWS = 4096
 """Rows of the network whose gradient is taken at a time: few enough to stay in a core's cache."""
 EPOCHS_A_ROW = 20
 """Epochs to a row of `history`."""
-TRIVIAL_TOP = 0.5
-"""Share of households with as much as the grid allows from which on a cloud is called trivial, whatever its capital."""
-
 Ints = NDArray[np.int64]
 
 
