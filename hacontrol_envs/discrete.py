@@ -5,11 +5,14 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable
-from typing import NamedTuple, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
 from hacontrol_envs.arrays import Array, Floats, namespace
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.problem import Problem
+
+if TYPE_CHECKING:
+    from hacontrol_envs.conditions import EquilibriumConditions
 
 
 class Successors(NamedTuple):
@@ -52,6 +55,10 @@ class DiscreteProblem(Problem):
     @abc.abstractmethod
     def successors(self, x: Array, a: Array) -> Successors:
         """What follows x (..., n) under a (..., m): all of it where shocks are discrete, else a quadrature rule."""
+
+    def conditions(self) -> EquilibriumConditions | None:
+        """The conditions that an equilibrium of the economy behind the problem meets, where it declares them."""
+        return None
 
     @final
     def expectation(self, x: Array, a: Array, value: Callable[[Array], Array]) -> Array:

@@ -97,8 +97,11 @@ class KrusellSmith:
         """Of capital (...) and labour, at the states z (...), whole numbers; NumPy or torch, broadcasting."""
         capital = _array(capital)
         alpha, labour = self.capital_share, _entry(self.labour, capital, z)
-        product = _entry(self.productivity, capital, z) * (capital / labour) ** (alpha - 1)
-        return Prices(alpha * product - self.depreciation, (1 - alpha) * product * capital / labour)
+        xp = namespace(capital)
+        intensity = capital / labour
+        # By logs: a power takes several times as long, and so does its derivative.
+        product = _entry(self.productivity, capital, z) * xp.exp((alpha - 1) * xp.log(intensity))
+        return Prices(alpha * product - self.depreciation, (1 - alpha) * product * intensity)
 
     def cash(self, assets: Array, e: Any, z: Any, capital: Array) -> Array:
         """m = (1 + r) a + w y, of four arrays that broadcast against each other, e and z whole numbers."""

@@ -177,20 +177,27 @@ def locate(
 
 @compiled
 def push(law: Reals, k: Nodes, w: Floats, shock: Floats, out: Reals) -> None:
-    """out(e', a) = sum over e of shock(e, e') times the mass of law(e) that the lottery sends to a: (N, n_e, n_a)."""
+    """out(e', a) = sum over e of shock(e, e') times the mass of law(e) that the lottery sends to a: (N, n_e, n_a).
+
+    What goes down and what goes up is summed apart: the next cell often goes where this one's upper share went, and
+    would wait for it.
+    """
     n_e, n_a = out.shape[1:]
-    moved, total = np.empty((n_e, n_a)), np.empty(n_a)
+    moved, total, down, up = np.empty((n_e, n_a)), np.empty(n_a), np.empty(n_a), np.empty(n_a)
     for i in range(len(out)):
         masses, nodes, shares = law[i * (len(law) > 1)], k[i * (len(k) > 1)], w[i * (len(w) > 1)]
         to = shock[i * (len(shock) > 1)]
         for e in range(n_e):
-            row = moved[e]
-            row[:] = 0.0
+            down[:] = 0.0
+            up[:] = 0.0
             for j in range(n_a):
                 node, mass = np.uint64(nodes[e, j]), masses[e, j]
-                up = mass * shares[e, j]
-                row[node] += mass - up
-                row[node + ONE] += up
+                share = mass * shares[e, j]
+                down[node] += mass - share
+                up[node] += share
+            moved[e, 0] = down[0]
+            for j in range(1, n_a):
+                moved[e, j] = down[j] + up[j - 1]
         for f in range(n_e):
             total[:] = 0.0
             for e in range(n_e):

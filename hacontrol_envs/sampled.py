@@ -77,11 +77,14 @@ class SampledProblem:
 
     def to_observation(self, t: ArrayLike, x: ArrayLike) -> NDArray[np.float32]:
         """What a learner sees at time t (scalar or (...)) in state x (..., n): float32, (..., n) or (..., n + 1)."""
-        x = np.asarray(x, dtype=np.float64)
-        n = x.shape[-1]
-        times = np.ascontiguousarray(np.broadcast_to(np.asarray(t, dtype=np.float64), x.shape[:-1])).reshape(-1)
-        seen = self._observe(times, np.ascontiguousarray(x).reshape(-1, n))
-        return seen.reshape(*x.shape[:-1], seen.shape[1])
+        return self.as_observation(t, self.problem.observe(np.asarray(x, dtype=np.float64)))
+
+    def as_observation(self, t: ArrayLike, y: ArrayLike) -> NDArray[np.float32]:
+        """The inverse of `from_observation`: of time and what is observed of the state, y (..., n)."""
+        y = np.asarray(y, dtype=np.float64)
+        times = np.ascontiguousarray(np.broadcast_to(np.asarray(t, dtype=np.float64), y.shape[:-1])).reshape(-1)
+        seen = self._scaled(times, np.ascontiguousarray(y).reshape(-1, y.shape[-1]))
+        return seen.reshape(*y.shape[:-1], seen.shape[1])
 
     def from_observation(self, observation: ArrayLike) -> tuple[Floats, Floats]:
         """Time (...) and what is observed of the state (..., n), in physical units, to float32 rounding.
@@ -94,8 +97,10 @@ class SampledProblem:
         return self._span * (1 - seen[..., -1]), box.from_unit(seen[..., :-1])
 
     def _observe(self, t: Floats, x: Floats) -> NDArray[np.float32]:
-        y = self.problem.observe(x)
-        seen = np.empty((len(x), y.shape[1] + self.finite), np.float32)
+        return self._scaled(t, self.problem.observe(x))
+
+    def _scaled(self, t: Floats, y: Floats) -> NDArray[np.float32]:
+        seen = np.empty((len(y), y.shape[1] + self.finite), np.float32)
         observe(y, t, *self._to_unit, self._span, seen)
         return seen
 

@@ -190,7 +190,7 @@ def test_debt():
     assert free.economy.assets[0] == -2
     assert free.interest_rate > bound.interest_rate  # less reason to save
     assert free.share_constrained < bound.share_constrained
-    with pytest.raises(EquilibriumError, match="cannot be repaid"):
+    with pytest.raises(EquilibriumError, match="nothing to consume"):
         KrusellSmith("ssj", borrowing_limit=-80.0, asset_nodes=150).steady_state()
 
 

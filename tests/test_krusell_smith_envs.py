@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from hacontrol_agents import PPOAgent
 from hacontrol_envs import DiscreteProblem, check_problem
 from hacontrol_envs.errors import ParameterError, ResetError
 from hacontrol_envs.krusell_smith_paths import on_grid
@@ -149,6 +150,18 @@ def test_what_is_seen_is_what_is():
         assert np.array_equal(e, x[:, 1])
         assert np.array_equal(z, x[:, 2])
         np.testing.assert_allclose(capital, p.economy.capital_of(p.law(x)), rtol=1e-5)
+
+
+def test_an_agent_of_sb3_plays_and_may_be_the_population():
+    env = gym.make("KrusellSmith-v0", population="steady state", **SMALL)
+    agent = PPOAgent(env=env, seed=0, num_envs=2, settings={"n_steps": 8, "batch_size": 16}).learn(16)
+    p, (observation, _) = env.unwrapped.problem, env.reset(seed=0)
+    action, _ = agent.predict(observation, deterministic=True)
+    _, y = env.unwrapped.from_observation(observation)
+    np.testing.assert_allclose(env.unwrapped.from_physical(agent.policy(0.0, y)), action, atol=1e-6)
+    others = p.with_population(p.household_policy(agent.policy))
+    x = others.initial_state(np.random.default_rng(0), 2)
+    assert np.isfinite(others.transition(x, np.full((2, 1), 0.5), np.zeros((2, 2)))).all()
 
 
 def test_states_that_are_none_are_refused():

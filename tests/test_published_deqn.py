@@ -13,9 +13,8 @@ torch = pytest.importorskip("torch")
 import hacontrol_envs  # noqa: E402, F401  (registers the environments)
 from hacontrol_agents import Agent, PublishedDEQN  # noqa: E402
 from hacontrol_agents.mish import Mish  # noqa: E402
-from hacontrol_agents.published_deqn import Sample, euler_residual, representative_capital  # noqa: E402
+from hacontrol_agents.published_deqn import Sample, euler_residual  # noqa: E402
 from hacontrol_envs.errors import CheckpointError, ParameterError  # noqa: E402
-from hacontrol_envs.krusell_smith import KrusellSmith  # noqa: E402
 
 SMALL = {"asset_nodes": 12, "asset_max": 60.0}
 ECONOMIES = {
@@ -204,11 +203,22 @@ def test_its_cloud_loses_its_capital_and_says_so():
     assert np.isfinite(agent.history[-1]["loss"])
 
 
+def test_a_cloud_at_the_top_of_its_grid_is_trivial():
+    agent = learner()
+    law = agent.cloud.law
+    law[:] = 0.0
+    law[:, 0, -1], law[:, 0, 3] = 0.4, 0.6
+    assert agent.top == pytest.approx(0.4)
+    assert not agent.trivial
+    law[:, 0, -1], law[:, 0, 3] = 0.6, 0.4
+    assert agent.trivial
+
+
 @pytest.mark.parametrize("name", ECONOMIES)
 def test_a_representative_agent_earns_what_it_is_patient_for(name):
-    economy = KrusellSmith(**ECONOMIES[name])
+    conditions, economy = env(name).unwrapped.problem.conditions(), learner(name).economy
     by_z = economy.joint_law.sum(axis=1)
-    ratio = representative_capital(economy) / (by_z @ economy.labour)
+    ratio = conditions.representative_capital / (by_z @ economy.labour)
     rate = economy.capital_share * (by_z @ economy.productivity) * ratio ** (economy.capital_share - 1)
     assert 1 + rate - economy.depreciation == pytest.approx(1 / economy.discount_factor, rel=1e-12)
 

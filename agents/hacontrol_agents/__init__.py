@@ -7,6 +7,7 @@
 
 from hacontrol_agents.agent import Agent, Learner, agents, find_agent, make_agent
 from hacontrol_agents.analytic import AnalyticAgent, RandomAgent, ReferenceAgent, SteadyStateAgent
+from hacontrol_agents.deqn import DEQN
 from hacontrol_agents.hjb_fokker_planck_pinn import HJBFokkerPlanckPinn
 from hacontrol_agents.hjb_pinn import HJBPinn
 from hacontrol_agents.industry_learner import IndustryLearner
@@ -17,6 +18,7 @@ from hacontrol_agents.q_learning import CTQLearning
 from hacontrol_agents.sb3 import NativeVecEnv, PPOAgent, SACAgent, SB3Agent, TD3Agent
 
 __all__ = [
+    "DEQN",
     "Agent",
     "AnalyticAgent",
     "CTQLearning",

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from hacontrol_agents.adam import Adam
 from hacontrol_agents.agent import Agent
+from hacontrol_agents.cloud import TRIVIAL, TRIVIAL_TOP
 from hacontrol_agents.mish import Mish
 from hacontrol_agents.networks import MLP
 from hacontrol_envs.arrays import Array, Floats, like, to_numpy
@@ -28,9 +30,6 @@ ROWS = 4096
 """Rows of the network whose gradient is taken at a time: few enough to stay in a core's cache."""
 EPOCHS_A_ROW = 20
 """Epochs to a row of `history`."""
-TRIVIAL = 5.0
-"""Factor by which the cloud's capital differs from a representative agent's where the cloud is called trivial."""
-
 Ints = NDArray[np.int64]
 
 
@@ -53,13 +52,13 @@ class PublishedDEQN(Agent):
     The method is kept to be measured and is not made better than it was. Nothing tells a household at the limit, where
     the Euler equation is an inequality, from one that errs; the residual shrinks where all consume next to nothing; the
     inputs differ by a factor of thirty; and the cloud goes where the network sends it: an untrained network saves about
-    the same share of cash on hand everywhere, half of it or much less, so that within ten periods nearly all capital is
-    gone, and from then on only economies without capital are asked about. The economy and the nodes of its histogram
-    are those of the environment, whatever its population plays; published with `asset_nodes=100, asset_max=50`.
+    the same share of cash on hand everywhere, half of it or much less, and within ten periods nearly all capital is
+    gone. The economy and the nodes of its histogram are those of the environment, whatever its population plays;
+    published with `asset_nodes=100, asset_max=50`.
 
-    `history` has a row for each 20 epochs: the number of epochs, their mean loss, the cloud's mean capital after them
-    and whether that is trivial (see `trivial`). Evaluations are counted at the cells of the histograms, at those drawn
-    and at what may follow these.
+    `history` has a row for each 20 epochs: how many there were, their mean loss, the cloud's mean capital after them,
+    its share of households at the top of the grid, and whether that is a trivial cloud (see `trivial`). Evaluations are
+    counted at the cells of the histograms, at those drawn and at what may follow these.
 
     Raises:
         ParameterError: another problem than `KrusellSmith-v0`'s, or a hyperparameter that makes no sense.
@@ -90,7 +89,7 @@ class PublishedDEQN(Agent):
                 raise ParameterError(f"{name} must be a positive integer, got {given!r}")
         draws = torch.Generator().manual_seed(self.seed or 0)
         self.network = saving_network(self.hidden, draws).to(self.device)
-        self._adam = torch.optim.Adam(self.network.parameters(), lr=self.learning_rate)
+        self._adam = Adam(self.network.parameters(), lr=self.learning_rate)
         self._cloud: Cloud | None = None
         self._epoch = 0
 
@@ -120,9 +119,16 @@ class PublishedDEQN(Agent):
         return float(self.economy.capital_of(self.cloud.law.astype(np.float64)).mean())
 
     @property
+    def top(self) -> float:
+        """The share of households at the top of the grid, the mean over the cloud."""
+        return float(self.cloud.law[..., -1].sum(axis=-1, dtype=np.float64).mean())
+
+    @property
     def trivial(self) -> bool:
-        """Whether that is more than five times away, either way, from a representative agent's steady state."""
-        return not 1 / TRIVIAL <= self.capital / representative_capital(self.economy) <= TRIVIAL
+        """Whether capital is more than five times away, either way, from a representative agent's steady state, or more
+        than half of all households are at the top of the grid."""
+        ratio = self.capital / self.household.conditions().representative_capital
+        return self.top > TRIVIAL_TOP or not 1 / TRIVIAL <= ratio <= TRIVIAL
 
     def policy(self, t: Array, x: Floats) -> Floats:
         """The share saved (..., 1) of cash on hand above the limit, cut to what the environment allows."""
@@ -154,8 +160,8 @@ class PublishedDEQN(Agent):
             losses: list[float] = []
             while len(losses) < EPOCHS_A_ROW and self._share_done(budget) < 1:
                 losses.append(self.step())
-            figures = {"loss": float(np.mean(losses)), "capital": self.capital, "trivial": float(self.trivial)}
-            if report(self._share_done(budget), epoch=float(self._epoch), **figures):
+            cloud = {"capital": self.capital, "top": self.top, "trivial": float(self.trivial)}
+            if report(self._share_done(budget), epoch=float(self._epoch), loss=float(np.mean(losses)), **cloud):
                 return
 
     def _share_done(self, budget: int | None) -> float:
@@ -184,8 +190,7 @@ class PublishedDEQN(Agent):
 
     def _descend(self, sample: Sample) -> float:
         """A step of Adam; the loss before it."""
-        for group in self._adam.param_groups:
-            group["lr"] = self.learning_rate * 0.5 ** (self._epoch // self.halved_every)
+        self._adam.set_learning_rate(self.learning_rate * 0.5 ** (self._epoch // self.halved_every))
         self._adam.zero_grad()
         total = 0.0
         for part in sample.parts(self.economy.earnings.size):
@@ -196,14 +201,9 @@ class PublishedDEQN(Agent):
         return total
 
     def _tensors(self) -> dict[str, Tensor]:
-        parameters = list(self.network.parameters())
-        moments = {
-            slot: [self._adam.state[p].get(slot, torch.zeros_like(p)) for p in parameters]
-            for slot in ("exp_avg", "exp_avg_sq")
-        }
-        kept = {"network": parameters, **moments}
-        flat = {name: parameters_to_vector(some).detach() for name, some in kept.items()}
-        return {**flat, "z": torch.as_tensor(self.cloud.z), "law": torch.as_tensor(self.cloud.law)}
+        network = parameters_to_vector(self.network.parameters()).detach()
+        cloud = {"z": torch.as_tensor(self.cloud.z), "law": torch.as_tensor(self.cloud.law)}
+        return {"network": network, **self._adam.tensors(), **cloud}
 
     def _record(self) -> dict[str, Any]:
         return {"epoch": self._epoch}
@@ -211,11 +211,7 @@ class PublishedDEQN(Agent):
     def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
         vector_to_parameters(tensors["network"], self.network.parameters())
         self._epoch = record["epoch"]
-        first = 0
-        for p in self.network.parameters():
-            rows = slice(first, first := first + p.numel())
-            slots = {name: tensors[name][rows].view_as(p).clone() for name in ("exp_avg", "exp_avg_sq")}
-            self._adam.state[p] = {"step": torch.tensor(float(self._epoch)), **slots}
+        self._adam.restore(tensors)
         self._cloud = Cloud(tensors["z"].cpu().numpy(), tensors["law"].cpu().numpy())
 
 
@@ -275,14 +271,6 @@ def inputs(economy: KrusellSmith, assets: Tensor, e: Tensor, z: Tensor, capital:
     parts = (assets - low) / (high - low), *levels, capital
     shape = np.broadcast_shapes(*(tuple(part.shape) for part in parts))
     return torch.stack([part.expand(shape) for part in parts], dim=-1)
-
-
-def representative_capital(economy: KrusellSmith) -> float:
-    """K at which 1/beta = 1 + r, with Z and L at their means."""
-    by_z = economy.joint_law.sum(axis=1)
-    productivity, labour = by_z @ economy.productivity, by_z @ economy.labour
-    earned = 1 / economy.discount_factor - 1 + economy.depreciation
-    return float(labour * (economy.capital_share * productivity / earned) ** (1 / (1 - economy.capital_share)))
 
 
 def saving_network(hidden: tuple[int, ...], draws: torch.Generator) -> nn.Sequential:

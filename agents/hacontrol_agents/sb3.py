@@ -113,7 +113,7 @@ class SB3Agent(Agent):
 
     def policy(self, t: Array, x: Floats) -> Floats:
         env, lead = self.env.unwrapped, np.shape(x)[:-1]
-        observation = env.to_observation(np.broadcast_to(t, lead), np.asarray(x))
+        observation = env.as_observation(np.broadcast_to(t, lead), np.asarray(x))
         action, _ = self._model.predict(observation.reshape(-1, observation.shape[-1]), deterministic=True)
         chosen: Floats = env.to_physical(action)
         return chosen.reshape(*lead, -1)

@@ -10,6 +10,7 @@ import numpy as np
 
 from hacontrol_envs import parameters as read
 from hacontrol_envs.arrays import Array, Floats, like, namespace
+from hacontrol_envs.conditions import EquilibriumConditions, Observed
 from hacontrol_envs.discrete import DiscreteProblem, Successors
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import ParameterError
@@ -103,6 +104,10 @@ class BrockMirman(DiscreteProblem):
         capital, productivity = a[..., 0] * self.output(x), xp.exp(rho * xp.log(x[..., 1]) + innovation * shock)
         return xp.stack(xp.broadcast_arrays(capital, productivity), axis=-1)
 
+    def conditions(self) -> EquilibriumConditions:
+        """The Euler equation 1/c = beta E[alpha Z' K'^(alpha-1) / c']."""
+        return _Conditions(self)
+
     def solution(self, dt: float | None = None) -> Solution:
         """The closed form, which is the same for any `dt` asked for: the only step is one period."""
         alpha, beta, s = self.capital_share, self.discount_factor, self.saving_share
@@ -117,6 +122,56 @@ class BrockMirman(DiscreteProblem):
             return namespace(x).full_like(x[..., :1], s)
 
         return Solution(value, policy, "closed form", "Brock and Mirman (1972)", 0.0)
+
+
+@final
+class _Conditions(EquilibriumConditions):
+    """Points are the problem's states (K, Z); there is one saver, who owns all capital."""
+
+    limit = 0.0
+
+    def __init__(self, problem: BrockMirman) -> None:
+        self._problem, self.discount_factor = problem, problem.discount_factor
+
+    def resources(self, x: Array) -> Array:
+        """Y."""
+        return self._problem.output(x)
+
+    def gross_return(self, x: Array) -> Array:
+        """alpha Y/K."""
+        return self._problem.capital_share * self._problem.output(x) / x[..., 0]
+
+    def following(self, x: Array, saving: Array, capital: Array) -> Successors:
+        """The problem's own successors."""
+        return self._problem.successors(x, self.action(x, saving))
+
+    def marginal_utility(self, c: Array) -> Array:
+        """1/c."""
+        return 1 / c
+
+    def inverse_marginal_utility(self, u: Array) -> Array:
+        """1/u."""
+        return 1 / u
+
+    def coordinates(self, x: Array) -> Array:
+        """log K and log Z."""
+        return namespace(x).log(x)
+
+    def simple_consumption(self, x: Array, resources: Array) -> Array:
+        """Half of output."""
+        return resources / 2
+
+    def start(self, rng: np.random.Generator, size: int) -> Floats:
+        """States all over the problem's box."""
+        return self._problem.some_states(rng, size)
+
+    def observed(self, y: Floats) -> Observed:
+        """States are observed."""
+        return Observed(y, None)
+
+    def action(self, x: Array, saving: Array) -> Array:
+        """The share of output that is saved."""
+        return (saving / self._problem.output(x))[..., None]
 
 
 register("BrockMirman-v0", BrockMirman, dt=1.0, max_episode_steps=100)

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hacontrol_envs.arrays import Array, Floats, like, namespace, to_numpy
+from hacontrol_envs.conditions import Observed
 from hacontrol_envs.discrete import Successors
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import ParameterError, ResetError
+from hacontrol_envs.krusell_smith_conditions import KrusellSmithConditions
 from hacontrol_envs.krusell_smith_paths import HouseholdPolicy, on_grid
 from hacontrol_envs.population import (
     MOST_SAVED,
@@ -147,6 +149,18 @@ class KrusellSmithHousehold(PopulationProblem):
         limit = self.economy.borrowing_limit
         share: Floats = (saved - limit) / (self.economy.cash(assets, e, z, capital) - limit)
         return np.clip(share, 0.0, MOST_SAVED)[..., None]
+
+    def conditions(self) -> KrusellSmithConditions:
+        """Those of the economy, of whose households each is like this one."""
+        return KrusellSmithConditions(self.economy, self._told)
+
+    def _told(self, y: Floats) -> Observed:
+        """The point (a, e, z, K), and the law where all of it is observed."""
+        x = np.stack(np.broadcast_arrays(*self.seen(y)), axis=-1).astype(np.float64)
+        if self.observed_law == "moments":
+            return Observed(x, None)
+        law = y[..., 3:].reshape(*y.shape[:-1], *self.shape)
+        return Observed(x, law / law.sum(axis=(-2, -1), keepdims=True))
 
     def household_policy(self, policy: Callable[[Any, Floats], Any]) -> HouseholdPolicy:
         """What an agent's `policy(t, y)` of this environment makes households do, for `population`."""

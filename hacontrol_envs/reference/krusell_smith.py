@@ -21,7 +21,8 @@ from hacontrol_envs.errors import EquilibriumError
 from hacontrol_envs.krusell_smith_paths import path_of_z
 from hacontrol_envs.reference import egm, histogram
 from hacontrol_envs.reference.krusell_smith_steady import Averages, SteadyState
-from hacontrol_envs.reference.law_of_motion import Beliefs, Moment, Nodes, by_state
+from hacontrol_envs.reference.law_of_motion import FEW, Beliefs, Moment, Nodes, by_state
+from hacontrol_envs.reference.mixing import Mixing
 from hacontrol_envs.transport import Transport
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ MOST_POLICY, MOST_LAW = 20_000, 60
 WIDTH = 10.0
 """Half-range of log K at first, in deviations of log Z."""
 MARGIN = 0.25
-"""Of the range of log K on a path, added on both sides."""
+"""Of the range of log K on a path, or of half the first one's where a path has hardly moved, added on both sides."""
+LEAST = 1e-4
+"""Range of log K and of v at least, where an economy hardly moves."""
 SEED = 20_100
 
 
@@ -105,21 +108,32 @@ class _Search:
         steady, n_z = economy.steady_state(), len(economy.productivity)
         self.economy, self.terms, self.households = economy, terms, Households(economy)
         x = float(np.log(steady.capital))
-        width = WIDTH * max(float(np.std(np.log(economy.productivity))), 0.003)
+        self.width = width = WIDTH * max(float(np.std(np.log(economy.productivity))), 0.003)
         self.moment = Moment(_telling(steady), np.zeros((n_z, 2)))
         self.nodes = Nodes(x - width, x + width, NODES, np.zeros(1))
-        self.thresholds: Floats = np.tile(steady.thresholds, (n_z, self.nodes.size, 1, 1))
+        self.thresholds = self._as_in(steady)
         first = np.zeros((n_z, 1 + n_z, 4))
         first[:, 0, :2] = x, PERSISTENCE
         self.beliefs = Beliefs(first, x)
 
+    def _as_in(self, steady: SteadyState) -> Floats:
+        """Thresholds of households that consume what those in the steady state do who choose the same a'."""
+        economy, mean = self.economy, Averages.of(self.economy)
+        income = steady.wage * mean.earnings[:, None]
+        c = (1 + steady.interest_rate) * steady.thresholds + income - economy.assets
+        z = np.arange(len(economy.productivity))[:, None]
+        prices = economy.prices(np.exp(self.nodes.points[0]), z)
+        earned = prices.wage[..., None, None] * economy.earnings[:, None, :, None]
+        thresholds: Floats = (c + economy.assets - earned) / (1 + prices.interest_rate[..., None, None])
+        return thresholds
+
     def run(self, stage: Stage, near: float, report: Callable[..., None]) -> None:
         """Until the beliefs are those that their path gives, to the stage's tolerance."""
         n_z = len(self.economy.productivity)
-        self.z, terms = path_of_z(self.economy, stage.quarters, SEED), self.terms
+        self.z, terms = _visiting(path_of_z(self.economy, stage.quarters, SEED), n_z), self.terms
         if len(self.nodes.bounds) == 1:
             terms = min(terms, QUADRATIC)
-        mixing = _Mixing(self.nodes, terms)
+        mixing = Mixing(self.nodes, terms)
         for count in range(MOST_LAW):
             report(f"{stage.quarters} quarters, beliefs {count + 1}")
             self.households.solve(self.thresholds, self.nodes, self.beliefs, near)
@@ -133,12 +147,16 @@ class _Search:
             if self.gap <= stage.tolerance:
                 return
             self.beliefs = mixing.next(self.beliefs, obeyed)
-        raise EquilibriumError(f"no law of motion was found: after {MOST_LAW} guesses it is {self.gap:.2g} off")
+        raise EquilibriumError(
+            f"no law of motion was found: after {MOST_LAW} guesses it is {self.gap:.2g} off. Where Z is in some of its "
+            'states only rarely, beliefs="log-linear" ask less of the path than "two moments"'
+        )
 
     def fit_nodes(self) -> None:
         """Nodes where the path has been, and the moment measured from its usual value there."""
         x, v = np.log(self.capital[BURN_IN:]), self.v[BURN_IN:]
-        low, high = (1 + MARGIN) * x.min() - MARGIN * x.max(), (1 + MARGIN) * x.max() - MARGIN * x.min()
+        middle, half = (x.min() + x.max()) / 2, (0.5 + MARGIN) * max(np.ptp(x), self.width / 2, LEAST)
+        low, high = float(middle - half), float(middle + half)
         if self.terms <= QUADRATIC:
             nodes = Nodes(low, high, NODES, np.zeros(1))
         elif len(self.nodes.bounds) == 1:
@@ -159,6 +177,15 @@ class _Search:
         return Found(self.thresholds, nodes, moment, self.beliefs, self.r2, self.z, self.capital, self.gap)
 
 
+def _visiting(z: NDArray[np.int64], states: int) -> NDArray[np.int64]:
+    """A path of Z, in part overwritten so that every state is seen often enough to say what capital does in it."""
+    place, seen = BURN_IN, np.bincount(z[BURN_IN:], minlength=states)
+    for state in np.flatnonzero(seen < FEW):
+        z[place : place + FEW] = state
+        place += FEW
+    return z
+
+
 def _telling(steady: SteadyState) -> Floats:
     """phi(e, a), positive: what households will consume, on average, AHEAD quarters later in the steady state.
 
@@ -174,7 +201,7 @@ def _telling(steady: SteadyState) -> Floats:
 
 def _around(v: Floats) -> Floats:
     """Two nodes between which all of these are, (2,)."""
-    bounds: Floats = np.array([-1.0, 1.0]) * (1 + MARGIN) * np.abs(v).max()
+    bounds: Floats = np.array([-1.0, 1.0]) * (1 + MARGIN) * max(np.abs(v).max(), LEAST)
     return bounds
 
 
@@ -253,46 +280,3 @@ def simulate(
         laws,
     )
     return capital, v, laws
-
-
-class _Mixing:
-    """Anderson's next guess of beliefs, from the last few and what came of them.
-
-    Beliefs with n terms are known by what they say at n states of capital and the moment.
-    """
-
-    def __init__(self, nodes: Nodes, terms: int, depth: int = 5) -> None:
-        middle, half = (nodes.low + nodes.high) / 2, (nodes.high - nodes.low) / 4
-        places = {2: [-1.0, 1.0], 3: [-1.0, 0.0, 1.0], 4: [-1.0, 0.0, 1.0, 0.0]}[terms]
-        self._x, self._v = middle + half * np.array(places), np.zeros(terms)
-        self._v[3:] = nodes.bounds[-1]
-        self._terms, self._depth = terms, depth
-        self._guesses, self._gaps = list[Floats](), list[Floats]()
-
-    def _said(self, beliefs: Beliefs) -> Floats:
-        states = np.arange(len(beliefs.coefficients))[:, None]
-        capital, v = beliefs(self._x, self._v, states)
-        return np.concatenate([capital[:, None], np.swapaxes(v, 1, 2)], axis=1)  # (n_z, 1 + n_z, terms)
-
-    def gap(self, believed: Beliefs, obeyed: Beliefs) -> float:
-        """The largest difference."""
-        return float(np.abs(self._said(believed) - self._said(obeyed)).max())
-
-    def next(self, believed: Beliefs, obeyed: Beliefs) -> Beliefs:
-        """The next guess."""
-        guess = self._said(believed).ravel()
-        gap = self._said(obeyed).ravel() - guess
-        self._guesses.append(guess)
-        self._gaps.append(gap)
-        del self._guesses[: -self._depth], self._gaps[: -self._depth]
-        following = guess + gap
-        if len(self._gaps) > 1:
-            turns, moves = np.diff(self._gaps, axis=0).T, np.diff(self._guesses, axis=0).T
-            share, *_ = np.linalg.lstsq(turns, gap, rcond=1e-8)
-            following = following - (moves + turns) @ share
-        d = self._x - believed.center
-        terms = np.stack([np.ones(len(d)), d, d**2, self._v], axis=-1)[:, : self._terms]
-        coefficients = np.zeros_like(believed.coefficients)
-        said = following.reshape(len(coefficients), -1, self._terms)
-        coefficients[..., : self._terms] = np.linalg.solve(terms, said[..., None])[..., 0]
-        return Beliefs(coefficients, believed.center)

@@ -24,7 +24,7 @@ from hacontrol_envs.reference import disk, egm, krusell_smith
 from hacontrol_envs.reference.krusell_smith_value import HouseholdValue
 from hacontrol_envs.reference.law_of_motion import Beliefs, LawOfMotion, Moment, Nodes
 
-FORMAT = 1
+FORMAT = 2
 """Of the file on disk; raise it when the method changes."""
 ERGODIC = 64
 """Laws kept from the long path."""

@@ -136,7 +136,10 @@ class _Households:
 
     def __init__(self, economy: KrusellSmith) -> None:
         self.economy, self.averages = economy, Averages.of(economy)
-        self.thresholds: Floats = np.tile(economy.assets, (1, 1, len(economy.skill), 1))
+        self.thresholds: Floats = np.empty((1, 1, len(economy.skill), len(economy.assets)))
+        # Of whoever chooses each node: carried from one interest rate to the next, for it is positive at all of them.
+        self.consumption: Floats = self.wage(0.0) + (economy.assets - economy.borrowing_limit) / 9
+        self.consumption = np.tile(self.consumption, (len(economy.skill), 1))
         self.law = np.empty(0)
 
     def demand(self, r: float) -> float:
@@ -155,9 +158,11 @@ class _Households:
         economy, income = self.economy, self.wage(r) * self.averages.earnings
         if r * economy.borrowing_limit + income.min() <= 0:
             raise EquilibriumError(
-                f"borrowing_limit={economy.borrowing_limit:g} cannot be repaid at the interest rate {r:.4g}, where the "
-                f"lowest income is {income.min():.4g}: raise it above {-income.min() / r:.4g}"
+                f"at borrowing_limit={economy.borrowing_limit:g} and the interest rate {r:.4g} a household with the "
+                f"lowest income, {income.min():.4g}, has nothing to consume: raise the limit, or that income"
             )
+        fixed = economy.assets - income[:, None]
+        self.thresholds[0, 0] = (self.consumption + fixed) / (1 + r)
         gross, chain = np.full((1, 1), 1 + r), self.averages.chain[None, :, None, :]
         count, change = egm.iterate(
             self.thresholds,
@@ -175,6 +180,7 @@ class _Households:
         )
         if not change <= CONVERGED:
             raise EquilibriumError(f"no policy was found at the interest rate {r:.6g} in {count} iterations")
+        self.consumption = (1 + r) * self.thresholds[0, 0] - fixed
         self.law = stationary_law(Transport(economy.assets, self.saving(), self.averages.chain))
         limit = economy.borrowing_limit
         supply, demand = float(economy.capital_of(self.law)) - limit, self.demand(r) - limit

@@ -15,6 +15,8 @@ from hacontrol_envs.arrays import Floats
 
 FEW = 60
 """A state of Z seen fewer times than this shares its slopes with the others in a regression."""
+SMALL = 1e-9
+"""Beside 1, a regressor that moves less does not move."""
 FARTHEST = 3.0
 """Half-ranges from the middle beyond which policies no longer change with capital."""
 
@@ -25,16 +27,23 @@ def by_state(z: NDArray[np.int64], regressors: Floats, y: Floats, states: int) -
     Returns:
         Coefficients (states, d, n), and R2 of the first y, (states,), not a number where a state is hardly seen.
     """
-    common, *_ = np.linalg.lstsq(np.hstack([np.eye(states)[z], regressors[:, 1:]]), y, rcond=None)
+    pooled = _least_squares(regressors, y)
+    common = _least_squares(np.hstack([np.eye(states)[z], regressors[:, 1:]]), y)
     found, r2 = np.empty((states, y.shape[1], regressors.shape[1])), np.full(states, np.nan)
     for state in range(states):
         here = z == state
-        found[state] = common[[state, *range(states, len(common))]].T
+        found[state] = common[[state, *range(states, len(common))]].T if np.any(here) else pooled.T
         if here.sum() >= FEW:
-            found[state] = np.linalg.lstsq(regressors[here], y[here], rcond=None)[0].T
+            found[state] = _least_squares(regressors[here], y[here]).T
             rest = y[here, 0] - regressors[here] @ found[state, 0]
-            r2[state] = 1 - np.var(rest) / np.var(y[here, 0])
+            spread = np.var(y[here, 0])
+            r2[state] = 1 - np.var(rest) / spread if spread > SMALL**2 else 1.0
     return found, r2
+
+
+def _least_squares(regressors: Floats, y: Floats) -> Floats:
+    found, *_ = np.linalg.lstsq(regressors, y, rcond=SMALL)
+    return np.asarray(found, dtype=np.float64)
 
 
 @final
