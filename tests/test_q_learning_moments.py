@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector
 
-from hacontrol_agents.martingale import Clock, NewtonSteps, Transitions, increments, linearise
+from hacontrol_agents.martingale import Clock, Moments, NewtonSteps, Transitions, increments
 from hacontrol_agents.value_and_rate import ValueAndRate, head_size
 from hacontrol_envs import LQR
 from hacontrol_envs.env import SDEVectorEnv
@@ -194,10 +194,11 @@ def test_the_estimator_recovers_the_riccati_solution(case, policy, method):
     problem, batch, clock = played(case, policy, 2000.0, 2)
     pair, truth = linear_pair(problem), true_parameters(problem, clock.dt)
     look = torch.as_tensor(np.random.default_rng(0).uniform(-1, 1, (50, problem.state.dimension)))
-    left = NewtonSteps(pair, least=1e-12).run(lambda: linearise(pair, batch, clock, method), look, 20)
-    assert left < 1e-8
-    inverse = np.linalg.inv(linearise(pair, batch, clock, method).A.numpy())
-    each = [linearise(pair, Transitions(*(x[:, [i]] for x in batch)), clock, method).g for i in range(PATHS)]
+    moments = Moments(pair, [batch], clock, method)
+    assert NewtonSteps(pair, least=1e-12).run(moments, look, 20) < 1e-8
+    inverse = np.linalg.inv(moments.linearised().A.numpy())
+    paths = [Transitions(*(x[:, [i]] for x in batch[:-1])) for i in range(PATHS)]
+    each = [Moments(pair, [path], clock, method).linearised().g for path in paths]
     errors = np.sqrt(((inverse @ torch.stack(each).numpy().T / PATHS) ** 2).sum(1))
     found = parameters_to_vector(pair.parameters()).detach().numpy()
     assert (np.abs(found - truth) / errors).max() < 4

@@ -5,7 +5,8 @@ The derivation is at the head of `q_learning`. Nothing here knows a problem: onl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias, final
 
 import torch
@@ -18,11 +19,10 @@ __all__ = [
     "Clock",
     "Conditions",
     "Method",
+    "Moments",
     "NewtonSteps",
     "Transitions",
     "increments",
-    "linearise",
-    "mean",
     "precision",
 ]
 
@@ -30,6 +30,9 @@ Method: TypeAlias = Literal["moments", "martingale loss"]
 
 NUMBERS = 2_000_000
 """Derivatives at a time: transitions times parameters. Whole paths may have ten times as many."""
+
+GAIN = 0.9
+"""A step that leaves more than this share of the moments' length has not shortened it."""
 
 SPARSE = 4
 """Every so many transitions count for the products of test functions, which only say how large moments are."""
@@ -84,46 +87,78 @@ def increments(pair: ValueAndRate, batch: Transitions, clock: Clock) -> Tensor:
     return batch.reward + ahead.reshape(batch.reward.shape)
 
 
-@torch.no_grad()
-def linearise(pair: ValueAndRate, batch: Transitions, clock: Clock, method: Method) -> Conditions:
-    """The conditions at the present parameters, over all transitions, with test functions dV/d theta and dq/d psi.
+@final
+class Moments:
+    """The conditions over batches of transitions, as functions of a pair's parameters.
 
-    "moments": g = mean of (dV/d theta, dq/d psi) delta.
+    "moments": g = mean of zeta delta with zeta = (dV/d theta, dq/d psi).
     "martingale loss": of V instead the gradient of 1/2 mean of G^2, where G, the sum of gamma^j delta_j from a step to
     the end of its path, is M_end - M_t, and the value at the end is not differentiated.
     """
-    steps, paths = batch.reward.shape
-    total: list[Tensor] = []
-    rows = max(NUMBERS // sum(p.numel() for p in pair.parameters()), 1)
-    across = paths if method == "moments" else min(max(10 * rows // steps, 1), paths)
-    along = max(rows // across, 1) if method == "moments" else steps
-    for i in range(0, steps, along):
-        for j in range(0, paths, across):
-            part = Transitions(*(None if x is None else x[i : i + along, j : j + across] for x in batch))  # type: ignore[arg-type]
-            sums = _sums(pair, part, clock, method)
+
+    def __init__(self, pair: ValueAndRate, batches: Sequence[Transitions], clock: Clock, method: Method) -> None:
+        self.pair, self.batches, self.clock, self.method = pair, batches, clock, method
+        self._time = clock.dt * sum(batch.reward.numel() for batch in batches)
+
+    @torch.no_grad()
+    def linearised(self) -> Conditions:
+        """At the present parameters, with test functions there, whose dependence on the parameters A leaves out."""
+        total: list[Tensor] = []
+        for part in self._parts():
+            s, u = (flat(x).to(part.reward) for x in (part.s, part.u))
+            test, weighted = self._tests(part, s, u)
+            each = self._increments(part, test)
+            found = self._product(part, weighted, each)
+            sums = found[:, 0], found[:, 1:], SPARSE * weighted[::SPARSE].T @ test[::SPARSE]
             total = [old + new for old, new in zip(total, sums, strict=True)] if total else list(sums)
-    time = steps * paths * clock.dt
-    return Conditions(*(each / time for each in total))
+        return Conditions(*(each / self._time for each in total))
 
+    @torch.no_grad()
+    def moved(self, start: Tensor) -> Tensor:
+        """g (P,) at the present parameters, with test functions at the parameters `start`."""
+        here = parameters_to_vector(self.pair.parameters())
+        total = torch.zeros_like(here)
+        for part in self._parts():
+            s, u = (flat(x).to(part.reward) for x in (part.s, part.u))
+            delta = self._increments(part)
+            vector_to_parameters(start, self.pair.parameters())
+            _, weighted = self._tests(part, s, u)
+            vector_to_parameters(here, self.pair.parameters())
+            total += self._product(part, weighted, delta)[:, 0]
+        return total / self._time
 
-def _sums(pair: ValueAndRate, batch: Transitions, clock: Clock, method: Method) -> tuple[Tensor, Tensor, Tensor]:
-    shape = batch.reward.shape
-    s, u, s_next = (flat(part).to(batch.reward) for part in (batch.s, batch.u, batch.s_next))
-    going = (~batch.over).reshape(-1)
-    v, v_gradient = pair.value_gradient(s)
-    v_next, v_next_gradient = pair.value_gradient(s_next)
-    q, q_gradient = pair.rate_gradient(s, u)
-    delta = batch.reward.reshape(-1) + clock.gamma * v_next * going - v - clock.span * q
-    slope = torch.cat([clock.gamma * v_next_gradient * going[:, None] - v_gradient, -clock.span * q_gradient], dim=1)
-    each = torch.cat([delta[:, None], slope], dim=1)
-    to_go = each
-    if method == "martingale loss":
-        to_go = _to_go(each.reshape(*shape, -1), batch.cut, clock.gamma).reshape(each.shape)
-    test = torch.cat([v_gradient, q_gradient], dim=1)
-    weighted = test if batch.weight is None else test * batch.weight.reshape(-1, 1)
-    of_value = v_gradient.shape[1]
-    product = torch.cat([weighted[:, :of_value].T @ to_go, weighted[:, of_value:].T @ each])
-    return product[:, 0], product[:, 1:], SPARSE * weighted[::SPARSE].T @ test[::SPARSE]
+    def _parts(self) -> Iterator[Transitions]:
+        rows = max(NUMBERS // sum(p.numel() for p in self.pair.parameters()), 1)
+        for batch in self.batches:
+            steps, paths = batch.reward.shape
+            across = paths if self.method == "moments" else min(max(10 * rows // steps, 1), paths)
+            along = max(rows // across, 1) if self.method == "moments" else steps
+            for i in range(0, steps, along):
+                for j in range(0, paths, across):
+                    yield Transitions(*(None if x is None else x[i : i + along, j : j + across] for x in batch))  # type: ignore[arg-type]
+
+    def _tests(self, part: Transitions, s: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Test functions (rows, P), and the same times their weights."""
+        test = torch.cat([self.pair.value_gradient(s)[1], self.pair.rate_gradient(s, u)[1]], dim=1)
+        return test, test if part.weight is None else test * part.weight.reshape(-1, 1)
+
+    def _increments(self, part: Transitions, test: Tensor | None = None) -> Tensor:
+        """delta (rows, 1); where test functions are given, followed by its derivatives, (rows, 1 + P)."""
+        delta = increments(self.pair, part, self.clock).reshape(-1, 1)
+        if test is None:
+            return delta
+        s_next, going = flat(part.s_next).to(delta), (~part.over).reshape(-1, 1)
+        ahead = self.pair.value_gradient(s_next)[1]
+        own, rate = test[:, : ahead.shape[1]], test[:, ahead.shape[1] :]
+        return torch.cat([delta, self.clock.gamma * ahead * going - own, -self.clock.span * rate], dim=1)
+
+    def _product(self, part: Transitions, weighted: Tensor, each: Tensor) -> Tensor:
+        """Sums of test functions times what the conditions of V and those of q are about, (P, columns)."""
+        if self.method == "moments":
+            return weighted.T @ each
+        to_go = _to_go(each.reshape(*part.reward.shape, -1), part.cut, self.clock.gamma).reshape(each.shape)
+        of_value = self.pair.value_size
+        return torch.cat([weighted[:, :of_value].T @ to_go, weighted[:, of_value:].T @ each])
 
 
 def _to_go(x: Tensor, cut: Tensor, gamma: float) -> Tensor:
@@ -137,40 +172,46 @@ def _to_go(x: Tensor, cut: Tensor, gamma: float) -> Tensor:
 
 @final
 class NewtonSteps:
-    """Gauss-Newton on 1/2 g'S^{-1}g, the moments in units of their test functions, damped as Marquardt does.
+    """Gauss-Newton on the length of r = S^{-1/2}g, the moments in units of their test functions, damped as Marquardt does.
 
-    A step solves (J'J + damping D) d = -J'r with r = S^{-1/2}g, J = S^{-1/2}A and D = diag(J'J), floored at `floor`
-    times its largest entry. It is shortened until no maximiser or logarithm of a curvature's factor at the states
-    `look` moves by more than `reach`. It is kept if r, each time in units of its own test functions, got shorter; then
-    the damping is lowered, otherwise raised. It never falls below `least`: moments are known to Monte Carlo error, and
-    what they hardly determine should stay where it is.
+    A step solves (J'J + damping D) d = -J'r with J = S^{-1/2}A and D = diag(J'J), floored at `floor` times its largest
+    entry. It is shortened until no maximiser or logarithm of a curvature's factor at the states `look` moves by more
+    than `reach`. It is kept if r, with test functions and S as they were before it, got shorter: that makes J the whole
+    of r's derivative, and any step that is damped enough a descent. Then the damping is lowered and test functions are
+    those of the new parameters, otherwise it is raised. It never falls below `least`: moments are known to Monte Carlo
+    error, and what they hardly determine should stay where it is.
     """
 
+    first, most = 1e-4, 1e6
     floor = 1e-3
     reach = 0.5
-    most = 1e6
 
     def __init__(self, pair: ValueAndRate, least: float = 1e-6) -> None:
-        self.pair, self.least, self.damping = pair, least, max(1e-4, least)
+        self.pair, self.least = pair, least
 
-    def run(self, conditions: Callable[[], Conditions], look: Tensor, steps: int, enough: float = 0.0) -> float:
-        """At most `steps` steps, each with one pass over the data, until r is no longer than `enough`; its length."""
-        system = _System(conditions())
+    def run(self, moments: Moments, look: Tensor, steps: int, enough: float = 0.0) -> float:
+        """At most `steps` steps, until r is no longer than `enough` and a step no longer shortens it; its length."""
+        damping, before = max(self.first, self.least), math.inf
         for _ in range(steps):
-            if system.size <= enough:
-                break
-            start = parameters_to_vector(self.pair.parameters()).detach()
-            self._move(start, system.step(self.damping, self.floor), look)
-            then = _System(conditions())
-            if then.size < system.size:
-                system, self.damping = then, max(self.damping / 10, self.least)
-            else:
+            system = _System(moments.linearised())
+            if GAIN * before < system.size <= enough:
+                return system.size
+            before = system.size
+            start = parameters_to_vector(self.pair.parameters()).detach().clone()
+            while damping <= self.most:
+                self._move(start, system.step(damping, self.floor), look)
+                if system.length(moments.moved(start)) < system.size:
+                    damping = max(damping / 10, self.least)
+                    break
                 vector_to_parameters(start, self.pair.parameters())
-                self.damping = min(4 * self.damping, self.most)
-        return system.size
+                damping *= 4
+            else:
+                return system.size
+        return _System(moments.linearised()).size
 
     @torch.no_grad()
     def _move(self, start: Tensor, step: Tensor, look: Tensor) -> None:
+        vector_to_parameters(start, self.pair.parameters())
         before = self.pair.head(look)
         for _ in range(30):
             vector_to_parameters(start + step, self.pair.parameters())
@@ -185,9 +226,14 @@ class _System:
     def __init__(self, at: Conditions) -> None:
         S = at.S.clone()
         S.diagonal().add_(1e-10 * S.diagonal().mean())
-        both = torch.linalg.solve_triangular(torch.linalg.cholesky(S), torch.column_stack([at.g, at.A]), upper=False)
+        self._factor = torch.linalg.cholesky(S)
+        both = torch.linalg.solve_triangular(self._factor, torch.column_stack([at.g, at.A]), upper=False)
         self.r, self.J = both[:, 0], both[:, 1:]
         self.size = float(self.r.norm())
+
+    def length(self, g: Tensor) -> float:
+        """Of r where the moments are g."""
+        return float(torch.linalg.solve_triangular(self._factor, g[:, None], upper=False).norm())
 
     def step(self, damping: float, floor: float) -> Tensor:
         """The damped Gauss-Newton step."""
@@ -213,13 +259,6 @@ def precision(pair: ValueAndRate, batch: Transitions, clock: Clock) -> Tensor:
     ridge = 1e-9 * len(s) * torch.eye(features.shape[1]).to(s)
     fitted = features @ torch.linalg.solve(features.T @ features + ridge, features.T @ log)
     return torch.exp((fitted.median() - fitted).clamp(-4.6, 4.6)).reshape(batch.reward.shape)
-
-
-def mean(each: list[Conditions], weights: Sequence[float]) -> Conditions:
-    """Conditions over several batches."""
-    total = sum(weights)
-    columns = zip(*each, strict=True)
-    return Conditions(*(sum(w * x for w, x in zip(weights, c, strict=True)) / total for c in columns))  # type: ignore[arg-type]
 
 
 def flat(x: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hacontrol_agents.agent import Agent
-from hacontrol_agents.martingale import Clock, Method, NewtonSteps, Transitions, increments, linearise, mean, precision
+from hacontrol_agents.martingale import Clock, Method, Moments, NewtonSteps, Transitions, increments, precision
 from hacontrol_agents.networks import MLP
 from hacontrol_agents.value_and_rate import ValueAndRate, head_size
 from hacontrol_envs import ControlProblem
@@ -85,8 +85,6 @@ from hacontrol_envs.errors import ParameterError
 
 __all__ = ["CTQLearning"]
 
-SOLVED = 0.03
-"""Moments are solved when they are this share of their Monte Carlo error."""
 LOOK = 256
 """States at which a Newton step's reach is measured."""
 
@@ -129,8 +127,8 @@ class CTQLearning(Agent):
     """Blocks over which lam goes, linearly, from the one to the other."""
     exploration: float = 0.3
     """Deviation of the actions that is added to that of exp(q/lam), in units of their box's half-width."""
-    steps: int = 4
-    """Gauss-Newton steps after each block."""
+    steps: int = 20
+    """Gauss-Newton steps after each block, at most."""
     rows: int | None = 1_000_000
     """Transitions, drawn without replacement, that "moments" learns from at a time; None for all."""
     damping: float = 1e-6
@@ -266,14 +264,10 @@ class CTQLearning(Agent):
         method: Method = self.method if self._iteration >= self.annealing else "moments"
         batches = [self._some(rng)] if method == "moments" else self._blocks
         batches = [batch._replace(weight=precision(self._pair, batch, self._clock)) for batch in batches]
-        weights = [batch.reward.numel() for batch in batches]
-
-        def conditions() -> Any:
-            return mean([linearise(self._pair, batch, self._clock, method) for batch in batches], weights)
-
+        moments = Moments(self._pair, batches, self._clock, method)
         seen = batches[-1].s.reshape(-1, batches[-1].s.shape[-1])
         look = self._tensor(seen[torch.as_tensor(rng.integers(len(seen), size=LOOK))])
-        return self._newton.run(conditions, look, self.steps, SOLVED * self._noise(batches))
+        return self._newton.run(moments, look, self.steps, self._noise(batches))
 
     def _noise(self, batches: list[Transitions]) -> float:
         """Length that Monte Carlo error gives to the moments, in units of their test functions."""
@@ -305,11 +299,11 @@ class CTQLearning(Agent):
 
     def _record(self) -> dict[str, Any]:
         units = {key: getattr(self._pair, key) for key in UNITS}
-        return {"iteration": self._iteration, "damping": self._newton.damping, "blocks": len(self._blocks), **units}
+        return {"iteration": self._iteration, "blocks": len(self._blocks), **units}
 
     def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
         vector_to_parameters(tensors["parameters"], self._pair.parameters())
-        self._iteration, self._newton.damping = record["iteration"], record["damping"]
+        self._iteration = record["iteration"]
         for key in UNITS:
             setattr(self._pair, key, record[key])
         self._blocks = [

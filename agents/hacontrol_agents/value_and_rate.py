@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from hacontrol_agents.networks import MLP
+from hacontrol_agents.row_jacobian import call, jacobian
+
 __all__ = ["ValueAndRate", "head_size"]
 
 
@@ -38,16 +41,16 @@ class ValueAndRate(nn.Module):
         super().__init__()
         self.value_net, self.head, self.actions = value, head, actions
         self.value_offset, self.value_scale, self.rate_scale, self.temperature = 0.0, 1.0, 1.0, 0.0
+        self.value_size = sum(p.numel() for p in value.parameters())
         self._below = torch.tril_indices(actions, actions, -1)
 
     def value(self, s: Tensor) -> Tensor:
         """V, (N,)."""
-        v: Tensor = self.value_net(s)
-        return self.value_offset + self.value_scale * v[:, 0]
+        return self.value_offset + self.value_scale * _applied(self.value_net, s)[:, 0]
 
     def gibbs(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """m (N, m) and L (N, m, m)."""
-        return self._split(self.head(s))
+        return self._split(_applied(self.head, s))
 
     @torch.no_grad()
     def sample(self, s: Tensor, rng: np.random.Generator) -> Tensor:
@@ -93,8 +96,15 @@ class ValueAndRate(nn.Module):
         return self.temperature * (log_volume - self.actions / 2 * math.log(2 * math.pi * self.temperature))
 
 
+def _applied(module: nn.Module, s: Tensor) -> Tensor:
+    found: Tensor = call(module, s).output if isinstance(module, MLP) else module(s)
+    return found
+
+
 def _row_gradients(module: nn.Module, s: Tensor, weight: Tensor) -> Tensor:
     """d(weight . module(s)) / d parameters, one row for each of s (N, inputs), weight (N, outputs): (N, parameters)."""
+    if isinstance(module, MLP):
+        return jacobian(module, [call(module, s)], weight[:, 0], [weight])
     parameters = {name: p.detach() for name, p in module.named_parameters()}
 
     def weighted(p: dict[str, Tensor], one: Tensor, w: Tensor) -> Tensor:
