@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector
 
 from hacontrol_agents.martingale import Clock, Moments, NewtonSteps, Transitions, increments
-from hacontrol_agents.value_and_rate import ValueAndRate, head_size
+from hacontrol_agents.value_and_rate import ValueAndRate, triangle
 from hacontrol_envs import LQR
 from hacontrol_envs.env import SDEVectorEnv
 from hacontrol_envs.reference import riccati
@@ -37,20 +37,30 @@ class Quadratic(nn.Module):
 
 
 class Feedback(nn.Module):
-    """m = -K s and a curvature that is the same everywhere."""
+    """m = -K s."""
 
     def __init__(self, n, m):
         super().__init__()
         self.gain = nn.Parameter(torch.zeros(m, n, dtype=torch.float64))
-        self.factor = nn.Parameter(torch.zeros(head_size(m) - m, dtype=torch.float64))
 
     def forward(self, s):
-        return torch.cat([-s @ self.gain.T, self.factor.expand(len(s), -1)], dim=1)
+        return -s @ self.gain.T
+
+
+class Constant(nn.Module):
+    """The same everywhere."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.number = nn.Parameter(torch.zeros(size, dtype=torch.float64))
+
+    def forward(self, s):
+        return self.number.expand(len(s), -1)
 
 
 def linear_pair(problem):
     n, m = problem.state.dimension, problem.action.dimension
-    pair = ValueAndRate(Quadratic(n), Feedback(n, m), m)
+    pair = ValueAndRate(Quadratic(n), Feedback(n, m), Constant(triangle(m)), m, bounded=False)
     pair.temperature = TEMPERATURE
     return pair
 
@@ -142,9 +152,9 @@ def test_increments_under_a_wrong_q_do_not(case, wrong):
     pair = set_parameters(linear_pair(problem), true_parameters(problem, clock.dt))
     with torch.no_grad():
         if wrong == "gain":
-            pair.head.gain *= 1.15
+            pair.maximiser.gain *= 1.15
         elif wrong == "curvature":
-            pair.head.factor[: pair.actions] += 0.1
+            pair.curvature.number[: pair.actions] += 0.1
         elif wrong == "value":
             pair.value_net.weight[:-1] *= 1.2
         elif wrong == "entropy":
@@ -193,7 +203,8 @@ def test_the_estimator_recovers_the_riccati_solution(case, policy, method):
     """From zero, to within Monte Carlo error: A^{-1} B A^{-T}, with B the covariance of the moments across paths."""
     problem, batch, clock = played(case, policy, 2000.0, 2)
     pair, truth = linear_pair(problem), true_parameters(problem, clock.dt)
-    look = torch.as_tensor(np.random.default_rng(0).uniform(-1, 1, (50, problem.state.dimension)))
+    sizes = problem.state.dimension, problem.action.dimension
+    look = tuple(torch.as_tensor(np.random.default_rng(0).uniform(-1, 1, (50, size))) for size in sizes)
     moments = Moments(pair, [batch], clock, method)
     assert NewtonSteps(pair, least=1e-12).run(moments, look, 20) < 1e-8
     inverse = np.linalg.inv(moments.linearised().A.numpy())

@@ -175,7 +175,7 @@ class NewtonSteps:
     """Gauss-Newton on the length of r = S^{-1/2}g, the moments in units of their test functions, damped as Marquardt does.
 
     A step solves (J'J + damping D) d = -J'r with J = S^{-1/2}A and D = diag(J'J), floored at `floor` times its largest
-    entry. It is shortened until no maximiser or logarithm of a curvature's factor at the states `look` moves by more
+    entry. It is shortened until no maximiser or logarithm of a curvature's factor at the states and actions `look` moves by more
     than `reach`. It is kept if r, with test functions and S as they were before it, got shorter: that makes J the whole
     of r's derivative, and any step that is damped enough a descent. Then the damping is lowered and test functions are
     those of the new parameters, otherwise it is raised. It never falls below `least`: moments are known to Monte Carlo
@@ -189,7 +189,7 @@ class NewtonSteps:
     def __init__(self, pair: ValueAndRate, least: float = 1e-6) -> None:
         self.pair, self.least = pair, least
 
-    def run(self, moments: Moments, look: Tensor, steps: int, enough: float = 0.0) -> float:
+    def run(self, moments: Moments, look: tuple[Tensor, Tensor], steps: int, enough: float = 0.0) -> float:
         """At most `steps` steps, until r is no longer than `enough` and a step no longer shortens it; its length."""
         damping, before = max(self.first, self.least), math.inf
         for _ in range(steps):
@@ -210,14 +210,18 @@ class NewtonSteps:
         return _System(moments.linearised()).size
 
     @torch.no_grad()
-    def _move(self, start: Tensor, step: Tensor, look: Tensor) -> None:
+    def _move(self, start: Tensor, step: Tensor, look: tuple[Tensor, Tensor]) -> None:
         vector_to_parameters(start, self.pair.parameters())
-        before = self.pair.head(look)
+        before = self._shape(look)
         for _ in range(30):
             vector_to_parameters(start + step, self.pair.parameters())
-            if float((self.pair.head(look) - before).abs().max()) <= self.reach:
+            if float((self._shape(look) - before).abs().max()) <= self.reach:
                 return
             step = step / 2
+
+    def _shape(self, look: tuple[Tensor, Tensor]) -> Tensor:
+        shape = self.pair.shape(*look)
+        return torch.cat([shape.mean, shape.raw], dim=1)
 
 
 class _System:

@@ -75,9 +75,9 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hacontrol_agents.agent import Agent
-from hacontrol_agents.martingale import Clock, Method, Moments, NewtonSteps, Transitions, increments, precision
+from hacontrol_agents.martingale import Clock, Method, Moments, NewtonSteps, Transitions, flat, increments, precision
 from hacontrol_agents.networks import MLP
-from hacontrol_agents.value_and_rate import ValueAndRate, head_size
+from hacontrol_agents.value_and_rate import ValueAndRate, triangle
 from hacontrol_envs import ControlProblem
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.env import SDEVectorEnv
@@ -106,6 +106,9 @@ class CTQLearning(Agent):
 
     hidden: tuple[int, ...] = (16,)
     """Widths of the hidden layers of both networks, the value's and that of q's maximiser and curvature."""
+    curvature: Literal["state", "state and action"] = "state"
+    """What q's curvature depends on. With "state" q is quadratic in the action and exp(q/lam) normal; with "state and
+    action" q is any function with one maximum."""
     method: Method = "moments"
     """Which of the paper's martingale conditions are solved: "moments", or from there, after annealing, "martingale
     loss"."""
@@ -147,15 +150,22 @@ class CTQLearning(Agent):
         self._clock = Clock(self._rows.dt, self._rows.gamma)
         inputs, m = self._rows.single_observation_space.shape[0], self._rows.single_action_space.shape[0]
         draws = torch.Generator().manual_seed(self.seed or 0)
-        value, head = (MLP(inputs, self.hidden, size, generator=draws) for size in (1, head_size(m)))
-        torch.nn.init.zeros_(head.layers[-1].weight)  # type: ignore[arg-type]
-        self._pair = ValueAndRate(value, head, m).to(self.device)
+        of_actions = self.curvature == "state and action"
+        sizes = (inputs, 1), (inputs, m), (inputs + of_actions * m, triangle(m))
+        networks = [MLP(each, self.hidden, size, generator=draws) for each, size in sizes]
+        for network in networks[1:]:
+            torch.nn.init.zeros_(network.layers[-1].weight)  # type: ignore[arg-type]
+        self._pair = ValueAndRate(*networks, m, of_actions=of_actions).to(self.device)
         self._newton = NewtonSteps(self._pair, self.damping)
         self._blocks: list[Transitions] = []
         self._iteration, self._observed = 0, None
 
     def _refuse_nonsense(self) -> None:
-        for name, allowed in (("method", get_args(Method)), ("behaviour", ("policy", "random"))):
+        for name, allowed in (
+            ("method", get_args(Method)),
+            ("behaviour", ("policy", "random")),
+            ("curvature", ("state", "state and action")),
+        ):
             if getattr(self, name) not in allowed:
                 raise ParameterError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
         for name in ("num_envs", "steps", "annealing"):
@@ -170,7 +180,7 @@ class CTQLearning(Agent):
             raise ParameterError("need temperature >= final_temperature >= 0 and exploration >= 0")
 
     def policy(self, t: Array, x: Floats) -> Floats:
-        action = self._at(t, x, lambda s: self._pair.gibbs(s)[0])
+        action = self._at(t, x, self._pair.mean)
         played: Floats = self.env.unwrapped.to_physical(np.clip(action, -1.0, 1.0))
         return played
 
@@ -265,8 +275,9 @@ class CTQLearning(Agent):
         batches = [self._some(rng)] if method == "moments" else self._blocks
         batches = [batch._replace(weight=precision(self._pair, batch, self._clock)) for batch in batches]
         moments = Moments(self._pair, batches, self._clock, method)
-        seen = batches[-1].s.reshape(-1, batches[-1].s.shape[-1])
-        look = self._tensor(seen[torch.as_tensor(rng.integers(len(seen), size=LOOK))])
+        seen, played = (flat(part) for part in batches[-1][:2])
+        some = torch.as_tensor(rng.integers(len(seen), size=LOOK))
+        look = self._tensor(seen[some]), self._tensor(played[some])
         return self._newton.run(moments, look, self.steps, self._noise(batches))
 
     def _noise(self, batches: list[Transitions]) -> float:

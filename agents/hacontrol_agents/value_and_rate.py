@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 import torch
@@ -13,33 +13,56 @@ from torch.func import functional_call, grad, vmap
 from hacontrol_agents.networks import MLP
 from hacontrol_agents.row_jacobian import call, jacobian
 
-__all__ = ["ValueAndRate", "head_size"]
+__all__ = ["ValueAndRate", "triangle"]
 
 
-def head_size(actions: int) -> int:
-    """Numbers that describe q at a state: the maximiser (m,) and the lower triangle of the curvature's factor."""
-    return actions + actions * (actions + 1) // 2
+def triangle(actions: int) -> int:
+    """Numbers in a lower triangle, which a curvature's factor is."""
+    return actions * (actions + 1) // 2
+
+
+class Shape(NamedTuple):
+    """q's shape at points: its maximiser m (N, m), and what the curvature's network says, (N, triangle(m))."""
+
+    mean: Tensor
+    raw: Tensor
+    factor: Tensor
+    """L (N, m, m)."""
 
 
 @final
 class ValueAndRate(nn.Module):
-    """V(s), and q(s, u) quadratic in the action u with int exp(q/temperature) du = 1 over all of R^m.
+    """V(s), and q(s, u) whose largest value, at u = m(s), follows from int exp(q/temperature) du = 1 over all of R^m.
 
-    q(s, u) = -1/2 |L(s)'(u - m(s))|^2 + temperature * (log det L(s) - m/2 log(2 pi temperature))
+    q(s, u) = -1/2 |L'(u - m(s))|^2 + temperature * (log det L - m/2 log(2 pi temperature))
 
-    L L' is the curvature, L lower triangular with a positive diagonal: exp(q/temperature) is the density of
-    N(m(s), temperature (L L')^{-1}). At temperature 0 the second term is its limit, 0: the largest q is 0.
+    L L' is the curvature, L lower triangular with a positive diagonal. Where L is L(s), exp(q/temperature) is the
+    density of N(m(s), temperature (L L')^{-1}); at temperature 0 the second term is its limit, 0: the largest q is 0.
+    That still is so where the curvature is L(s, u), q any function with one maximum; (1) then holds at temperature 0,
+    and before up to a factor 1 + O(temperature).
 
     Args:
         value: a module (N, observations) -> (N, 1), the value in units of `value_scale` and up to `value_offset`.
-        head: a module (N, observations) -> (N, head_size(actions)): m, then log L_ii in units of `rate_scale` to the
-            power 1/2, then what is below L's diagonal, row by row.
+        maximiser: a module (N, observations) -> (N, m): m, or artanh m where it is `bounded`.
+        curvature: a module (N, observations) -> (N, triangle(m)), or (N, observations + m) of states and actions: log
+            L_ii in units of `rate_scale` to the power 1/2, then what is below L's diagonal, row by row.
         actions: m.
+        bounded: m(s) lies in [-1, 1]^m, the box of actions, so that the largest q is attained.
+        of_actions: the curvature sees actions, too.
     """
 
-    def __init__(self, value: nn.Module, head: nn.Module, actions: int) -> None:
+    def __init__(
+        self,
+        value: nn.Module,
+        maximiser: nn.Module,
+        curvature: nn.Module,
+        actions: int,
+        bounded: bool = True,
+        of_actions: bool = False,
+    ) -> None:
         super().__init__()
-        self.value_net, self.head, self.actions = value, head, actions
+        self.value_net, self.maximiser, self.curvature, self.actions = value, maximiser, curvature, actions
+        self.bounded, self.of_actions = bounded, of_actions
         self.value_offset, self.value_scale, self.rate_scale, self.temperature = 0.0, 1.0, 1.0, 0.0
         self.value_size = sum(p.numel() for p in value.parameters())
         self._below = torch.tril_indices(actions, actions, -1)
@@ -48,21 +71,30 @@ class ValueAndRate(nn.Module):
         """V, (N,)."""
         return self.value_offset + self.value_scale * _applied(self.value_net, s)[:, 0]
 
-    def gibbs(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        """m (N, m) and L (N, m, m)."""
-        return self._split(_applied(self.head, s))
+    def mean(self, s: Tensor) -> Tensor:
+        """m(s), (N, m)."""
+        m = _applied(self.maximiser, s)
+        return torch.tanh(m) if self.bounded else m
 
     @torch.no_grad()
     def sample(self, s: Tensor, rng: np.random.Generator) -> Tensor:
-        """Actions (N, m) drawn from exp(q/temperature); m(s) at temperature 0."""
-        mean, factor = self.gibbs(s)
+        """Actions (N, m) drawn from N(m(s), temperature (L L')^{-1}) with L at m(s)."""
+        mean = self.mean(s)
+        factor = self.shape(s, mean).factor
         z = torch.as_tensor(rng.standard_normal(mean.shape)).to(mean)
         spread: Tensor = torch.linalg.solve_triangular(factor.mT, z[:, :, None], upper=True)[:, :, 0]
         return mean + math.sqrt(self.temperature) * spread
 
+    def shape(self, s: Tensor, u: Tensor) -> Shape:
+        """q's shape at states s (N, observations) and actions u (N, m)."""
+        m, raw = self.actions, _applied(self.curvature, self._seen(s, u))
+        factor = torch.diag_embed(raw[:, :m].exp())
+        factor[:, self._below[0], self._below[1]] = raw[:, m:]
+        return Shape(self.mean(s), raw, factor * math.sqrt(self.rate_scale))
+
     def rate(self, s: Tensor, u: Tensor) -> Tensor:
         """q, (N,)."""
-        mean, factor = self.gibbs(s)
+        mean, _, factor = self.shape(s, u)
         y = (factor.mT @ (u - mean)[:, :, None])[:, :, 0]
         return -(y * y).sum(1) / 2 + self._normaliser(factor)
 
@@ -72,22 +104,22 @@ class ValueAndRate(nn.Module):
         return self.value(s), _row_gradients(self.value_net, s, weight)
 
     def rate_gradient(self, s: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """q (N,) and dq/d parameters (N, those of `head`)."""
-        mean, factor = self.gibbs(s)
+        """q (N,) and dq/d parameters (N, those of `maximiser`, then of `curvature`)."""
+        mean, _, factor = self.shape(s, u)
         away = u - mean
         y = (factor.mT @ away[:, :, None])[:, :, 0]
         q = -(y * y).sum(1) / 2 + self._normaliser(factor)
         by_mean = (factor @ y[:, :, None])[:, :, 0]
+        if self.bounded:
+            by_mean = by_mean * (1 - mean * mean)
         by_factor = -away[:, :, None] * y[:, None, :]
         diagonal = torch.diagonal(by_factor * factor, dim1=1, dim2=2) + self.temperature
         below = by_factor[:, self._below[0], self._below[1]] * math.sqrt(self.rate_scale)
-        return q, _row_gradients(self.head, s, torch.cat([by_mean, diagonal, below], dim=1))
+        of_curvature = _row_gradients(self.curvature, self._seen(s, u), torch.cat([diagonal, below], dim=1))
+        return q, torch.cat([_row_gradients(self.maximiser, s, by_mean), of_curvature], dim=1)
 
-    def _split(self, out: Tensor) -> tuple[Tensor, Tensor]:
-        m = self.actions
-        factor = torch.diag_embed(out[:, m : 2 * m].exp())
-        factor[:, self._below[0], self._below[1]] = out[:, 2 * m :]
-        return out[:, :m], factor * math.sqrt(self.rate_scale)
+    def _seen(self, s: Tensor, u: Tensor) -> Tensor:
+        return torch.cat([s, u.to(s)], dim=1) if self.of_actions else s
 
     def _normaliser(self, factor: Tensor) -> Tensor:
         log_volume = torch.diagonal(factor, dim1=1, dim2=2).log().sum(1)
