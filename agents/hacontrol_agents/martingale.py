@@ -101,30 +101,30 @@ class Moments:
         self._time = clock.dt * sum(batch.reward.numel() for batch in batches)
 
     @torch.no_grad()
-    def linearised(self) -> Conditions:
-        """At the present parameters, with test functions there, whose dependence on the parameters A leaves out."""
+    def linearised(self, at: Tensor | None = None) -> Conditions:
+        """At the present parameters, with test functions at the parameters `at` (P,), which need not be the same."""
+        here = parameters_to_vector(self.pair.parameters())
         total: list[Tensor] = []
         for part in self._parts():
             s, u = (flat(x).to(part.reward) for x in (part.s, part.u))
-            test, weighted = self._tests(part, s, u)
-            each = self._increments(part, test)
+            own = self._tests(s, u)
+            test = own if at is None else self._tests_at(at, here, s, u)
+            weighted = _weighted(test, part)
+            each = self._increments(part, own)
             found = self._product(part, weighted, each)
             sums = found[:, 0], found[:, 1:], SPARSE * weighted[::SPARSE].T @ test[::SPARSE]
             total = [old + new for old, new in zip(total, sums, strict=True)] if total else list(sums)
         return Conditions(*(each / self._time for each in total))
 
     @torch.no_grad()
-    def moved(self, start: Tensor) -> Tensor:
-        """g (P,) at the present parameters, with test functions at the parameters `start`."""
+    def moved(self, at: Tensor) -> Tensor:
+        """g (P,) at the present parameters, with test functions at the parameters `at`."""
         here = parameters_to_vector(self.pair.parameters())
         total = torch.zeros_like(here)
         for part in self._parts():
             s, u = (flat(x).to(part.reward) for x in (part.s, part.u))
-            delta = self._increments(part)
-            vector_to_parameters(start, self.pair.parameters())
-            _, weighted = self._tests(part, s, u)
-            vector_to_parameters(here, self.pair.parameters())
-            total += self._product(part, weighted, delta)[:, 0]
+            weighted = _weighted(self._tests_at(at, here, s, u), part)
+            total += self._product(part, weighted, self._increments(part))[:, 0]
         return total / self._time
 
     def _parts(self) -> Iterator[Transitions]:
@@ -137,10 +137,16 @@ class Moments:
                 for j in range(0, paths, across):
                     yield Transitions(*(None if x is None else x[i : i + along, j : j + across] for x in batch))  # type: ignore[arg-type]
 
-    def _tests(self, part: Transitions, s: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Test functions (rows, P), and the same times their weights."""
-        test = torch.cat([self.pair.value_gradient(s)[1], self.pair.rate_gradient(s, u)[1]], dim=1)
-        return test, test if part.weight is None else test * part.weight.reshape(-1, 1)
+    def _tests(self, s: Tensor, u: Tensor) -> Tensor:
+        """Test functions (rows, P)."""
+        return torch.cat([self.pair.value_gradient(s)[1], self.pair.rate_gradient(s, u)[1]], dim=1)
+
+    def _tests_at(self, at: Tensor, here: Tensor, s: Tensor, u: Tensor) -> Tensor:
+        """The same at other parameters than those here."""
+        vector_to_parameters(at, self.pair.parameters())
+        test = self._tests(s, u)
+        vector_to_parameters(here, self.pair.parameters())
+        return test
 
     def _increments(self, part: Transitions, test: Tensor | None = None) -> Tensor:
         """delta (rows, 1); where test functions are given, followed by its derivatives, (rows, 1 + P)."""
@@ -159,6 +165,10 @@ class Moments:
         to_go = _to_go(each.reshape(*part.reward.shape, -1), part.cut, self.clock.gamma).reshape(each.shape)
         of_value = self.pair.value_size
         return torch.cat([weighted[:, :of_value].T @ to_go, weighted[:, of_value:].T @ each])
+
+
+def _weighted(test: Tensor, part: Transitions) -> Tensor:
+    return test if part.weight is None else test * part.weight.reshape(-1, 1)
 
 
 def _to_go(x: Tensor, cut: Tensor, gamma: float) -> Tensor:
@@ -191,23 +201,38 @@ class NewtonSteps:
 
     def run(self, moments: Moments, look: tuple[Tensor, Tensor], steps: int, enough: float = 0.0) -> float:
         """At most `steps` steps, until r is no longer than `enough` and a step no longer shortens it; its length."""
-        damping, before = max(self.first, self.least), math.inf
-        for _ in range(steps):
-            system = _System(moments.linearised())
-            if GAIN * before < system.size <= enough:
-                return system.size
-            before = system.size
+        size, left = math.inf, steps
+        while left > 0:
+            before, (size, left) = size, self._solve(moments, look, left, enough)
+            if GAIN * before < size <= enough:
+                break
+        return size
+
+    def _solve(self, moments: Moments, look: tuple[Tensor, Tensor], steps: int, enough: float) -> tuple[float, int]:
+        """With the test functions of the parameters now: r at first, and steps left."""
+        at = parameters_to_vector(self.pair.parameters()).detach().clone()
+        damping, first = max(self.first, self.least), math.inf
+        frozen: _System | None = None
+        before = math.inf
+        while steps > 0:
+            conditions = moments.linearised(at)
+            frozen = _System(conditions) if frozen is None else frozen.at(conditions)
+            first = min(first, frozen.size) if first == math.inf else first
+            if frozen.size > GAIN * before or frozen.size <= 0.1 * enough:
+                break
+            before = frozen.size
             start = parameters_to_vector(self.pair.parameters()).detach().clone()
             while damping <= self.most:
-                self._move(start, system.step(damping, self.floor), look)
-                if system.length(moments.moved(start)) < system.size:
+                self._move(start, frozen.step(damping, self.floor), look)
+                if frozen.length(moments.moved(at)) < frozen.size:
                     damping = max(damping / 10, self.least)
                     break
                 vector_to_parameters(start, self.pair.parameters())
                 damping *= 4
             else:
-                return system.size
-        return _System(moments.linearised()).size
+                return first, 0
+            steps -= 1
+        return first, steps if before < math.inf else 0
 
     @torch.no_grad()
     def _move(self, start: Tensor, step: Tensor, look: tuple[Tensor, Tensor]) -> None:
@@ -227,13 +252,19 @@ class NewtonSteps:
 class _System:
     """One linearisation: r = S^{-1/2}g, J = S^{-1/2}A and the length of r."""
 
-    def __init__(self, at: Conditions) -> None:
-        S = at.S.clone()
-        S.diagonal().add_(1e-10 * S.diagonal().mean())
-        self._factor = torch.linalg.cholesky(S)
-        both = torch.linalg.solve_triangular(self._factor, torch.column_stack([at.g, at.A]), upper=False)
+    def __init__(self, conditions: Conditions, factor: Tensor | None = None) -> None:
+        if factor is None:
+            S = conditions.S.clone()
+            S.diagonal().add_(1e-10 * S.diagonal().mean())
+            factor = torch.linalg.cholesky(S)
+        self._factor = factor
+        both = torch.linalg.solve_triangular(factor, torch.column_stack([conditions.g, conditions.A]), upper=False)
         self.r, self.J = both[:, 0], both[:, 1:]
         self.size = float(self.r.norm())
+
+    def at(self, conditions: Conditions) -> _System:
+        """Other conditions in the same units."""
+        return _System(conditions, self._factor)
 
     def length(self, g: Tensor) -> float:
         """Of r where the moments are g."""

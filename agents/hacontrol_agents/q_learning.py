@@ -109,6 +109,8 @@ class CTQLearning(Agent):
     curvature: Literal["state", "state and action"] = "state"
     """What q's curvature depends on. With "state" q is quadratic in the action and exp(q/lam) normal; with "state and
     action" q is any function with one maximum."""
+    one_sign: bool = False
+    """V has the sign of all rewards, which must have one, and is learnt as log |V|."""
     method: Method = "moments"
     """Which of the paper's martingale conditions are solved: "moments", or from there, after annealing, "martingale
     loss"."""
@@ -155,7 +157,7 @@ class CTQLearning(Agent):
         networks = [MLP(each, self.hidden, size, generator=draws) for each, size in sizes]
         for network in networks[1:]:
             torch.nn.init.zeros_(network.layers[-1].weight)  # type: ignore[arg-type]
-        self._pair = ValueAndRate(*networks, m, of_actions=of_actions).to(self.device)
+        self._pair = ValueAndRate(*networks, m, of_actions=of_actions, one_sign=self.one_sign).to(self.device)
         self._newton = NewtonSteps(self._pair, self.damping)
         self._blocks: list[Transitions] = []
         self._iteration, self._observed = 0, None
@@ -178,6 +180,10 @@ class CTQLearning(Agent):
             raise ParameterError("block and damping must be positive and growth at least 1")
         if not (self.temperature >= self.final_temperature >= 0 and self.exploration >= 0):
             raise ParameterError("need temperature >= final_temperature >= 0 and exploration >= 0")
+        if self.one_sign and self.temperature > 0:
+            raise ParameterError(
+                "one_sign needs temperature=0: what entropy is worth may have another sign than rewards"
+            )
 
     def policy(self, t: Array, x: Floats) -> Floats:
         action = self._at(t, x, self._pair.mean)
@@ -234,9 +240,17 @@ class CTQLearning(Agent):
     def _take_units(self) -> None:
         """Rewards are measured by what the first block, played at random, paid."""
         rates, pair = self._blocks[0].reward / self._clock.span, self._pair
+        mean = float(rates.mean())
         pair.rate_scale = float(rates.std()) or 1.0
-        pair.value_offset = float(rates.mean()) * self._lifetime()
-        pair.value_scale = pair.rate_scale * self._lifetime()
+        if not self.one_sign:
+            pair.value_offset, pair.value_scale = mean * self._lifetime(), pair.rate_scale * self._lifetime()
+        elif bool((rates * mean > 0).all()):
+            pair.value_scale = mean * self._lifetime()
+        else:
+            low, high = float(rates.min()), float(rates.max())
+            raise ParameterError(
+                f"one_sign needs rewards of one sign, but their rates went from {low:.4g} to {high:.4g}"
+            )
 
     def _play(self, steps: int, rng: np.random.Generator) -> Transitions:
         """A block of experience, which goes on where the last one ended."""

@@ -42,13 +42,15 @@ class ValueAndRate(nn.Module):
     and before up to a factor 1 + O(temperature).
 
     Args:
-        value: a module (N, observations) -> (N, 1), the value in units of `value_scale` and up to `value_offset`.
+        value: a module (N, observations) -> (N, 1): (V - value_offset)/value_scale, or log(V/value_scale) where V is
+            `one_sign`ed.
         maximiser: a module (N, observations) -> (N, m): m, or artanh m where it is `bounded`.
         curvature: a module (N, observations) -> (N, triangle(m)), or (N, observations + m) of states and actions: log
             L_ii in units of `rate_scale` to the power 1/2, then what is below L's diagonal, row by row.
         actions: m.
         bounded: m(s) lies in [-1, 1]^m, the box of actions, so that the largest q is attained.
         of_actions: the curvature sees actions, too.
+        one_sign: V has the sign of `value_scale` everywhere.
     """
 
     def __init__(
@@ -59,17 +61,19 @@ class ValueAndRate(nn.Module):
         actions: int,
         bounded: bool = True,
         of_actions: bool = False,
+        one_sign: bool = False,
     ) -> None:
         super().__init__()
         self.value_net, self.maximiser, self.curvature, self.actions = value, maximiser, curvature, actions
-        self.bounded, self.of_actions = bounded, of_actions
+        self.bounded, self.of_actions, self.one_sign = bounded, of_actions, one_sign
         self.value_offset, self.value_scale, self.rate_scale, self.temperature = 0.0, 1.0, 1.0, 0.0
         self.value_size = sum(p.numel() for p in value.parameters())
         self._below = torch.tril_indices(actions, actions, -1)
 
     def value(self, s: Tensor) -> Tensor:
         """V, (N,)."""
-        return self.value_offset + self.value_scale * _applied(self.value_net, s)[:, 0]
+        v = _applied(self.value_net, s)[:, 0]
+        return self.value_scale * torch.exp(v) if self.one_sign else self.value_offset + self.value_scale * v
 
     def mean(self, s: Tensor) -> Tensor:
         """m(s), (N, m)."""
@@ -100,8 +104,9 @@ class ValueAndRate(nn.Module):
 
     def value_gradient(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """V (N,) and dV/d parameters (N, those of `value`)."""
-        weight = s.new_full((len(s), 1), self.value_scale)
-        return self.value(s), _row_gradients(self.value_net, s, weight)
+        v = self.value(s)
+        weight = v if self.one_sign else torch.full_like(v, self.value_scale)
+        return v, _row_gradients(self.value_net, s, weight[:, None])
 
     def rate_gradient(self, s: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """q (N,) and dq/d parameters (N, those of `maximiser`, then of `curvature`)."""
