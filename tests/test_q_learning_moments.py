@@ -206,7 +206,7 @@ def test_the_estimator_recovers_the_riccati_solution(case, policy, method):
     sizes = problem.state.dimension, problem.action.dimension
     look = tuple(torch.as_tensor(np.random.default_rng(0).uniform(-1, 1, (50, size))) for size in sizes)
     moments = Moments(pair, [batch], clock, method)
-    assert NewtonSteps(pair, least=1e-12).run(moments, look, 20) < 1e-8
+    assert NewtonSteps(pair, least=1e-12).run(moments, look, 60, enough=1e-10) < 1e-8
     inverse = np.linalg.inv(moments.linearised().A.numpy())
     paths = [Transitions(*(x[:, [i]] for x in batch[:-1])) for i in range(PATHS)]
     each = [Moments(pair, [path], clock, method).linearised().g for path in paths]

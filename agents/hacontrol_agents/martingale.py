@@ -34,6 +34,9 @@ NUMBERS = 2_000_000
 GAIN = 0.9
 """A step that leaves more than this share of the moments' length has not shortened it."""
 
+SOLVED = 0.1
+"""Moments with given test functions are solved when this share of their Monte Carlo error is left."""
+
 SPARSE = 4
 """Every so many transitions count for the products of test functions, which only say how large moments are."""
 
@@ -182,14 +185,14 @@ def _to_go(x: Tensor, cut: Tensor, gamma: float) -> Tensor:
 
 @final
 class NewtonSteps:
-    """Gauss-Newton on the length of r = S^{-1/2}g, the moments in units of their test functions, damped as Marquardt does.
+    """Gauss-Newton on the length of r = S^{-1/2}g, moments in units of their test functions, damped as Marquardt does.
 
-    A step solves (J'J + damping D) d = -J'r with J = S^{-1/2}A and D = diag(J'J), floored at `floor` times its largest
-    entry. It is shortened until no maximiser or logarithm of a curvature's factor at the states and actions `look` moves by more
-    than `reach`. It is kept if r, with test functions and S as they were before it, got shorter: that makes J the whole
-    of r's derivative, and any step that is damped enough a descent. Then the damping is lowered and test functions are
-    those of the new parameters, otherwise it is raised. It never falls below `least`: moments are known to Monte Carlo
-    error, and what they hardly determine should stay where it is.
+    Rounds follow each other. In one the test functions and S stay what they were at its start, as instruments do in the
+    generalised method of moments (Hansen, 1982), so that J = S^{-1/2}A is all of r's derivative and any step that is
+    damped enough is a descent. A step solves (J'J + damping D) d = -J'r with D = diag(J'J), floored at `floor` times
+    its largest entry, and is shortened until no maximiser, nor what describes a curvature, moves by more than `reach`
+    at the states and actions `look`. If r got shorter it is kept and the damping falls, otherwise that rises; it never
+    falls below `least`: moments are known to Monte Carlo error, and what they hardly determine should stay where it is.
     """
 
     first, most = 1e-4, 1e6
@@ -200,39 +203,32 @@ class NewtonSteps:
         self.pair, self.least = pair, least
 
     def run(self, moments: Moments, look: tuple[Tensor, Tensor], steps: int, enough: float = 0.0) -> float:
-        """At most `steps` steps, until r is no longer than `enough` and a step no longer shortens it; its length."""
-        size, left = math.inf, steps
-        while left > 0:
-            before, (size, left) = size, self._solve(moments, look, left, enough)
-            if GAIN * before < size <= enough:
-                break
-        return size
-
-    def _solve(self, moments: Moments, look: tuple[Tensor, Tensor], steps: int, enough: float) -> tuple[float, int]:
-        """With the test functions of the parameters now: r at first, and steps left."""
-        at = parameters_to_vector(self.pair.parameters()).detach().clone()
-        damping, first = max(self.first, self.least), math.inf
-        frozen: _System | None = None
+        """At most `steps` steps, until r is no longer than `enough` and a round no longer shortens it; its length."""
         before = math.inf
         while steps > 0:
-            conditions = moments.linearised(at)
-            frozen = _System(conditions) if frozen is None else frozen.at(conditions)
-            first = min(first, frozen.size) if first == math.inf else first
-            if frozen.size > GAIN * before or frozen.size <= 0.1 * enough:
-                break
-            before = frozen.size
-            start = parameters_to_vector(self.pair.parameters()).detach().clone()
-            while damping <= self.most:
-                self._move(start, frozen.step(damping, self.floor), look)
-                if frozen.length(moments.moved(at)) < frozen.size:
-                    damping = max(damping / 10, self.least)
+            system = _System(moments.linearised())
+            if system.size <= enough and not system.size < GAIN * before:
+                return system.size
+            before, steps = system.size, self._round(system, moments, look, steps, enough)
+        return _System(moments.linearised()).size
+
+    def _round(self, system: _System, moments: Moments, look: tuple[Tensor, Tensor], steps: int, enough: float) -> int:
+        """Steps with the test functions of the parameters now, as long as each shortens r; how many are left then."""
+        at = parameters_to_vector(self.pair.parameters()).detach().clone()
+        damping, before = max(self.first, self.least), math.inf
+        while steps > 0 and system.size > SOLVED * enough and system.size < GAIN * before:
+            before, start = system.size, parameters_to_vector(self.pair.parameters()).detach().clone()
+            while True:
+                self._move(start, system.step(damping, self.floor), look)
+                if system.length(moments.moved(at)) < system.size:
                     break
                 vector_to_parameters(start, self.pair.parameters())
                 damping *= 4
-            else:
-                return first, 0
-            steps -= 1
-        return first, steps if before < math.inf else 0
+                if damping > self.most:
+                    return 0
+            steps, damping = steps - 1, max(damping / 10, self.least)
+            system = system.at(moments.linearised(at))
+        return steps
 
     @torch.no_grad()
     def _move(self, start: Tensor, step: Tensor, look: tuple[Tensor, Tensor]) -> None:

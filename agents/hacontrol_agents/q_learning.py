@@ -57,10 +57,16 @@ envelope theorem (1) is linear in q about the present pi, with the policy's own 
 
 **Actions.** Proposals are Gaussian and unbounded, N(m(x), lam C(x)^{-1}) as (1) says for q quadratic in the action
 (`value_and_rate`); the environment clips them to [-1, 1]^m. The action that counts in (3) is the clipped one, so
-that (3) is exact whatever is clipped. (1) is over all of R^m: q is continued beyond the box as the quadratic that
-it is inside. Where the proposals reach beyond the box V therefore counts a little entropy too much; at lam = 0,
-where annealing ends, it counts as optimum the largest value of q's quadratic, which is attained if m(x) is in the
-box.
+that (3) is exact whatever is clipped. The maximiser m(x) lies in the box, so that the largest q is attained. (1) is
+over all of R^m: q is continued beyond the box as the quadratic that it is inside, and where proposals reach beyond it
+V counts a little entropy too much, until annealing ends at lam = 0. Where q is not quadratic in the action, a
+quadratic fitted to what was explored has its maximum elsewhere; `curvature="state and action"` lets C be C(x, a),
+which leaves the maximum where it is, zero and at m(x), and makes q any function with one maximum. (1) then is exact at
+lam = 0.
+
+**Units.** Rewards are measured in deviations of their rate, values in the same times a lifetime. Where all rewards have
+one sign, so has V at lam = 0, and `one_sign` learns log |V|: a utility's value differs by orders of magnitude between
+the rich and the poor.
 """
 
 from __future__ import annotations
@@ -69,6 +75,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final, get_args
 
+import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor
@@ -150,17 +157,21 @@ class CTQLearning(Agent):
         how = {"dt": env.dt, "scheme": env.scheme, "episode_steps": env.episode_steps}
         self._rows = SDEVectorEnv(env.problem, self.num_envs, autoreset_mode="SameStep", **how)
         self._clock = Clock(self._rows.dt, self._rows.gamma)
-        inputs, m = self._rows.single_observation_space.shape[0], self._rows.single_action_space.shape[0]
+        inputs, m = (
+            gym.spaces.flatdim(s) for s in (self._rows.single_observation_space, self._rows.single_action_space)
+        )
         draws = torch.Generator().manual_seed(self.seed or 0)
         of_actions = self.curvature == "state and action"
         sizes = (inputs, 1), (inputs, m), (inputs + of_actions * m, triangle(m))
-        networks = [MLP(each, self.hidden, size, generator=draws) for each, size in sizes]
-        for network in networks[1:]:
+        value, *parts = (MLP(each, self.hidden, size, generator=draws) for each, size in sizes)
+        for network in parts:
             torch.nn.init.zeros_(network.layers[-1].weight)  # type: ignore[arg-type]
-        self._pair = ValueAndRate(*networks, m, of_actions=of_actions, one_sign=self.one_sign).to(self.device)
+        pair = ValueAndRate(value, parts[0], parts[1], m, of_actions=of_actions, one_sign=self.one_sign)
+        self._pair = pair.to(self.device)
         self._newton = NewtonSteps(self._pair, self.damping)
         self._blocks: list[Transitions] = []
-        self._iteration, self._observed = 0, None
+        self._iteration = 0
+        self._observed: Any = None
 
     def _refuse_nonsense(self) -> None:
         for name, allowed in (
