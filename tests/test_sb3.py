@@ -14,6 +14,7 @@ SMALL = {
     "ppo": {"n_steps": 8, "batch_size": 32},
     "sac": {"learning_starts": 60, "gradient_steps": 1},
     "td3": {"learning_starts": 60, "gradient_steps": 1},
+    "dac": {"learning_starts": 60, "gradient_steps": 1},
 }
 
 

@@ -15,13 +15,14 @@ from hacontrol_agents.neural_policy_iteration import NeuralPolicyIteration
 from hacontrol_agents.published_deqn import PublishedDEQN
 from hacontrol_agents.published_firm_pinn import PublishedFirmPinn
 from hacontrol_agents.q_learning import CTQLearning
-from hacontrol_agents.sb3 import NativeVecEnv, PPOAgent, SACAgent, SB3Agent, TD3Agent
+from hacontrol_agents.sb3 import DiscretizedActorCritic, NativeVecEnv, PPOAgent, SACAgent, SB3Agent, TD3Agent
 
 __all__ = [
     "DEQN",
     "Agent",
     "AnalyticAgent",
     "CTQLearning",
+    "DiscretizedActorCritic",
     "HJBFokkerPlanckPinn",
     "HJBPinn",
     "IndustryLearner",

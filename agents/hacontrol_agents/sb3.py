@@ -9,7 +9,7 @@ from typing import Any, ClassVar, final
 
 import gymnasium as gym
 import numpy as np
-from stable_baselines3 import PPO, SAC, TD3
+from stable_baselines3 import DDPG, PPO, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
@@ -205,5 +205,31 @@ class TD3Agent(SB3Agent):
     defaults: ClassVar[dict[str, Any]] = OFF_POLICY
 
     def _arguments(self, rows: SDEVectorEnv) -> dict[str, Any]:
-        width = self.problem.action.dimension
-        return {"action_noise": NormalActionNoise(np.zeros(width), np.full(width, 0.1)), **super()._arguments(rows)}
+        return {"action_noise": _tenth_of_the_box(self), **super()._arguments(rows)}
+
+
+@final
+@dataclass(kw_only=True)
+class DiscretizedActorCritic(SB3Agent):
+    """The textbook's actor-critic of the sampled problem: what `CTQLearning` is there to do without.
+
+    A critic Q(x, a) learns y = R + e^{-rho dt} Q'(x', mu'(x')), R what a step paid and Q', mu' slow copies; the actor
+    mu ascends Q: deep deterministic policy gradient (Lillicrap et al., 2016), SB3's. One gradient step for each
+    environment step; Gaussian exploration of a tenth of the action box's half-width.
+
+    Q = V + dt q + o(dt): what tells actions apart vanishes with the step, while the critic's error does not (Tallec,
+    Blier and Ollivier, 2019).
+    """
+
+    name: ClassVar[str] = "dac"
+    algorithm: ClassVar[Any] = DDPG
+    default_budget: ClassVar[int] = 10_000
+    defaults: ClassVar[dict[str, Any]] = OFF_POLICY
+
+    def _arguments(self, rows: SDEVectorEnv) -> dict[str, Any]:
+        return {"action_noise": _tenth_of_the_box(self), **super()._arguments(rows)}
+
+
+def _tenth_of_the_box(agent: SB3Agent) -> NormalActionNoise:
+    width = agent.problem.action.dimension
+    return NormalActionNoise(np.zeros(width), np.full(width, 0.1))
