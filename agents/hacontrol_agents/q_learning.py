@@ -128,7 +128,8 @@ class CTQLearning(Agent):
     num_envs: int = 64
     """Rows of the environment that is stepped."""
     block: float = 10.0
-    """Experience in the first block, all rows together, in units of 1/rho or of a shorter horizon."""
+    """Experience in the first block, all rows together, in units of 1/rho or of a shorter horizon. Where noise is large
+    against what an action changes, as in a portfolio, it takes thousands to know more than the box of actions says."""
     growth: float = 1.8
     """Length of each block relative to the one before."""
     temperature: float = 0.1
