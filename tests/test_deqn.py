@@ -74,6 +74,21 @@ def test_a_call_is_the_network_and_its_derivative_torch_s():
     torch.testing.assert_close(*slopes, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("calibration", ["ssj", "jedc"])
+def test_gathered_laws_save_what_the_laws_do(calibration):
+    """Capital of the period after, from two points for a group of nodes, against every node of the histogram."""
+    agent = make(parameters={"calibration": calibration, "population": "steady state"}, economies=4)
+    cloud, conditions = agent._cloud, agent.conditions
+    states, nodes = cloud.laws.shape[1:]
+    z, capital = cloud.z[:, None], cloud.capital[:, None]
+    every = conditions.place(np.tile(conditions.assets, states), np.repeat(np.arange(states), nodes), z, capital)
+    whole = np.sum(cloud.laws.reshape(4, -1) * agent._saved(every, cloud.laws), axis=-1)
+    mass, own = cloud.gathered(cloud.laws)
+    each = np.repeat(np.tile(np.arange(states), 2), mass.shape[-1] // (2 * states))
+    gathered = np.sum(mass * agent._saved(conditions.place(own, each, z, capital), cloud.laws), axis=-1)
+    np.testing.assert_allclose(gathered, whole, rtol=1e-5)
+
+
 def test_growth_with_a_closed_form_is_learnt():
     agent = make("BrockMirman-v0", {}, iterations=15).learn()
     x = agent.problem.some_states(np.random.default_rng(0), 500)

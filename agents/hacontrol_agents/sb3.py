@@ -95,6 +95,8 @@ class SB3Agent(Agent):
     algorithm: ClassVar[Any]
     defaults: ClassVar[dict[str, Any]]
     """Keyword arguments of the algorithm that differ from SB3's own."""
+    noise: ClassVar[float] = 0.0
+    """Deviation of the Gaussian exploration that a deterministic actor needs, in half-widths of the action box."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -108,7 +110,10 @@ class SB3Agent(Agent):
 
     def _arguments(self, rows: SDEVectorEnv) -> dict[str, Any]:
         """Keyword arguments of the algorithm; a copy, since SB3 writes into some of them."""
-        own = {"gamma": rows.gamma, "seed": (self.seed or 0) % 2**32, "device": self.device}
+        own: dict[str, Any] = {"gamma": rows.gamma, "seed": (self.seed or 0) % 2**32, "device": self.device}
+        if self.noise:
+            width = self.problem.action.dimension
+            own["action_noise"] = NormalActionNoise(np.zeros(width), np.full(width, self.noise))
         return {**own, **copy.deepcopy({**self.defaults, **self.settings})}
 
     def policy(self, t: Array, x: Floats) -> Floats:
@@ -203,9 +208,7 @@ class TD3Agent(SB3Agent):
     algorithm: ClassVar[Any] = TD3
     default_budget: ClassVar[int] = 10_000
     defaults: ClassVar[dict[str, Any]] = OFF_POLICY
-
-    def _arguments(self, rows: SDEVectorEnv) -> dict[str, Any]:
-        return {"action_noise": _tenth_of_the_box(self), **super()._arguments(rows)}
+    noise: ClassVar[float] = 0.1
 
 
 @final
@@ -225,11 +228,4 @@ class DiscretizedActorCritic(SB3Agent):
     algorithm: ClassVar[Any] = DDPG
     default_budget: ClassVar[int] = 10_000
     defaults: ClassVar[dict[str, Any]] = OFF_POLICY
-
-    def _arguments(self, rows: SDEVectorEnv) -> dict[str, Any]:
-        return {"action_noise": _tenth_of_the_box(self), **super()._arguments(rows)}
-
-
-def _tenth_of_the_box(agent: SB3Agent) -> NormalActionNoise:
-    width = agent.problem.action.dimension
-    return NormalActionNoise(np.zeros(width), np.full(width, 0.1))
+    noise: ClassVar[float] = 0.1

@@ -7,8 +7,8 @@ moved a period; the loss at 64 cells of each, exact over the 15 pairs (Z', e'); 
   the law moved by a loop over (e, e') with two scatter-adds each;
 - the same method as `PublishedDEQN` has it: an activation and a transport that are faster, and gradients in parts that
   stay in a core's cache;
-- `DEQN` with its own network and residual: a step of least squares, and one of Adam (an iteration of ten, in which the
-  cloud moves ten times, divided by ten); in both the residuals are taken once more before and after an iteration.
+- `DEQN` with its own network and residual: an iteration of one step of least squares, and a step of Adam (an iteration
+  of ten, in which the cloud moves ten times, divided by ten).
 
 Figures are medians over repeats of (time of the port)/(time of this one), one step of each after the other on one
 thread, by the process's own time, which other processes lengthen least.
