@@ -96,8 +96,9 @@ def test_growth_with_a_closed_form_is_learnt():
     assert error.mean() < 1e-4
 
 
-def test_a_resumed_run_is_bitwise_the_same(tmp_path):
-    settings = {"economies": 8, "points": 128, "iterations": 4}
+@pytest.mark.parametrize("optimizer", ["levenberg-marquardt", "adam"])
+def test_a_resumed_run_is_bitwise_the_same(optimizer, tmp_path):
+    settings = {"economies": 8, "points": 128, "iterations": 4, "optimizer": optimizer}
     whole = make(**settings).learn()
     file = tmp_path / "agent.safetensors"
     make(**settings).learn(checkpoint=file, callback=lambda agent: len(agent.history) < 2)
