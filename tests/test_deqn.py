@@ -144,7 +144,8 @@ def test_where_a_rule_leads_is_looked_at_before_it_is_called_learnt(share, leads
 
 
 def test_learning_looks_ahead(monkeypatch):
-    agent = make(economies=4, points=64, iterations=1)
+    """While it learns this cloud stays where it is, so that nothing else can tell."""
+    agent = make(economies=4, points=64, iterations=1, moves=0)
     monkeypatch.setattr(agent._rule, "saving", lambda x, q: 0.5 * agent.conditions.resources(x))
     with pytest.raises(EquilibriumError, match="trivial"):
         agent.learn()
