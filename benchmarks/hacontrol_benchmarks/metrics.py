@@ -16,7 +16,7 @@ from hacontrol_benchmarks.law import act
 from hacontrol_benchmarks.population_metrics import compare_households
 from hacontrol_benchmarks.regret import Regret, regret
 from hacontrol_benchmarks.tasks import Evaluation
-from hacontrol_envs import Solution
+from hacontrol_envs import Jet, Solution
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.problems.krusell_smith import KrusellSmithHousehold
@@ -37,6 +37,12 @@ class Case:
         if known is None:
             raise ParameterError(f"{type(self.problem).__name__} has no known optimum to be judged by")
         self.optimum: Solution = known
+
+    @cached_property
+    def sampled_optimum(self) -> Solution | None:
+        """The optimum of the environment's sampled-data problem, where it is known."""
+        found: Solution | None = self.problem.solution(dt=self.dt)
+        return found
 
     @cached_property
     def regret(self) -> Regret | None:
@@ -64,10 +70,15 @@ class Case:
         """Whether it knows that value's derivatives."""
         return self._offers("jet")
 
-    def _offers(self, name: str) -> bool:
+    @cached_property
+    def has_rate(self) -> bool:
+        """Whether it learnt q, the rate of advantage."""
+        return self._offers("rate", sampling.actions(self.problem, self.evaluation, 1))
+
+    def _offers(self, name: str, *more: Floats) -> bool:
         t, x = self.box
         try:
-            getattr(self.agent, name)(t[:1], x[:1])
+            getattr(self.agent, name)(t[:1], x[:1], *more)
         except (NotImplementedError, AttributeError):
             return False
         return True
@@ -118,7 +129,7 @@ def watch(env: Any, points: int = 256) -> Callable[[Agent], None]:
 
     def note(agent: Agent) -> None:
         case = Case(agent, env, Evaluation(points=points))
-        agent.history[-1]["policy_error"] = max(_policy_errors(case, case.box).values())
+        agent.history[-1]["policy_error"] = max(_policy_errors(case, case.optimum, case.box).values())
 
     return note
 
@@ -153,22 +164,36 @@ def value_loss_tail(case: Case) -> Score:
 
 @metric("Relative L2 error of the worst action component against the continuous optimum, at states the optimum visits.")
 def policy_error_law(case: Case) -> Score:
-    return max(_policy_errors(case, case.law).values()) if case.law else None
+    return max(_policy_errors(case, case.optimum, case.law).values()) if case.law else None
 
 
 @metric("The same, uniformly on the problem's box in learners' coordinates.")
 def policy_error_box(case: Case) -> Score:
-    return max(_policy_errors(case, case.box).values())
+    return max(_policy_errors(case, case.optimum, case.box).values())
 
 
 @metric("policy_error_law of each action component.")
 def policy_error_law_by_action(case: Case) -> Score:
-    return _policy_errors(case, case.law) if case.law else None
+    return _policy_errors(case, case.optimum, case.law) if case.law else None
 
 
 @metric("policy_error_box of each action component.")
 def policy_error_box_by_action(case: Case) -> Score:
-    return _policy_errors(case, case.box)
+    return _policy_errors(case, case.optimum, case.box)
+
+
+@metric(
+    "policy_error_law against the optimum of the sampled-data problem: what is left when the known gap of order dt "
+    "between the sampled and the continuous optimum is taken out."
+)
+def policy_error_sampled(case: Case) -> Score:
+    found = _sampled_errors(case)
+    return max(found.values()) if found else None
+
+
+@metric("policy_error_sampled of each action component.")
+def policy_error_sampled_by_action(case: Case) -> Score:
+    return _sampled_errors(case)
 
 
 @metric("Relative L2 error of the learnt value against the continuous-time optimum, at states the optimum visits.")
@@ -179,6 +204,15 @@ def value_error_law(case: Case) -> Score:
 @metric("The same, uniformly on the box.")
 def value_error_box(case: Case) -> Score:
     return _value_error(case, case.box) if case.has_value else None
+
+
+@metric(
+    "Relative L2 error of the learnt q, the rate of advantage, against q* = r + V*_t + L^a V* - rho V* of continuous "
+    "time, at states the optimum visits and actions uniform in their box."
+)
+def rate_error_law(case: Case) -> Score:
+    jet = case.optimum.jet
+    return _rate_error(case, case.law, jet(*case.law)) if case.law and jet and case.has_rate else None
 
 
 @metric(
@@ -194,10 +228,15 @@ def residual_box(case: Case) -> Score:
     return _residuals(case, case.box) if case.has_jet else None
 
 
-def _policy_errors(case: Case, points: sampling.Points) -> dict[str, float]:
+def _sampled_errors(case: Case) -> dict[str, float] | None:
+    known = case.sampled_optimum
+    return _policy_errors(case, known, case.law) if known and case.law else None
+
+
+def _policy_errors(case: Case, optimum: Solution, points: sampling.Points) -> dict[str, float]:
     """rms(a_j - a*_j) / rms(a*_j) for every component j; relative to the box's half-width where a*_j is always 0."""
     t, x = points
-    best = np.asarray(case.optimum.policy(t, x))
+    best = np.asarray(optimum.policy(t, x))
     size = _rms(best)
     size = np.where(size > 0, size, (case.problem.action.high - case.problem.action.low) / 2)
     errors = _rms(act(case.problem, case.agent.policy, t, x) - best) / size
@@ -208,6 +247,14 @@ def _value_error(case: Case, points: sampling.Points) -> float:
     """rms(V - V*) / rms(V*)."""
     best = np.asarray(case.optimum.value(*points))
     return float(_rms(np.asarray(case.agent.value(*points)) - best) / _rms(best))
+
+
+def _rate_error(case: Case, points: sampling.Points, jet: Jet) -> float:
+    """rms(q - q*) / rms(q*), q* = r + V*_t + L^a V* - rho V* with V* and its derivatives in `jet`."""
+    t, x = points
+    a = sampling.actions(case.problem, case.evaluation, len(t))
+    best = np.asarray(case.problem.hjb_residual(t, x, a, jet))
+    return float(_rms(np.asarray(case.agent.rate(t, x, a)) - best) / _rms(best))
 
 
 def _residuals(case: Case, points: sampling.Points) -> dict[str, float]:

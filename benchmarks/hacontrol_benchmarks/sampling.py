@@ -54,6 +54,12 @@ def optimal_law(problem: Problem, dt: float, evaluation: Evaluation) -> Points |
     return Points(chosen.ravel().astype(np.float64) * dt, seen.reshape(-1, seen.shape[-1]))
 
 
+def actions(problem: Problem, evaluation: Evaluation, size: int) -> Floats:
+    """Physical actions (size, m), uniform in the action box."""
+    rng = np.random.default_rng(evaluation.seed + 3)
+    return rng.uniform(problem.action.low, problem.action.high, (size, problem.action.dimension))
+
+
 def _random_steps(
     problem: Problem, dt: float, rng: np.random.Generator, shape: tuple[int, int], most: int
 ) -> NDArray[np.int64]:

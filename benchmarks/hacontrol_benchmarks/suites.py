@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from hacontrol_benchmarks.tasks import Evaluation, Task
+from hacontrol_benchmarks.tasks import Evaluation, Task, time_step
 from hacontrol_envs.errors import ParameterError, UnknownNameError, nearest
+from hacontrol_envs.parameters import number
 
 FOLDER = Path(__file__).parent / "suites"
 
@@ -34,8 +35,38 @@ class AgentEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     label: str = ""
     hyperparameters: dict[str, Any] = {}
     total_timesteps: int | None = None
+    """Budget in state-action points."""
+    physical_time: float | None = None
+    """Budget in the problem's unit of time instead, all rows together: as much experience whatever dt is."""
     seeds: list[int] | None = None
     problems: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.total_timesteps is not None and self.physical_time is not None:
+            raise ParameterError(f"agent {self.name!r} is given total_timesteps and physical_time; give one of them")
+        for name in ("total_timesteps", "physical_time"):
+            if getattr(self, name) is not None:
+                number(name, getattr(self, name), above=0)
+
+    def budget(self, problem: ProblemEntry) -> int | None:
+        """State-action points on this problem: `total_timesteps`, or round(physical_time / dt); None leaves it to the
+        agent.
+
+        Raises:
+            ParameterError: `physical_time` on a problem without time step, or shorter than half of one.
+        """
+        if self.physical_time is None:
+            return self.total_timesteps
+        dt = time_step(problem.env, problem.parameters)
+        if dt is None:
+            raise ParameterError(
+                f"agent {self.name!r} is given physical_time, which {problem.name!r} does not count: it is no "
+                "environment with a time step; give total_timesteps"
+            )
+        steps = round(self.physical_time / dt)
+        if steps < 1:
+            raise ParameterError(f"physical_time must hold at least a step of {dt:g}, got {self.physical_time:g}")
+        return steps
 
 
 class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -52,7 +83,8 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """The tasks, cheap problems first as the file lists them, each once.
 
         Raises:
-            ParameterError: an agent is restricted to a problem that the suite lacks, or two tasks are the same.
+            ParameterError: an agent is restricted to a problem that the suite lacks, or has a budget that a problem
+                cannot count, or two tasks are the same.
         """
         expanded = [
             Task(
@@ -63,7 +95,7 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
                 agent=agent.name,
                 hyperparameters=agent.hyperparameters,
                 seed=seed,
-                total_timesteps=agent.total_timesteps,
+                total_timesteps=agent.budget(problem),
                 evaluation=self.evaluation,
             )
             for problem in self.problem

@@ -14,7 +14,7 @@ import hacontrol_envs
 from hacontrol_agents import Learner, find_agent
 from hacontrol_agents.agent import as_tuples
 from hacontrol_envs.errors import UnknownNameError, nearest
-from hacontrol_envs.parameters import refuse_unknown
+from hacontrol_envs.parameters import number, refuse_unknown
 
 
 class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -90,6 +90,17 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         refuse_unknown(self.agent, kind, arguments)
         agent: Learner = kind(**{getattr(kind, "subject", "env"): env}, seed=self.seed, **arguments)
         return agent
+
+
+def time_step(env: str, parameters: dict[str, Any]) -> float | None:
+    """dt of an environment, as its parameters say or as it is registered; None for all that is no environment of ours.
+
+    Raises:
+        ParameterError: the parameters' dt is not a positive number.
+    """
+    if env not in hacontrol_envs.registered_ids():
+        return None
+    return number("dt", parameters.get("dt", gym.spec(env).kwargs["dt"]), above=0)
 
 
 def agent_class(name: str) -> Any:
