@@ -78,6 +78,7 @@ def test_the_axis_holds_what_it_is_given():
 
 def test_numbers_are_short():
     assert [show(number) for number in (None, 0.0, 0.25, 1.234e-5, 12345.0)] == ["–", "0", "0.25", "1.2e-5", "1.2e4"]
+    assert [show(number) for number in (float("inf"), -float("inf"), 1e300, 1e298)] == ["inf", "-inf", "inf", "1.0e298"]
     assert (show(3.21, "seconds"), show(1e6, "count")) == ("3.2", "1,000,000")
 
 

@@ -1,4 +1,4 @@
-"""The command line: `hacontrol run`, `report`, `compare` and `list`."""
+"""The command line: `hacontrol run`, `report`, `time-step`, `compare` and `list`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from hacontrol_benchmarks.results import read_results
 from hacontrol_benchmarks.runner import check_tasks, refuse_other_subject, run_suite
 from hacontrol_benchmarks.suites import load_suite, suite_file, suite_names
 from hacontrol_benchmarks.tasks import Task, agent_class
+from hacontrol_benchmarks.time_step_study import write_studies
 from hacontrol_benchmarks.trial import agent_file
 from hacontrol_envs.errors import HacontrolError, ParameterError, UnknownNameError
 
@@ -63,6 +64,21 @@ def report(folder: tyro.conf.Positional[Path] = LEADERBOARD / "quick") -> int:
     return 0
 
 
+def time_step(folder: tyro.conf.Positional[Path], out: Path | None = None) -> int:
+    """Show how agents depend on the time step, from the results of the same problem at several; write time_step.md.
+
+    Args:
+        folder: where `hacontrol run` kept the results.
+        out: the figure; time_step.png in the folder by default.
+    """
+    from hacontrol_benchmarks.figures import save_figure
+    from hacontrol_benchmarks.time_step_figure import time_step_figure
+
+    found = write_studies(folder, Console())
+    print(save_figure(time_step_figure(found), out or folder / "time_step.png"))
+    return 0
+
+
 def compare(
     env: tyro.conf.Positional[str],
     agent: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
@@ -84,7 +100,8 @@ def compare(
         seed: seed of learning and of the trajectories.
         parameters: keyword arguments of the environment as JSON, such as '{"dimension": 2}'.
     """
-    from hacontrol_benchmarks.compare import compare_figure, save_figure
+    from hacontrol_benchmarks.compare import compare_figure
+    from hacontrol_benchmarks.figures import save_figure
 
     task = Task(problem=env, env=env, parameters=_read_parameters(parameters), label="", agent="", seed=seed)
     made = task.make_env()
@@ -124,7 +141,13 @@ def list_names() -> int:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0, 1 if tasks failed, or 2 with one line that says what was wrong."""
-    commands: dict[str, Callable[..., Any]] = {"run": run, "report": report, "compare": compare, "list": list_names}
+    commands: dict[str, Callable[..., Any]] = {
+        "run": run,
+        "report": report,
+        "time-step": time_step,
+        "compare": compare,
+        "list": list_names,
+    }
     try:
         return int(tyro.extras.subcommand_cli_from_dict(commands, prog="hacontrol", description=__doc__, args=args))
     except HacontrolError as error:

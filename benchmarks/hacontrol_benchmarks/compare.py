@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
 from hacontrol_agents import Agent
+from hacontrol_benchmarks.figures import COLOURS, TRUTH, make_log
 from hacontrol_benchmarks.law import Policy, act, exact_law
 from hacontrol_envs import Solution
 from hacontrol_envs.arrays import Floats
@@ -21,8 +19,6 @@ from hacontrol_envs.errors import ParameterError
 Agents: TypeAlias = "dict[str, Agent]"
 Panel: TypeAlias = "Callable[[Axes], None]"
 
-COLOURS = ("#0b6e8f", "#d1691e", "#5b8c2a", "#8a4fa3", "#b3261e", "#7a6a00")
-TRUTH: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.2, "label": "optimum", "zorder": 5}
 MOST_ACTIONS = 3
 
 
@@ -51,21 +47,6 @@ def compare_figure(agents: Agents, env: Any, *, seed: int = 0) -> Figure:
     grid[0].legend(frameon=False, fontsize="small")
     figure.suptitle(f"{type(scene.problem).__name__}: learned against analytic", fontsize="medium")
     return figure
-
-
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure; the suffix decides the format.
-
-    Raises:
-        ParameterError: matplotlib does not know the format.
-    """
-    target = Path(path)
-    known = figure.canvas.get_supported_filetypes()
-    if target.suffix.lstrip(".") not in known:
-        raise ParameterError(f"a figure is saved as one of {', '.join(sorted(known))}, got {target.name!r}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target)
-    return target
 
 
 class _Scene:
@@ -133,7 +114,7 @@ class _Scene:
         drawn = axes.pcolormesh(x[..., 0], x[..., 1], values, shading="gouraud", cmap="viridis", rasterized=True)
         for name, log in zip("xy", self.problem.observation.log, strict=True):
             if log:
-                _make_log(axes, name)
+                make_log(axes, name)
         axes.set(xlabel=self.problem.observation.names[0], ylabel=self.problem.observation.names[1], title=title)
         return drawn
 
@@ -169,7 +150,7 @@ class _Scene:
         for name, agent in self.agents.items():
             axes.plot(t, self._follow(agent.policy)[1], color=self.colours[name], linewidth=1.4)
         if self.problem.observation.log[0]:
-            _make_log(axes, "y")
+            make_log(axes, "y")
         axes.set(xlabel="time", title=f"{self.problem.observation.names[0]} on common noise")
 
     def residual(self, axes: Axes) -> None:
@@ -221,17 +202,8 @@ class _Scene:
 
     def _along_state(self, axes: Axes, title: str) -> None:
         if self.problem.observation.log[0]:
-            _make_log(axes, "x")
+            make_log(axes, "x")
         axes.set(xlabel=self.problem.observation.names[0], title=title)
-
-
-def _make_log(axes: Axes, name: str) -> None:
-    """Make the axis "x" or "y" logarithmic, labelled at 1, 2 and 5 times powers of ten: a box may span little more."""
-    axes.set(**{f"{name}scale": "log"})
-    axis = getattr(axes, f"{name}axis")
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter("")
 
 
 def _figure_of(history: list[dict[str, float]]) -> str | None:

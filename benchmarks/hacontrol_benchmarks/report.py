@@ -18,7 +18,8 @@ from hacontrol_envs.errors import CheckpointError
 SUITE_FILE = "suite.toml"
 """The runner leaves a copy of the suite in the folder, so that a report can say what was run and how."""
 
-
+HUGE = 1e299
+"""Beyond, a number is shown as infinite: averages of logarithms count infinity as 1e300."""
 WIDE = 120
 NARROW_LEAVES_OUT = ("policy error, box", "value error, law", "residual, 95 %", "evaluations")
 
@@ -46,11 +47,9 @@ def make_report(folder: str | os.PathLike[str]) -> Report:
     Raises:
         CheckpointError: there are none, or one is torn or altered.
     """
-    folder = Path(folder)
-    suite = load_suite(str(folder / SUITE_FILE)) if (folder / SUITE_FILE).is_file() else None
-    results, notes = _of_suite(read_results(folder), suite)
+    suite, results, notes = suite_results(folder)
     return Report(
-        title=suite.name if suite else folder.resolve().name,
+        title=suite.name if suite else Path(folder).resolve().name,
         description=suite.description if suite else "",
         command=f"hacontrol run {suite.name if suite else 'SUITE'}",
         boards=boards(results),
@@ -59,6 +58,17 @@ def make_report(folder: str | os.PathLike[str]) -> Report:
         versions=sorted({str(result.code) for result in results}),
         finished=max(result.times.started for result in results),
     )
+
+
+def suite_results(folder: str | os.PathLike[str]) -> tuple[Suite | None, list[Result], list[str]]:
+    """The suite of a folder, if it says, the results of its tasks, and notes on what is missing or was left out.
+
+    Raises:
+        CheckpointError: there are none, or one is torn or altered.
+    """
+    file = Path(folder) / SUITE_FILE
+    suite = load_suite(str(file)) if file.is_file() else None
+    return suite, *_of_suite(read_results(folder), suite)
 
 
 def write_report(folder: str | os.PathLike[str], console: Console | None = None) -> Path:
@@ -99,7 +109,7 @@ def markdown(report: Report) -> str:
     lines = [f"# hacontrol leaderboard: {report.title}", "", report.description, ""]
     for board in report.boards:
         lines += [f"## {board.problem}", "", f"{board.setting}. {HEADLINE_MEANING[board.headline]}", ""]
-        lines += _table(header(board), [cells(row, board) for row in board.rows])
+        lines += markdown_table(header(board), [cells(row, board) for row in board.rows])
         lines += [f"* failed: {row.agent}, {' '.join(text.split())}" for row in board.rows for text in row.failures]
         lines += [""]
     lines += ["## What the columns mean", ""] + [
@@ -144,6 +154,8 @@ def show(value: float | None, style: str = "small") -> str:
     """A number as short as it is honest."""
     if value is None:
         return "–"
+    if abs(value) > HUGE:
+        return "inf" if value > 0 else "-inf"
     if style == "seconds":
         return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
     if style == "count":
@@ -169,6 +181,7 @@ def _of_suite(results: list[Result], suite: Suite | None) -> tuple[list[Result],
     return kept, [f"{count} {what}" for what, count in counts.items() if count]
 
 
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+def markdown_table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a Markdown table."""
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in (head, ["---"] * len(head), *rows)]
     return [f"| {' | '.join(row)} |" for row in escaped]

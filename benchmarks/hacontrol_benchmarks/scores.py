@@ -32,7 +32,9 @@ class Column:
     """"small" for numbers whose order of magnitude matters, "plain" for others, "count" and "seconds"."""
 
 
-def _metric(name: str, key: str | None = None) -> Callable[[Result], float | None]:
+def reader(name: str, key: str | None = None) -> Callable[[Result], float | None]:
+    """Reads a metric, or one entry of it, from a result; None where it does not apply."""
+
     def read(result: Result) -> float | None:
         found = result.metrics.get(name)
         return number(found if key is None or found is None else found[key])
@@ -43,19 +45,19 @@ def _metric(name: str, key: str | None = None) -> Callable[[Result], float | Non
 COLUMNS = (
     Column(
         "policy error, law",
-        _metric("policy_error_law"),
+        reader("policy_error_law"),
         "Relative L2 distance of the action (its worst component) from the continuous-time optimum, at states that the "
         "optimum visits.",
     ),
-    Column("policy error, box", _metric("policy_error_box"), "The same, uniformly over the problem's whole state box."),
+    Column("policy error, box", reader("policy_error_box"), "The same, uniformly over the problem's whole state box."),
     Column(
         "value error, law",
-        _metric("value_error_law"),
+        reader("value_error_law"),
         "Relative L2 distance of the learnt value function from the true one; empty for agents that learn none.",
     ),
     Column(
         "residual, 95 %",
-        _metric("residual_law", "95%"),
+        reader("residual_law", "95%"),
         "95 % quantile of the Hamilton-Jacobi-Bellman residual of the agent's own value and policy, relative to the "
         "reward; empty without derivatives of a value. A small residual alone proves nothing.",
     ),
@@ -69,7 +71,7 @@ COLUMNS = (
 )
 EQUILIBRIUM_COLUMNS = (
     *(
-        Column(title, _metric(name), EQUILIBRIUM_METRICS[name])
+        Column(title, reader(name), EQUILIBRIUM_METRICS[name])
         for title, name in (
             ("output error", "output_error"),
             ("policy error, law", "policy_error_law"),
@@ -83,7 +85,7 @@ EQUILIBRIUM_COLUMNS = (
 """Of boards whose agents look for an equilibrium."""
 POPULATION_COLUMNS = (
     *(
-        Column(title, _metric(name), POPULATION_METRICS[name], style)
+        Column(title, reader(name), POPULATION_METRICS[name], style)
         for title, name, style in (
             ("path error, max", "path_error_max", "small"),
             ("Euler, mean", "euler_mean", "plain"),
@@ -147,10 +149,11 @@ Grouped: TypeAlias = "dict[str, list[Result]]"
 
 def boards(results: Iterable[Result]) -> list[Board]:
     """A ranked table per problem, in the order in which problems appear."""
-    return [_board(problem, found) for problem, found in _grouped(results, lambda result: result.task.problem).items()]
+    return [_board(problem, found) for problem, found in grouped(results, lambda result: result.task.problem).items()]
 
 
-def _grouped(results: Iterable[Result], key: Callable[[Result], str]) -> Grouped:
+def grouped(results: Iterable[Result], key: Callable[[Result], str]) -> Grouped:
+    """Results by key, keys in the order in which they appear."""
     groups: Grouped = {}
     for result in results:
         groups.setdefault(key(result), []).append(result)
@@ -159,26 +162,24 @@ def _grouped(results: Iterable[Result], key: Callable[[Result], str]) -> Grouped
 
 def _board(problem: str, results: list[Result]) -> Board:
     headline = next(
-        (name for name in HEADLINES if any(_metric(name)(result) is not None for result in results)), HEADLINES[0]
+        (name for name in HEADLINES if any(reader(name)(result) is not None for result in results)), HEADLINES[0]
     )
-    groups = _grouped(results, lambda result: result.task.label)
+    groups = grouped(results, lambda result: result.task.label)
     rows = sorted((_row(agent, found, headline) for agent, found in groups.items()), key=_order)
     ranked = tuple(replace(row, rank=place) for place, row in enumerate(rows, start=1))
     return Board(problem, _setting(results), headline, ranked)
 
 
 def _row(agent: str, results: list[Result], headline: str) -> Row:
-    logs = _logs(results, headline)
     good = [result for result in results if result.status == "ok"]
     failures = tuple(f"seed {result.task.seed}: {result.message}" for result in results if result.status == "failed")
-    loss = _exponentiated(stratified_bootstrap(logs[:, None])) if len(logs) else None
     return Row(
         agent,
         0,
         len(results),
         failures,
-        loss,
-        tuple(_middle(column.read(result) for result in good) for column in _columns(headline)),
+        spread(results, headline),
+        tuple(middle(column.read(result) for result in good) for column in _columns(headline)),
     )
 
 
@@ -187,8 +188,17 @@ def _order(row: Row) -> tuple[bool, float, str]:
     return bool(row.failures), row.loss.estimate if row.loss else math.inf, row.agent
 
 
-def _logs(results: list[Result], headline: str) -> Floats:
-    found = [_metric(headline)(result) for result in results if result.status == "ok"]
+def spread(results: Iterable[Result], metric: str) -> Interval | None:
+    """Interquartile mean of a metric's logarithm over runs that ended well, and its 95 % interval, as numbers again.
+
+    None if no run has the metric.
+    """
+    logs = _logs(results, metric)
+    return _exponentiated(stratified_bootstrap(logs[:, None])) if len(logs) else None
+
+
+def _logs(results: Iterable[Result], headline: str) -> Floats:
+    found = [reader(headline)(result) for result in results if result.status == "ok"]
     return np.log10([min(max(loss, FLOOR), 1e300) for loss in found if loss is not None])
 
 
@@ -196,7 +206,8 @@ def _exponentiated(interval: Interval) -> Interval:
     return Interval(*(0.0 if log <= math.log10(FLOOR) + 1e-9 else 10.0 ** min(log, 300.0) for log in interval))
 
 
-def _middle(values: Iterable[float | None]) -> float | None:
+def middle(values: Iterable[float | None]) -> float | None:
+    """Median of those that are known; None if none is."""
     known = [value for value in values if value is not None]
     return float(np.median(known)) if known else None
 
