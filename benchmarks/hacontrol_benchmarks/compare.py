@@ -1,4 +1,4 @@
-"""Learned against analytic in one figure: value, policy, trajectories on common noise, HJB residual, learning curve."""
+"""Learned against analytic in one figure: value, policy, rate, trajectories on common noise, HJB residual, learning."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ Agents: TypeAlias = "dict[str, Agent]"
 Panel: TypeAlias = "Callable[[Axes], None]"
 
 MOST_ACTIONS = 3
+MOST_RATES = 2
+"""Actions along which a learnt q is drawn."""
 
 
 def compare_figure(agents: Agents, env: Any, *, seed: int = 0) -> Figure:
     """The agents on the environment, each against the known optimum.
 
     Value, policy and residual are drawn along the first state component, across its box at time 0, the others at the
-    box's centre. With two states there are maps of the last agent's policy, with contours of it and of the optimum's,
+    box's centre. The rate of advantage q, where it is learnt, is drawn along each action at that centre, the others at
+    their optimum. With two states there are maps of the last agent's policy, with contours of it and of the optimum's,
     and of its residual. Trajectories start from the same state and share their noise.
 
     Raises:
@@ -69,6 +72,8 @@ class _Scene:
         """Those that this problem and these agents have something for."""
         found: list[Panel] = [self.value]
         found += [self._policy_panel(j) for j in range(min(self.problem.action.dimension, MOST_ACTIONS))]
+        if any(hasattr(agent, "rate") for agent in self.agents.values()):
+            found += [self._rate_panel(j) for j in range(min(self.problem.action.dimension, MOST_RATES))]
         if self.law is not None:
             found.append(self.trajectories)
         if any(self._asked(agent, "jet") for agent in self.agents.values()):
@@ -142,6 +147,22 @@ class _Scene:
             self._along_state(axes, f"policy: {self.problem.action.names[j]}")
 
         return policy
+
+    def _rate_panel(self, j: int) -> Panel:
+        def rate(axes: Axes) -> None:
+            box = self.problem.action
+            x = self.problem.observation.from_unit(np.zeros((201, self.problem.observation.dimension)))
+            a = np.array(self.optimum.policy(self.t, x))
+            a[:, j] = np.linspace(box.low[j], box.high[j], 201)
+            if self.optimum.jet is not None:
+                truth = self.problem.hjb_residual(self.t, x, a, self.optimum.jet(self.t, x))
+                axes.plot(a[:, j], truth, **TRUTH)
+            for name, agent in self.agents.items():
+                if hasattr(agent, "rate"):
+                    axes.plot(a[:, j], agent.rate(self.t, x, a), color=self.colours[name], linewidth=2)
+            axes.set(xlabel=box.names[j], title="rate of advantage q")
+
+        return rate
 
     def trajectories(self, axes: Axes) -> None:
         """The first state over time."""
