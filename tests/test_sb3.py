@@ -9,6 +9,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 import hacontrol_envs
 from hacontrol_agents import Agent, NativeVecEnv, make_agent
 from hacontrol_envs.env import SDEVectorEnv
+from hacontrol_envs.errors import ParameterError
 
 SMALL = {
     "ppo": {"n_steps": 8, "batch_size": 32},
@@ -89,3 +90,19 @@ def test_the_adapter_says_what_sb3s_own_vector_environment_says():
             if "terminal_observation" in info:
                 np.testing.assert_array_equal(info["terminal_observation"], info2["terminal_observation"])
             assert ("terminal_observation" in info) == ("terminal_observation" in info2)
+
+
+@pytest.mark.parametrize("dt", [0.1, 0.01, 0.001])
+def test_updates_are_counted_by_time(dt):
+    agent = make_agent(
+        "dac", env=gym.make("LQR-v0", dt=dt), seed=0, num_envs=4, updates=5.0, settings={"learning_starts": 60}
+    )
+    agent.learn(round(40 / dt))
+    late = agent._model.learning_starts * dt  # nothing is learnt before
+    assert abs(agent._model._n_updates - 5 * (40 - late)) <= 0.1 * 200
+
+
+def test_what_does_not_replay_has_no_updates_by_time():
+    for name, updates in (("ppo", 5.0), ("dac", 0.0)):
+        with pytest.raises(ParameterError, match="updates"):
+            make_agent(name, env=gym.make("LQR-v0"), updates=updates)

@@ -6,7 +6,7 @@ The derivation is at the head of `q_learning`. Nothing here knows a problem: onl
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias, final
 
 import torch
@@ -30,12 +30,6 @@ Method: TypeAlias = Literal["moments", "martingale loss"]
 
 NUMBERS = 2_000_000
 """Derivatives at a time: transitions times parameters. Whole paths may have ten times as many."""
-
-GAIN = 0.9
-"""A step that leaves more than this share of the moments' length has not shortened it."""
-
-SOLVED = 0.1
-"""Moments with given test functions are solved when this share of their Monte Carlo error is left."""
 
 SPARSE = 4
 """Every so many transitions count for the products of test functions, which only say how large moments are."""
@@ -74,11 +68,15 @@ class Clock(NamedTuple):
 
 
 class Conditions(NamedTuple):
-    """Means per unit of time: moments g (P,), their Jacobian A (P, P), and products of test functions S (P, P)."""
+    """Means per unit of time: moments g (P,), their Jacobian A (P, P), and products of test functions S (P, P).
+
+    With weights like 1/Var[delta | s, u], g has the Monte Carlo covariance `noise` S.
+    """
 
     g: Tensor
     A: Tensor
     S: Tensor
+    noise: float
 
 
 def increments(pair: ValueAndRate, batch: Transitions, clock: Clock) -> Tensor:
@@ -100,14 +98,19 @@ class Moments:
     """
 
     def __init__(self, pair: ValueAndRate, batches: Sequence[Transitions], clock: Clock, method: Method) -> None:
-        self.pair, self.batches, self.clock, self.method = pair, batches, clock, method
+        self.pair, self.batches, self.clock, self.method = pair, list(batches), clock, method
         self._time = clock.dt * sum(batch.reward.numel() for batch in batches)
+
+    def weigh(self) -> None:
+        """Weights of all transitions by the pair as it is."""
+        self.batches = [batch._replace(weight=precision(self.pair, batch, self.clock)) for batch in self.batches]
 
     @torch.no_grad()
     def linearised(self, at: Tensor | None = None) -> Conditions:
         """At the present parameters, with test functions at the parameters `at` (P,), which need not be the same."""
         here = parameters_to_vector(self.pair.parameters())
         total: list[Tensor] = []
+        squares = 0.0
         for part in self._parts():
             s, u = (flat(x).to(part.reward) for x in (part.s, part.u))
             own = self._tests(s, u)
@@ -115,9 +118,11 @@ class Moments:
             weighted = _weighted(test, part)
             each = self._increments(part, own)
             found = self._product(part, weighted, each)
+            squares += float((each[:, 0].square() * _weights(part)).sum())
             sums = found[:, 0], found[:, 1:], SPARSE * weighted[::SPARSE].T @ test[::SPARSE]
             total = [old + new for old, new in zip(total, sums, strict=True)] if total else list(sums)
-        return Conditions(*(each / self._time for each in total))
+        g, A, S = (each / self._time for each in total)
+        return Conditions(g, A, S, squares * self.clock.dt / self._time**2)
 
     @torch.no_grad()
     def moved(self, at: Tensor) -> Tensor:
@@ -170,6 +175,10 @@ class Moments:
         return torch.cat([weighted[:, :of_value].T @ to_go, weighted[:, of_value:].T @ each])
 
 
+def _weights(part: Transitions) -> Tensor:
+    return torch.ones_like(part.reward).reshape(-1) if part.weight is None else part.weight.reshape(-1)
+
+
 def _weighted(test: Tensor, part: Transitions) -> Tensor:
     return test if part.weight is None else test * part.weight.reshape(-1, 1)
 
@@ -185,50 +194,89 @@ def _to_go(x: Tensor, cut: Tensor, gamma: float) -> Tensor:
 
 @final
 class NewtonSteps:
-    """Gauss-Newton on the length of r = S^{-1/2}g, moments in units of their test functions, damped as Marquardt does.
+    """Gauss-Newton on what moments and a prior say: quasi-Bayesian GMM (Chernozhukov and Hong, 2003), its mode.
 
-    Rounds follow each other. In one the test functions and S stay what they were at its start, as instruments do in the
-    generalised method of moments (Hansen, 1982), so that J = S^{-1/2}A is all of r's derivative and any step that is
-    damped enough is a descent. A step solves (J'J + damping D) d = -J'r with D = diag(J'J), floored at `floor` times
-    its largest entry, and is shortened until no maximiser, nor what describes a curvature, moves by more than `reach`
-    at the states and actions `look`. If r got shorter it is kept and the damping falls, otherwise that rises; it never
-    falls below `least`: moments are known to Monte Carlo error, and what they hardly determine should stay where it is.
+    r = S^{-1/2}g are moments in units of their test functions, v each one's Monte Carlo variance. Minimised is
+
+        |r|^2 / v + sum_i (theta_i - theta0_i)^2 / prior_i^2,    theta0 the parameters at the start of learning,
+
+    so that what moments hardly determine stays where it was. Rounds follow each other. In one the test functions with
+    their weights, S and v stay what they were at its start, as instruments do in the generalised method of moments
+    (Hansen, 1982): r's derivative is J = S^{-1/2}A, and any step that is damped enough is a descent. A step solves
+    (H + damping diag H) d = -gradient/2 with H = J'J/v + diag(prior^{-2}), and is shortened until no maximiser, nor
+    what describes a curvature, moves by more than `reach` at the states and actions `look`. A round ends with a step
+    that gains no more than `enough`, and learning with a round that gains no more: the units are those of chi-square.
+
+    Args:
+        pair: what is learnt.
+        prior: deviation of every parameter (P,), may be infinite.
+        enough: what is not worth another step, for each parameter.
     """
 
-    first, most = 1e-4, 1e6
-    floor = 1e-3
+    first, least, most = 1e-4, 1e-12, 1e6
     reach = 0.5
+    far = 2.0
 
-    def __init__(self, pair: ValueAndRate, least: float = 1e-6) -> None:
-        self.pair, self.least = pair, least
+    def __init__(self, pair: ValueAndRate, prior: Tensor | float = math.inf, enough: float = 0.01) -> None:
+        self.pair = pair
+        self._centre = self._here()
+        self._enough = enough * len(self._centre)
+        self._pull = torch.as_tensor(prior).to(self._centre).expand_as(self._centre) ** -2
 
-    def run(self, moments: Moments, look: tuple[Tensor, Tensor], steps: int, enough: float = 0.0) -> float:
-        """At most `steps` steps, until r is no longer than `enough` and a round no longer shortens it; its length."""
-        before = math.inf
-        while steps > 0:
-            system = _System(moments.linearised())
-            if system.size <= enough and not system.size < GAIN * before:
-                return system.size
-            before, steps = system.size, self._round(system, moments, look, steps, enough)
-        return _System(moments.linearised()).size
+    def run(self, moments: Moments, look: tuple[Tensor, Tensor], steps: int) -> float:
+        """At most `steps` steps; the root mean square of the moments in units of their Monte Carlo error at the end.
 
-    def _round(self, system: _System, moments: Moments, look: tuple[Tensor, Tensor], steps: int, enough: float) -> int:
-        """Steps with the test functions of the parameters now, as long as each shortens r; how many are left then."""
-        at = parameters_to_vector(self.pair.parameters()).detach().clone()
-        damping, before = max(self.first, self.least), math.inf
-        while steps > 0 and system.size > SOLVED * enough and system.size < GAIN * before:
-            before, start = system.size, parameters_to_vector(self.pair.parameters()).detach().clone()
+        Where more than `far` is left, as happens after a start in a corner from which no descent leads out, as many
+        steps from where learning started are tried, and the better end is kept.
+        """
+        size = self._rounds(moments, look, steps)
+        if not size > self.far:
+            return size
+        end = self._here()
+        vector_to_parameters(self._centre, self.pair.parameters())
+        again = self._rounds(moments, look, steps)
+        if again < size:
+            return again
+        vector_to_parameters(end, self.pair.parameters())
+        return size
+
+    def _rounds(self, moments: Moments, look: tuple[Tensor, Tensor], steps: int) -> float:
+        size, gained = math.nan, math.inf
+        while steps > 0 and gained > self._enough:
+            moments.weigh()
+            steps, gained, size = self._round(moments, look, steps)
+        return size
+
+    def _round(self, moments: Moments, look: tuple[Tensor, Tensor], steps: int) -> tuple[int, float, float]:
+        """How many steps are left then, what was gained, and the size of the moments."""
+        at, damping, total, gained = self._here(), self.first, 0.0, math.inf
+        system = _System(moments.linearised())
+        g = system.g
+        while steps > 0 and gained > self._enough:
+            start = self._here()
+            before = now = self._objective(system, g)
+            direction = system.direction(self._pull, self._pull * (start - self._centre))
             while True:
-                self._move(start, system.step(damping, self.floor), look)
-                if system.length(moments.moved(at)) < system.size:
+                self._move(start, direction(damping), look)
+                g = moments.moved(at)
+                now = self._objective(system, g)
+                if now < before:
                     break
                 vector_to_parameters(start, self.pair.parameters())
                 damping *= 4
                 if damping > self.most:
-                    return 0
-            steps, damping = steps - 1, max(damping / 10, self.least)
-            system = system.at(moments.linearised(at))
-        return steps
+                    return steps, total, system.length(system.g)
+            steps, damping, gained = steps - 1, max(damping / 5, self.least), before - now
+            total += gained
+            if gained > self._enough:
+                system = system.at(moments.linearised(at))
+        return steps, total, system.length(g)
+
+    def _here(self) -> Tensor:
+        return parameters_to_vector(self.pair.parameters()).detach().clone()
+
+    def _objective(self, system: _System, g: Tensor) -> float:
+        return system.square(g) + float((self._pull * (self._here() - self._centre) ** 2).sum())
 
     @torch.no_grad()
     def _move(self, start: Tensor, step: Tensor, look: tuple[Tensor, Tensor]) -> None:
@@ -246,48 +294,58 @@ class NewtonSteps:
 
 
 class _System:
-    """One linearisation: r = S^{-1/2}g, J = S^{-1/2}A and the length of r."""
+    """One linearisation in units of Monte Carlo error: r = S^{-1/2}g / sqrt(v) and its derivative J."""
 
     def __init__(self, conditions: Conditions, factor: Tensor | None = None) -> None:
         if factor is None:
             S = conditions.S.clone()
             S.diagonal().add_(1e-10 * S.diagonal().mean())
-            factor = torch.linalg.cholesky(S)
-        self._factor = factor
+            factor = torch.linalg.cholesky(S) * math.sqrt(conditions.noise)
+        self._factor, self.g = factor, conditions.g
         both = torch.linalg.solve_triangular(factor, torch.column_stack([conditions.g, conditions.A]), upper=False)
         self.r, self.J = both[:, 0], both[:, 1:]
-        self.size = float(self.r.norm())
 
     def at(self, conditions: Conditions) -> _System:
         """Other conditions in the same units."""
         return _System(conditions, self._factor)
 
     def length(self, g: Tensor) -> float:
-        """Of r where the moments are g."""
-        return float(torch.linalg.solve_triangular(self._factor, g[:, None], upper=False).norm())
+        """Root mean square of r where the moments are g."""
+        return math.sqrt(self.square(g) / len(g))
 
-    def step(self, damping: float, floor: float) -> Tensor:
-        """The damped Gauss-Newton step."""
+    def square(self, g: Tensor) -> float:
+        """Squared length of r where the moments are g."""
+        return float(torch.linalg.solve_triangular(self._factor, g[:, None], upper=False).square().sum())
+
+    def direction(self, pull: Tensor, pulled: Tensor) -> Callable[[float], Tensor]:
+        """damping -> Gauss-Newton step of |r|^2 and a quadratic with Hessian 2 diag(pull) and gradient 2 pulled."""
         normal = self.J.T @ self.J
-        diagonal = normal.diagonal().clone()
-        normal.diagonal().add_(damping * diagonal.clamp(min=floor * float(diagonal.max())))
-        found: Tensor = torch.linalg.solve(normal, -self.J.T @ self.r)
-        return found
+        normal.diagonal().add_(pull)
+        slope, diagonal = self.J.T @ self.r + pulled, normal.diagonal().clone()
+
+        def step(damping: float) -> Tensor:
+            damped = normal.clone()
+            damped.diagonal().add_(damping * diagonal)
+            found: Tensor = torch.linalg.solve(damped, -slope)
+            return found
+
+        return step
 
 
 @torch.no_grad()
 def precision(pair: ValueAndRate, batch: Transitions, clock: Clock) -> Tensor:
-    """Weights (K, N) like 1/Var[delta | s], with which the conditions are known best: exp of a quadratic in s.
+    """Weights (K, N) like 1/Var[delta | s, u], with which the conditions are known best: exp of a quadratic in (s, u).
 
     log delta^2 has the mean log Var[delta] + constant where delta is a multiple of a normal variable, so that least
-    squares finds the quadratic. Weights are within a factor 100 of their median; any function of s would be right.
+    squares finds the quadratic. Weights are within a factor 100 of their median; any function of (s, u) would be right.
     """
-    s = flat(batch.s).to(batch.reward)
-    i, j = torch.triu_indices(s.shape[1], s.shape[1])
-    features = torch.cat([torch.ones_like(s[:, :1]), s, s[:, i] * s[:, j]], dim=1)
-    square = increments(pair, batch, clock).reshape(-1).square()
+    delta = increments(pair, batch, clock).reshape(-1)
+    known = torch.cat([flat(batch.s).to(delta), flat(batch.u).to(delta)], dim=1)
+    i, j = torch.triu_indices(known.shape[1], known.shape[1])
+    features = torch.cat([torch.ones_like(known[:, :1]), known, known[:, i] * known[:, j]], dim=1)
+    square = delta.square()
     log = torch.log(square + 1e-6 * square.mean())
-    ridge = 1e-9 * len(s) * torch.eye(features.shape[1]).to(s)
+    ridge = 1e-9 * len(delta) * torch.eye(features.shape[1]).to(delta)
     fitted = features @ torch.linalg.solve(features.T @ features + ridge, features.T @ log)
     return torch.exp((fitted.median() - fitted).clamp(-4.6, 4.6)).reshape(batch.reward.shape)
 

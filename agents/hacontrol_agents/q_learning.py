@@ -82,7 +82,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hacontrol_agents.agent import Agent
-from hacontrol_agents.martingale import Clock, Method, Moments, NewtonSteps, Transitions, flat, increments, precision
+from hacontrol_agents.martingale import Clock, Method, Moments, NewtonSteps, Transitions, flat
 from hacontrol_agents.networks import MLP
 from hacontrol_agents.value_and_rate import ValueAndRate, triangle
 from hacontrol_envs import ControlProblem
@@ -142,10 +142,10 @@ class CTQLearning(Agent):
     """Deviation of the actions that is added to that of exp(q/lam), in units of their box's half-width."""
     steps: int = 20
     """Gauss-Newton steps after each block, at most."""
-    rows: int | None = 1_000_000
-    """Transitions, drawn without replacement, that "moments" learns from at a time; None for all."""
-    damping: float = 1e-6
-    """Least damping of the Gauss-Newton steps."""
+    prior: float = 1.0
+    """What is known before anything was seen: the deviation of every parameter from where learning starts, of a
+    network's weights times the root of their layer's inputs. It keeps a maximiser inside its box as long as noise would
+    lead it anywhere, and is forgotten as time goes on."""
 
     name: ClassVar[str] = "ctq"
     learns: ClassVar[Any] = ControlProblem
@@ -169,7 +169,7 @@ class CTQLearning(Agent):
             torch.nn.init.zeros_(network.layers[-1].weight)  # type: ignore[arg-type]
         pair = ValueAndRate(value, parts[0], parts[1], m, of_actions=of_actions, one_sign=self.one_sign)
         self._pair = pair.to(self.device)
-        self._newton = NewtonSteps(self._pair, self.damping)
+        self._newton = NewtonSteps(self._pair, self.prior * torch.cat([_unit(p) for p in self._pair.parameters()]))
         self._blocks: list[Transitions] = []
         self._iteration = 0
         self._observed: Any = None
@@ -185,11 +185,10 @@ class CTQLearning(Agent):
         for name in ("num_envs", "steps", "annealing"):
             if getattr(self, name) < 1:
                 raise ParameterError(f"{name} must be at least 1, got {getattr(self, name)!r}")
-        for name in ("replay", "rows"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ParameterError(f"{name} must be at least 1, or None, got {getattr(self, name)!r}")
-        if not (self.block > 0 and self.growth >= 1 and self.damping > 0):
-            raise ParameterError("block and damping must be positive and growth at least 1")
+        if self.replay is not None and self.replay < 1:
+            raise ParameterError(f"replay must be at least 1, or None, got {self.replay!r}")
+        if not (self.block > 0 and self.growth >= 1 and self.prior > 0):
+            raise ParameterError("block and prior must be positive and growth at least 1")
         if not (self.temperature >= self.final_temperature >= 0 and self.exploration >= 0):
             raise ParameterError("need temperature >= final_temperature >= 0 and exploration >= 0")
         if self.one_sign and self.temperature > 0:
@@ -296,34 +295,12 @@ class CTQLearning(Agent):
         return np.clip(proposed, -1.0, 1.0).astype(np.float32)
 
     def _fit(self, rng: np.random.Generator) -> float:
-        """Gauss-Newton steps on all that is kept; the length of what is left of the moments."""
+        """Gauss-Newton steps on all that is kept; what is left of the moments, in Monte Carlo errors."""
         method: Method = self.method if self._iteration >= self.annealing else "moments"
-        batches = [self._some(rng)] if method == "moments" else self._blocks
-        batches = [batch._replace(weight=precision(self._pair, batch, self._clock)) for batch in batches]
-        moments = Moments(self._pair, batches, self._clock, method)
-        seen, played = (flat(part) for part in batches[-1][:2])
+        moments = Moments(self._pair, self._blocks, self._clock, method)
+        seen, played = (flat(part) for part in self._blocks[-1][:2])
         some = torch.as_tensor(rng.integers(len(seen), size=LOOK))
-        look = self._tensor(seen[some]), self._tensor(played[some])
-        return self._newton.run(moments, look, self.steps, self._noise(batches))
-
-    def _noise(self, batches: list[Transitions]) -> float:
-        """Length that Monte Carlo error gives to the moments, in units of their test functions."""
-        squares = [b.weight * increments(self._pair, b, self._clock).square() for b in batches]  # type: ignore[operator]
-        time = self._clock.dt * sum(x.numel() for x in squares)
-        each = sum(float(x.sum()) for x in squares) / time * self._clock.dt
-        return float(np.sqrt(sum(p.numel() for p in self._pair.parameters()) * each / time))
-
-    def _some(self, rng: np.random.Generator) -> Transitions:
-        """All transitions, or as many of them as one learns from at a time, as one step of many paths."""
-        parts = [
-            torch.cat([x.reshape(-1, *x.shape[2:]) for x in column])
-            for column in zip(*(block[:-1] for block in self._blocks), strict=True)
-        ]
-        count = len(parts[2])
-        if self.rows is not None and count > self.rows:
-            chosen = torch.as_tensor(np.sort(rng.choice(count, self.rows, replace=False))).to(self.device)
-            parts = [x[chosen] for x in parts]
-        return Transitions(*(x[None] for x in parts))
+        return self._newton.run(moments, (self._tensor(seen[some]), self._tensor(played[some])), self.steps)
 
     def _tensors(self) -> dict[str, Tensor]:
         found = {"parameters": parameters_to_vector(self._pair.parameters()).detach()}
@@ -355,3 +332,9 @@ class CTQLearning(Agent):
 
 
 UNITS = ("value_offset", "value_scale", "rate_scale", "temperature")
+
+
+def _unit(parameter: Tensor) -> Tensor:
+    """Deviations of weights (outputs, inputs) that give a layer outputs of order one, and of biases; flat."""
+    inputs = parameter.shape[1] if parameter.ndim == 2 else 1
+    return torch.full((parameter.numel(),), inputs**-0.5).to(parameter.detach())

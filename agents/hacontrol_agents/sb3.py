@@ -12,6 +12,7 @@ import numpy as np
 from stable_baselines3 import DDPG, PPO, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from hacontrol_agents import sb3_state
 from hacontrol_agents.agent import Agent
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.env import SDEVectorEnv
+from hacontrol_envs.errors import ParameterError
 
 
 @final
@@ -89,6 +91,9 @@ class SB3Agent(Agent):
 
     num_envs: int = 16
     """Rows of the training environment."""
+    updates: float | None = None
+    """Gradient steps per unit of the problem's time, of all rows together, for algorithms that replay; None leaves them
+    to `settings`, which count them per step."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the algorithm that differ from this agent's `defaults`; JSON can hold them."""
 
@@ -114,7 +119,17 @@ class SB3Agent(Agent):
         if self.noise:
             width = self.problem.action.dimension
             own["action_noise"] = NormalActionNoise(np.zeros(width), np.full(width, self.noise))
-        return {**own, **copy.deepcopy({**self.defaults, **self.settings})}
+        pace = {} if self.updates is None else self._pace(self.updates * rows.dt * self.num_envs)
+        return {**own, **copy.deepcopy({**self.defaults, **pace, **self.settings})}
+
+    def _pace(self, each: float) -> dict[str, Any]:
+        """SB3's settings for `each` gradient steps, which may be a fraction, in a step of all rows."""
+        if not (each > 0 and issubclass(self.algorithm, OffPolicyAlgorithm)):
+            raise ParameterError(
+                f"updates must be positive, and of an algorithm that replays, got {self.updates!r} for {self.name!r}"
+            )
+        every = max(round(1 / each), 1)
+        return {"train_freq": every, "gradient_steps": max(round(each * every), 1)}
 
     def policy(self, t: Array, x: Floats) -> Floats:
         env, lead = self.env.unwrapped, np.shape(x)[:-1]
