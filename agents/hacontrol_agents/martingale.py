@@ -215,28 +215,32 @@ class NewtonSteps:
 
     first, least, most = 1e-4, 1e-12, 1e6
     reach = 0.5
-    far = 2.0
+    far, tries = 1.5, 3
 
     def __init__(self, pair: ValueAndRate, prior: Tensor | float = math.inf, enough: float = 0.01) -> None:
         self.pair = pair
         self._centre = self._here()
         self._enough = enough * len(self._centre)
-        self._pull = torch.as_tensor(prior).to(self._centre).expand_as(self._centre) ** -2
+        deviation = torch.as_tensor(prior).to(self._centre).expand_as(self._centre)
+        self._pull, self._spread = deviation**-2, torch.where(deviation.isinf(), 0.0, deviation) / 2
 
-    def run(self, moments: Moments, look: tuple[Tensor, Tensor], steps: int) -> float:
+    def run(self, moments: Moments, look: tuple[Tensor, Tensor], steps: int, seed: int = 0) -> float:
         """At most `steps` steps; the root mean square of the moments in units of their Monte Carlo error at the end.
 
-        Where more than `far` is left, as happens after a start in a corner from which no descent leads out, as many
-        steps from where learning started are tried, and the better end is kept.
+        Where more than `far` is left, a descent has ended in a corner from which none leads out. Then as many steps are
+        tried from up to `tries` other starts, drawn from the prior by `seed`, and the best end is kept.
         """
+        draws = torch.Generator().manual_seed(seed)
         size = self._rounds(moments, look, steps)
-        if not size > self.far:
-            return size
         end = self._here()
-        vector_to_parameters(self._centre, self.pair.parameters())
-        again = self._rounds(moments, look, steps)
-        if again < size:
-            return again
+        for _ in range(self.tries):
+            if size <= self.far:
+                break
+            z = torch.randn(len(end), generator=draws, dtype=end.dtype).to(end)
+            vector_to_parameters(self._centre + self._spread * z, self.pair.parameters())
+            again = self._rounds(moments, look, steps)
+            if not again >= size:
+                size, end = again, self._here()
         vector_to_parameters(end, self.pair.parameters())
         return size
 

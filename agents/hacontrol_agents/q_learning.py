@@ -111,7 +111,7 @@ class CTQLearning(Agent):
     What is then still explored is off-policy, which the conditions allow. `evaluations` counts environment steps.
     """
 
-    hidden: tuple[int, ...] = (16,)
+    hidden: tuple[int, ...] = (8,)
     """Widths of the hidden layers of both networks, the value's and that of q's maximiser and curvature."""
     curvature: Literal["state", "state and action"] = "state"
     """What q's curvature depends on. With "state" q is quadratic in the action and exp(q/lam) normal; with "state and
@@ -300,7 +300,8 @@ class CTQLearning(Agent):
         moments = Moments(self._pair, self._blocks, self._clock, method)
         seen, played = (flat(part) for part in self._blocks[-1][:2])
         some = torch.as_tensor(rng.integers(len(seen), size=LOOK))
-        return self._newton.run(moments, (self._tensor(seen[some]), self._tensor(played[some])), self.steps)
+        look, seed = (self._tensor(seen[some]), self._tensor(played[some])), int(rng.integers(2**31))
+        return self._newton.run(moments, look, self.steps, seed)
 
     def _tensors(self) -> dict[str, Tensor]:
         found = {"parameters": parameters_to_vector(self._pair.parameters()).detach()}
