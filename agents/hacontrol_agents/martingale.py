@@ -6,7 +6,7 @@ The derivation is at the head of `q_learning`. Nothing here knows a problem: onl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias, final
 
 import torch
@@ -30,6 +30,9 @@ Method: TypeAlias = Literal["moments", "martingale loss"]
 
 NUMBERS = 2_000_000
 """Derivatives at a time: transitions times parameters. Whole paths may have ten times as many."""
+
+KEPT = 600_000_000
+"""Test functions are kept, not computed again, where there are no more numbers than this: 5 GB."""
 
 SPARSE = 4
 """Every so many transitions count for the products of test functions, which only say how large moments are."""
@@ -68,15 +71,16 @@ class Clock(NamedTuple):
 
 
 class Conditions(NamedTuple):
-    """Means per unit of time: moments g (P,), their Jacobian A (P, P), and products of test functions S (P, P).
-
-    With weights like 1/Var[delta | s, u], g has the Monte Carlo covariance `noise` S.
-    """
+    """Means per unit of time, and how well they are known."""
 
     g: Tensor
+    """Moments (P,)."""
     A: Tensor
+    """Their Jacobian (P, P)."""
     S: Tensor
+    """Products of test functions (P, P)."""
     noise: float
+    """With weights like 1/Var[delta | s, u], g has the Monte Carlo covariance `noise` S."""
 
 
 def increments(pair: ValueAndRate, batch: Transitions, clock: Clock) -> Tensor:
@@ -95,45 +99,69 @@ class Moments:
     "moments": g = mean of zeta delta with zeta = (dV/d theta, dq/d psi).
     "martingale loss": of V instead the gradient of 1/2 mean of G^2, where G, the sum of gamma^j delta_j from a step to
     the end of its path, is M_end - M_t, and the value at the end is not differentiated.
+
+    Test functions are those of the parameters at which `linearised` was called first, or first after `fix`. From then
+    on they, and S and noise with them, stay what they are.
     """
 
     def __init__(self, pair: ValueAndRate, batches: Sequence[Transitions], clock: Clock, method: Method) -> None:
         self.pair, self.batches, self.clock, self.method = pair, list(batches), clock, method
-        self._time = clock.dt * sum(batch.reward.numel() for batch in batches)
+        count = sum(batch.reward.numel() for batch in batches)
+        self._time, self._keeps = clock.dt * count, count * sum(p.numel() for p in pair.parameters()) <= KEPT
+        self._forget()
 
-    def weigh(self) -> None:
-        """Weights of all transitions by the pair as it is."""
+    def fix(self) -> None:
+        """Weigh all transitions by the pair as it is; test functions, S and noise are to be those of the pair now."""
         self.batches = [batch._replace(weight=precision(self.pair, batch, self.clock)) for batch in self.batches]
+        self._forget()
+
+    def _forget(self) -> None:
+        self._at: Tensor | None = None
+        self._kept: list[Tensor] = []
 
     @torch.no_grad()
-    def linearised(self, at: Tensor | None = None) -> Conditions:
-        """At the present parameters, with test functions at the parameters `at` (P,), which need not be the same."""
-        here = parameters_to_vector(self.pair.parameters())
-        total: list[Tensor] = []
-        squares = 0.0
-        for part in self._parts():
-            s, u = (flat(x).to(part.reward) for x in (part.s, part.u))
-            own = self._tests(s, u)
-            test = own if at is None else self._tests_at(at, here, s, u)
-            weighted = _weighted(test, part)
-            each = self._increments(part, own)
-            found = self._product(part, weighted, each)
-            squares += float((each[:, 0].square() * _weights(part)).sum())
-            sums = found[:, 0], found[:, 1:], SPARSE * weighted[::SPARSE].T @ test[::SPARSE]
-            total = [old + new for old, new in zip(total, sums, strict=True)] if total else list(sums)
-        g, A, S = (each / self._time for each in total)
-        return Conditions(g, A, S, squares * self.clock.dt / self._time**2)
+    def linearised(self) -> Conditions:
+        """The conditions at the present parameters."""
+        if self._at is None:
+            self._choose()
+        total = _sum(
+            self._product(part, test, torch.cat([self._increments(part), self._slopes(part)], dim=1))
+            for part, test in self._tested()
+        )
+        return Conditions(total[:, 0] / self._time, total[:, 1:] / self._time, self._S, self._noise)
 
     @torch.no_grad()
-    def moved(self, at: Tensor) -> Tensor:
-        """g (P,) at the present parameters, with test functions at the parameters `at`."""
-        here = parameters_to_vector(self.pair.parameters())
-        total = torch.zeros_like(here)
+    def moved(self) -> Tensor:
+        """g (P,) at the present parameters."""
+        sums = _sum(self._product(part, test, self._increments(part)) for part, test in self._tested())
+        return sums[:, 0] / self._time
+
+    def _choose(self) -> None:
+        """The test functions of the pair as it is."""
+        self._at, squares, products = parameters_to_vector(self.pair.parameters()).clone(), 0.0, []
         for part in self._parts():
-            s, u = (flat(x).to(part.reward) for x in (part.s, part.u))
-            weighted = _weighted(self._tests_at(at, here, s, u), part)
-            total += self._product(part, weighted, self._increments(part))[:, 0]
-        return total / self._time
+            test = self._tests(part)
+            weighted = test if part.weight is None else test * part.weight.reshape(-1, 1)
+            weight = torch.ones_like(test[:, 0]) if part.weight is None else part.weight.reshape(-1)
+            squares += float(weight @ self._increments(part)[:, 0].square())
+            products.append(SPARSE * weighted[::SPARSE].T @ test[::SPARSE])
+            if self._keeps:
+                self._kept.append(weighted)
+        self._noise: float = squares * self.clock.dt / self._time**2
+        self._S = _sum(products) / self._time
+
+    def _tested(self) -> Iterator[tuple[Transitions, Tensor]]:
+        """Parts of the transitions with their weighted test functions (rows, P)."""
+        assert self._at is not None
+        if self._kept:
+            yield from zip(self._parts(), self._kept, strict=True)
+            return
+        here = parameters_to_vector(self.pair.parameters())
+        for part in self._parts():
+            vector_to_parameters(self._at, self.pair.parameters())
+            test = self._tests(part)
+            vector_to_parameters(here, self.pair.parameters())
+            yield part, test if part.weight is None else test * part.weight.reshape(-1, 1)
 
     def _parts(self) -> Iterator[Transitions]:
         rows = max(NUMBERS // sum(p.numel() for p in self.pair.parameters()), 1)
@@ -145,26 +173,21 @@ class Moments:
                 for j in range(0, paths, across):
                     yield Transitions(*(None if x is None else x[i : i + along, j : j + across] for x in batch))  # type: ignore[arg-type]
 
-    def _tests(self, s: Tensor, u: Tensor) -> Tensor:
-        """Test functions (rows, P)."""
+    def _tests(self, part: Transitions) -> Tensor:
+        """dV/d theta and dq/d psi, (rows, P)."""
+        s, u = (flat(x).to(part.reward) for x in (part.s, part.u))
         return torch.cat([self.pair.value_gradient(s)[1], self.pair.rate_gradient(s, u)[1]], dim=1)
 
-    def _tests_at(self, at: Tensor, here: Tensor, s: Tensor, u: Tensor) -> Tensor:
-        """The same at other parameters than those here."""
-        vector_to_parameters(at, self.pair.parameters())
-        test = self._tests(s, u)
-        vector_to_parameters(here, self.pair.parameters())
-        return test
+    def _increments(self, part: Transitions) -> Tensor:
+        """delta, (rows, 1)."""
+        return increments(self.pair, part, self.clock).reshape(-1, 1)
 
-    def _increments(self, part: Transitions, test: Tensor | None = None) -> Tensor:
-        """delta (rows, 1); where test functions are given, followed by its derivatives, (rows, 1 + P)."""
-        delta = increments(self.pair, part, self.clock).reshape(-1, 1)
-        if test is None:
-            return delta
-        s_next, going = flat(part.s_next).to(delta), (~part.over).reshape(-1, 1)
-        ahead = self.pair.value_gradient(s_next)[1]
-        own, rate = test[:, : ahead.shape[1]], test[:, ahead.shape[1] :]
-        return torch.cat([delta, self.clock.gamma * ahead * going - own, -self.clock.span * rate], dim=1)
+    def _slopes(self, part: Transitions) -> Tensor:
+        """Derivatives of delta in the parameters, (rows, P)."""
+        s, u, s_next = (flat(x).to(part.reward) for x in (part.s, part.u, part.s_next))
+        going = self.clock.gamma * (~part.over).reshape(-1, 1)
+        of_value = self.pair.value_gradient(s_next)[1].mul_(going).sub_(self.pair.value_gradient(s)[1])
+        return torch.cat([of_value, self.pair.rate_gradient(s, u)[1].mul_(-self.clock.span)], dim=1)
 
     def _product(self, part: Transitions, weighted: Tensor, each: Tensor) -> Tensor:
         """Sums of test functions times what the conditions of V and those of q are about, (P, columns)."""
@@ -175,12 +198,8 @@ class Moments:
         return torch.cat([weighted[:, :of_value].T @ to_go, weighted[:, of_value:].T @ each])
 
 
-def _weights(part: Transitions) -> Tensor:
-    return torch.ones_like(part.reward).reshape(-1) if part.weight is None else part.weight.reshape(-1)
-
-
-def _weighted(test: Tensor, part: Transitions) -> Tensor:
-    return test if part.weight is None else test * part.weight.reshape(-1, 1)
+def _sum(terms: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(terms)).sum(0)
 
 
 def _to_go(x: Tensor, cut: Tensor, gamma: float) -> Tensor:
@@ -247,13 +266,13 @@ class NewtonSteps:
     def _rounds(self, moments: Moments, look: tuple[Tensor, Tensor], steps: int) -> float:
         size, gained = math.nan, math.inf
         while steps > 0 and gained > self._enough:
-            moments.weigh()
+            moments.fix()
             steps, gained, size = self._round(moments, look, steps)
         return size
 
     def _round(self, moments: Moments, look: tuple[Tensor, Tensor], steps: int) -> tuple[int, float, float]:
         """How many steps are left then, what was gained, and the size of the moments."""
-        at, damping, total, gained = self._here(), self.first, 0.0, math.inf
+        damping, total, gained = self.first, 0.0, math.inf
         system = _System(moments.linearised())
         g = system.g
         while steps > 0 and gained > self._enough:
@@ -262,7 +281,7 @@ class NewtonSteps:
             direction = system.direction(self._pull, self._pull * (start - self._centre))
             while True:
                 self._move(start, direction(damping), look)
-                g = moments.moved(at)
+                g = moments.moved()
                 now = self._objective(system, g)
                 if now < before:
                     break
@@ -273,7 +292,7 @@ class NewtonSteps:
             steps, damping, gained = steps - 1, max(damping / 5, self.least), before - now
             total += gained
             if gained > self._enough:
-                system = system.at(moments.linearised(at))
+                system = system.at(moments.linearised())
         return steps, total, system.length(g)
 
     def _here(self) -> Tensor:
