@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector
 
+from hacontrol_agents import martingale
 from hacontrol_agents.martingale import Clock, Moments, NewtonSteps, Transitions, increments, precision
 from hacontrol_agents.value_and_rate import ValueAndRate, triangle
 from hacontrol_envs import LQR
@@ -262,3 +263,22 @@ def test_a_start_from_which_nothing_leads_out_is_left():
     look = tuple(torch.as_tensor(np.random.default_rng(0).uniform(-1, 1, (50, 1))) for _ in range(2))
     newton.run(Moments(pair, [batch], clock, "moments"), look, 12)
     np.testing.assert_allclose(parameters_to_vector(pair.parameters()).detach().numpy(), truth, atol=0.2)
+
+
+@pytest.mark.parametrize("method", ["moments", "martingale loss"])
+def test_test_functions_stay_what_they_were_until_they_are_fixed_again(method, monkeypatch):
+    """Whether they are kept or computed again; A is g's derivative with test functions that do not move."""
+    problem, batch, clock = played(2, "random", 200.0)
+    truth = true_parameters(problem, clock.dt)
+    pair = set_parameters(linear_pair(problem), 0.5 * truth)
+    kept = Moments(pair, [batch], clock, method)
+    monkeypatch.setattr(martingale, "KEPT", 0)
+    again = Moments(pair, [batch], clock, method)
+    conditions = kept.linearised()
+    again.linearised()
+    step = 1e-5 * np.random.default_rng(0).standard_normal(len(truth))
+    ahead, behind = (set_parameters(pair, 0.5 * truth + sign * step) and kept.moved() for sign in (1, -1))
+    torch.testing.assert_close((ahead - behind) / 2, conditions.A @ torch.as_tensor(step), rtol=1e-6, atol=1e-10)
+    torch.testing.assert_close(again.moved(), behind, rtol=1e-9, atol=1e-12)
+    fresh = Moments(pair, [batch], clock, method).linearised().g
+    assert (fresh - behind).abs().max() > 1e-7 * behind.abs().max()

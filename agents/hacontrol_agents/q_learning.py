@@ -52,8 +52,11 @@ its action included. The parameters are theta of V and psi of q.
 neither depending on dt as dt -> 0; the same is true of independent exploration at every step, since dq/d psi delta
 correlates the noise in the action with the move of its own step. A step of stochastic gradients, on the other hand,
 has a signal of dt and noise of sqrt(dt). So we solve the conditions summed over blocks of *time*, by Gauss-Newton
-(`martingale`). For V and q linear in their features a Newton step on (1) and (3) is a policy iteration: by the
-envelope theorem (1) is linear in q about the present pi, with the policy's own density as weight.
+(`martingale`), and only as far as they are known: they weigh as much as their Monte Carlo error allows, against a prior
+that keeps parameters where learning starts. Where noise is large against what an action changes, as in a portfolio, it
+takes thousands of lifetimes until they say more about the maximiser than its box does. For V and q linear in their
+features a Newton step on (1) and (3) is a policy iteration: by the envelope theorem (1) is linear in q about the
+present pi, with the policy's own density as weight.
 
 **Actions.** Proposals are Gaussian and unbounded, N(m(x), lam C(x)^{-1}) as (1) says for q quadratic in the action
 (`value_and_rate`); the environment clips them to [-1, 1]^m. The action that counts in (3) is the clipped one, so
@@ -128,8 +131,7 @@ class CTQLearning(Agent):
     num_envs: int = 64
     """Rows of the environment that is stepped."""
     block: float = 10.0
-    """Experience in the first block, all rows together, in units of 1/rho or of a shorter horizon. Where noise is large
-    against what an action changes, as in a portfolio, it takes thousands to know more than the box of actions says."""
+    """Experience in the first block, all rows together, in units of 1/rho or of a shorter horizon."""
     growth: float = 1.8
     """Length of each block relative to the one before."""
     temperature: float = 0.1
