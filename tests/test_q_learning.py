@@ -78,14 +78,26 @@ def test_lqr_is_learnt_from_experience(settings, steps, bounds):
     assert np.all(np.array(errors(agent)) < bounds)
 
 
+def test_a_portfolio_is_learnt_from_experience():
+    """Risky fraction and consumption on the way from [1/2, 2], and the value, with r fitted to what was paid."""
+    form = {"hidden": (), "curvature": "state and reward", "one_sign": True, "temperature": 0.0, "exploration": 0.5}
+    agent = CTQLearning(env=gym.make("Merton-v0"), seed=1, **form).learn(200_000)
+    problem, x = agent.problem, np.linspace(0.5, 2, 20)[:, None]
+    known, t = problem.solution(), np.zeros(20)
+    policy = np.abs(agent.policy(t, x) / known.policy(t, x) - 1).max(axis=0)
+    assert np.all(policy < (0.2, 0.1))
+    assert np.abs(agent.value(t, x) / known.value(t, x) - 1).max() < 0.1
+
+
 def test_a_finite_horizon_ends_where_it_ends():
     agent = CTQLearning(env=lqr_env(horizon=2.0, terminal_cost=0.5), seed=0, hidden=(16,)).learn(60_000)
     assert np.all(np.array(errors(agent)) < (0.15, 0.1))
 
 
-def test_a_run_goes_on_to_the_bit(tmp_path):
+@pytest.mark.parametrize("form", [{}, {"curvature": "state and reward", "temperature": 0.0}])
+def test_a_run_goes_on_to_the_bit(form, tmp_path):
     def fresh():
-        return CTQLearning(env=lqr_env(), seed=3, num_envs=8, block=2.0, replay=2)
+        return CTQLearning(env=lqr_env(), seed=3, num_envs=8, block=2.0, replay=2, **form)
 
     whole = fresh().learn(4_000)
     path = tmp_path / "agent.safetensors"
@@ -97,6 +109,8 @@ def test_a_run_goes_on_to_the_bit(tmp_path):
         assert torch.equal(ours, theirs)
     x = np.linspace(-1, 1, 5)[:, None]
     assert (loaded.value(0.0, x) == whole.value(0.0, x)).all()
+    a = np.linspace(-2, 2, 5)[:, None]
+    assert (loaded.rate(0.0, x, a) == whole.rate(0.0, x, a)).all()
     assert len(resumed.history) == len(whole.history)
 
 
@@ -108,6 +122,11 @@ def test_bad_settings_are_refused():
         {"replay": 0},
         {"prior": 0.0},
         {"temperature": -1.0},
+        {"curvature": "state and action"},
+        {"curvature": "state and reward"},  # at a temperature
+        {"one_sign": True},  # likewise
     ):
         with pytest.raises(ParameterError):
             CTQLearning(env=lqr_env(), **bad)
+    with pytest.raises(ParameterError, match="one sign"):
+        CTQLearning(env=gym.make("FirmInvestment-v0"), one_sign=True, temperature=0.0).learn(1_000)

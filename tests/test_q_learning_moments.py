@@ -12,9 +12,10 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector
 
 from hacontrol_agents import martingale
+from hacontrol_agents.fitted_reward import FittedReward
 from hacontrol_agents.martingale import Clock, Moments, NewtonSteps, Transitions, increments, precision
 from hacontrol_agents.value_and_rate import ValueAndRate, triangle
-from hacontrol_envs import LQR
+from hacontrol_envs import LQR, Merton
 from hacontrol_envs.env import SDEVectorEnv
 from hacontrol_envs.reference import riccati
 
@@ -57,6 +58,17 @@ class Constant(nn.Module):
 
     def forward(self, s):
         return self.number.expand(len(s), -1)
+
+
+class Given(nn.Module):
+    """A function without parameters."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, s):
+        return self.function(s)
 
 
 def linear_pair(problem):
@@ -204,8 +216,7 @@ def test_the_estimator_recovers_the_riccati_solution(case, policy, method):
     """From zero, to within Monte Carlo error: A^{-1} B A^{-T}, with B the covariance of the moments across paths."""
     problem, batch, clock = played(case, policy, 2000.0, 2)
     pair, truth = linear_pair(problem), true_parameters(problem, clock.dt)
-    sizes = problem.state.dimension, problem.action.dimension
-    look = tuple(torch.as_tensor(np.random.default_rng(0).uniform(-1, 1, (50, size))) for size in sizes)
+    look = torch.as_tensor(np.random.default_rng(0).uniform(-1, 1, (50, problem.state.dimension)))
     moments = Moments(pair, [batch], clock, method)
     assert NewtonSteps(pair, enough=1e-20).run(moments, look, 100) < 1e-6
     inverse = np.linalg.inv(moments.linearised().A.numpy())
@@ -232,10 +243,39 @@ def test_weights_see_what_an_action_does_to_noise():
     np.testing.assert_allclose(log - log.mean(), truth - truth.mean(), atol=0.1)
 
 
+@pytest.mark.parametrize("one_sign", [False, True])
+def test_a_portfolio_has_a_rate_that_bends_like_reward(one_sign):
+    """Merton's q in equation (4), with the true maximiser, the true curvature of q - r, and r fitted to what was paid.
+
+    q - r = V_x x [r_f + pi (mu - r_f) - k] + V_xx x^2 sigma^2 pi^2/2 - rho V, whose second derivatives are those of
+    the variance alone.
+    """
+    problem = Merton()
+    env = SDEVectorEnv(problem, 512, dt=0.001, episode_steps=50)
+    rng, x = np.random.default_rng(0), problem.initial_state(np.random.default_rng(1), 4096)
+    u = rng.uniform(-1, 1, (4096, 2))
+    s, a, t = env.to_observation(np.zeros(4096), x), env.to_physical(u), np.zeros(4096)
+    known = problem.solution()
+    reward = FittedReward(1, 2, one_sign, torch.Generator().manual_seed(0))
+    rates = problem.exact_reward(t, x, a, 0.001) / Clock(0.001, env.gamma).span
+    reward.offset, reward.scale = (0.0, rates.mean()) if one_sign else (rates.mean(), rates.std())
+    reward.fit(*map(torch.as_tensor, (s.astype(float), u, rates)))
+    mean = env.from_physical(known.policy(t, x))
+    v_xx = known.jet(t, x).v_xx[:, 0, 0]
+    bend = np.sqrt(-v_xx) * x[:, 0] * problem.volatility * problem.action.half_width[0]
+    raw = torch.as_tensor(np.stack([np.log(bend), np.full(4096, -30.0), np.zeros(4096)], axis=1))
+    networks = [lambda s: torch.zeros(len(s), 1), lambda s: torch.as_tensor(mean), lambda s: raw]
+    pair = ValueAndRate(*map(Given, networks), 2, bounded=False, reward=reward)
+    with torch.no_grad():
+        found = pair.rate(torch.as_tensor(s.astype(float)), torch.as_tensor(u)).numpy()
+    truth = problem.hjb_residual(t, x, a, known.jet(t, x))
+    assert np.sqrt(np.mean((found - truth) ** 2) / np.mean(truth**2)) < 0.02
+
+
 def test_a_prior_is_what_is_believed_where_nothing_was_seen_and_is_forgotten():
     """The mode is where (A'A/v + I/tau^2) d = -A'r/v about a solution: computed here from the conditions alone."""
     problem, batch, clock = played(0, "random")
-    look = tuple(torch.as_tensor(np.random.default_rng(0).uniform(-1, 1, (50, 1))) for _ in range(2))
+    look = torch.as_tensor(np.random.default_rng(0).uniform(-1, 1, (50, 1)))
 
     def mode(prior):
         pair = linear_pair(problem)
@@ -260,7 +300,7 @@ def test_a_start_from_which_nothing_leads_out_is_left():
     pair, truth = linear_pair(problem), true_parameters(problem, clock.dt)
     newton = NewtonSteps(pair, 10.0)
     set_parameters(pair, [40.0, -40.0, -60.0, 6.0])
-    look = tuple(torch.as_tensor(np.random.default_rng(0).uniform(-1, 1, (50, 1))) for _ in range(2))
+    look = torch.as_tensor(np.random.default_rng(0).uniform(-1, 1, (50, 1)))
     newton.run(Moments(pair, [batch], clock, "moments"), look, 12)
     np.testing.assert_allclose(parameters_to_vector(pair.parameters()).detach().numpy(), truth, atol=0.2)
 

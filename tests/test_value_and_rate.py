@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from hacontrol_agents.fitted_reward import FittedReward
 from hacontrol_agents.networks import MLP
 from hacontrol_agents.value_and_rate import ValueAndRate, triangle
 
 INPUTS = 2
-KINDS = [{}, {"bounded": False}, {"of_actions": True}, {"one_sign": True}]
+KINDS = [{}, {"bounded": False}, {"one_sign": True}, {"rewarded": True}, {"rewarded": True, "one_sign": True}]
 
 
-def make(actions, temperature=0.0, of_actions=False, **kind) -> ValueAndRate:
+def paid(s, u):
+    """Negative, concave in the action and no quadratic."""
+    return -torch.exp(0.5 * s[:, 0] + 0.8 * u.sum(1)) - torch.exp(-0.6 * u[:, 0])
+
+
+@cache
+def fitted(actions, one_sign) -> FittedReward:
+    draws = torch.Generator().manual_seed(3)
+    reward = FittedReward(INPUTS, actions, one_sign, draws)
+    reward.offset, reward.scale = (0.0, -2.0) if one_sign else (-2.0, 3.0)
+    s, u = points(actions, 4000)
+    reward.fit(s, u, paid(s, u))
+    return reward
+
+
+def make(actions, temperature=0.0, rewarded=False, **kind) -> ValueAndRate:
     draws = torch.Generator().manual_seed(actions)
-    sizes = (INPUTS, 1), (INPUTS, actions), (INPUTS + of_actions * actions, triangle(actions))
-    networks = [MLP(inputs, (5,), outputs, generator=draws) for inputs, outputs in sizes]
-    pair = ValueAndRate(*networks, actions, of_actions=of_actions, **kind)
+    networks = [MLP(INPUTS, (5,), outputs, generator=draws) for outputs in (1, actions, triangle(actions))]
+    reward = fitted(actions, kind.get("one_sign", False)) if rewarded else None
+    pair = ValueAndRate(*networks, actions, reward=reward, **kind)
     pair.value_offset, pair.value_scale, pair.rate_scale, pair.temperature = 0.7, -3.0, 2.0, temperature
     return pair
 
@@ -83,7 +100,7 @@ def test_samples_have_the_mean_and_the_covariance_of_the_density():
     s = torch.tensor([[0.3, -0.8]], dtype=torch.float64).expand(200_000, INPUTS)
     drawn = pair.sample(s, np.random.default_rng(0)).numpy()
     with torch.no_grad():
-        mean, _, factor = pair.shape(s[:1], s[:1, :2])
+        mean, _, factor = pair.shape(s[:1])
     covariance = 0.4 * np.linalg.inv((factor[0] @ factor[0].T).numpy())
     errors = (drawn.mean(0) - mean[0].numpy()) / np.sqrt(np.diag(covariance) / len(drawn))
     assert np.abs(errors).max() < 4
@@ -92,6 +109,24 @@ def test_samples_have_the_mean_and_the_covariance_of_the_density():
     products = away[:, i] * away[:, j]
     gap = (products.mean(0) - covariance[i, j]) / (products.std(0) / math.sqrt(len(drawn)))
     assert np.abs(gap).max() < 4
+
+
+@pytest.mark.parametrize("one_sign", [False, True])
+@pytest.mark.parametrize("actions", [1, 2])
+def test_a_fitted_reward_is_reward_and_bends_like_it(actions, one_sign):
+    reward = fitted(actions, one_sign)
+    s, u = points(actions, 50)
+    mean = 0.7 * u.roll(1, 0)
+    found = reward.beyond_tangent(s, u, mean)
+    torch.testing.assert_close(reward(s, u), paid(s, u), rtol=5e-3, atol=0)
+
+    first, second = torch.zeros(actions, dtype=s.dtype), torch.exp(-0.6 * mean[:, 0])[:, None]
+    first[0], every = 1.0, torch.exp(0.5 * s[:, 0] + 0.8 * mean.sum(1))[:, None]
+    slope = 0.6 * second * first - 0.8 * every
+    bend = -0.36 * second[:, None] * torch.outer(first, first) - 0.64 * every[:, None]
+    beyond = paid(s, u) - paid(s, mean) - (slope * (u - mean)).sum(1)
+    assert float((found.value - beyond).norm()) < 0.02 * float(beyond.norm())
+    assert float((found.bend - bend).norm()) < 0.05 * float(bend.norm())
 
 
 def test_a_value_of_one_sign_has_it():

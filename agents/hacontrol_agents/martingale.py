@@ -223,7 +223,7 @@ class NewtonSteps:
     their weights, S and v stay what they were at its start, as instruments do in the generalised method of moments
     (Hansen, 1982): r's derivative is J = S^{-1/2}A, and any step that is damped enough is a descent. A step solves
     (H + damping diag H) d = -gradient/2 with H = J'J/v + diag(prior^{-2}), and is shortened until no maximiser, nor
-    what describes a curvature, moves by more than `reach` at the states and actions `look`. A round ends with a step
+    what describes a curvature, moves by more than `reach` at the states `look`. A round ends with a step
     that gains no more than `enough`, and learning with a round that gains no more: the units are those of chi-square.
 
     Args:
@@ -243,7 +243,7 @@ class NewtonSteps:
         deviation = torch.as_tensor(prior).to(self._centre).expand_as(self._centre)
         self._pull, self._spread = deviation**-2, torch.where(deviation.isinf(), 0.0, deviation) / 2
 
-    def run(self, moments: Moments, look: tuple[Tensor, Tensor], steps: int, seed: int = 0) -> float:
+    def run(self, moments: Moments, look: Tensor, steps: int, seed: int = 0) -> float:
         """At most `steps` steps; the root mean square of the moments in units of their Monte Carlo error at the end.
 
         Where more than `far` is left, a descent has ended in a corner from which none leads out. Then as many steps are
@@ -263,14 +263,14 @@ class NewtonSteps:
         vector_to_parameters(end, self.pair.parameters())
         return size
 
-    def _rounds(self, moments: Moments, look: tuple[Tensor, Tensor], steps: int) -> float:
+    def _rounds(self, moments: Moments, look: Tensor, steps: int) -> float:
         size, gained = math.nan, math.inf
         while steps > 0 and gained > self._enough:
             moments.fix()
             steps, gained, size = self._round(moments, look, steps)
         return size
 
-    def _round(self, moments: Moments, look: tuple[Tensor, Tensor], steps: int) -> tuple[int, float, float]:
+    def _round(self, moments: Moments, look: Tensor, steps: int) -> tuple[int, float, float]:
         """How many steps are left then, what was gained, and the size of the moments."""
         damping, total, gained = self.first, 0.0, math.inf
         system = _System(moments.linearised())
@@ -302,7 +302,7 @@ class NewtonSteps:
         return system.square(g) + float((self._pull * (self._here() - self._centre) ** 2).sum())
 
     @torch.no_grad()
-    def _move(self, start: Tensor, step: Tensor, look: tuple[Tensor, Tensor]) -> None:
+    def _move(self, start: Tensor, step: Tensor, look: Tensor) -> None:
         vector_to_parameters(start, self.pair.parameters())
         before = self._shape(look)
         for _ in range(30):
@@ -311,8 +311,8 @@ class NewtonSteps:
                 return
             step = step / 2
 
-    def _shape(self, look: tuple[Tensor, Tensor]) -> Tensor:
-        shape = self.pair.shape(*look)
+    def _shape(self, look: Tensor) -> Tensor:
+        shape = self.pair.shape(look)
         return torch.cat([shape.mean, shape.raw], dim=1)
 
 

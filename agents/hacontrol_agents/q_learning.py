@@ -62,10 +62,17 @@ present pi, with the policy's own density as weight.
 (`value_and_rate`); the environment clips them to [-1, 1]^m. The action that counts in (3) is the clipped one, so
 that (3) is exact whatever is clipped. The maximiser m(x) lies in the box, so that the largest q is attained. (1) is
 over all of R^m: q is continued beyond the box as the quadratic that it is inside, and where proposals reach beyond it
-V counts a little entropy too much, until annealing ends at lam = 0. Where q is not quadratic in the action, a
-quadratic fitted to what was explored has its maximum elsewhere; `curvature="state and action"` lets C be C(x, a),
-which leaves the maximum where it is, zero and at m(x), and makes q any function with one maximum. (1) then is exact at
-lam = 0.
+V counts a little entropy too much, until annealing ends at lam = 0.
+
+**Reward as it is observed.** Where q is not quadratic in the action, a quadratic fitted to what was explored has its
+maximum elsewhere, and one free to bend is known badly: where noise is large against what an action changes, each
+further power of the action multiplies the maximiser's error. But q - r = V_t + L^a V - rho V is quadratic in the
+action wherever drift is affine in it and the covariance of the noise quadratic, and r is observed, nearly or quite
+without noise. So `curvature="state and reward"` fits r to what was paid, a plain regression, and learns
+
+    q(x, a) = r(x, a) - r(x, m) - r_a(x, m).(a - m) - 1/2 (a - m)' C(x) (a - m),    m = m(x):                     (4)
+
+zero at m(x), where its derivative vanishes, too, and largest there if r is concave in a. This is (1) at lam = 0.
 
 **Units.** Rewards are measured in deviations of their rate, values in the same times a lifetime. Where all rewards have
 one sign, so has V at lam = 0, and `one_sign` learns log |V|: a utility's value differs by orders of magnitude between
@@ -85,6 +92,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hacontrol_agents.agent import Agent
+from hacontrol_agents.fitted_reward import FittedReward
 from hacontrol_agents.martingale import Clock, Method, Moments, NewtonSteps, Transitions, flat
 from hacontrol_agents.networks import MLP
 from hacontrol_agents.value_and_rate import ValueAndRate, triangle
@@ -97,6 +105,8 @@ __all__ = ["CTQLearning"]
 
 LOOK = 256
 """States at which a Newton step's reach is measured."""
+OF_REWARD = 8192
+"""Steps, drawn from those kept, to which reward is fitted after every block."""
 
 
 @final
@@ -116,9 +126,10 @@ class CTQLearning(Agent):
 
     hidden: tuple[int, ...] = (8,)
     """Widths of the hidden layers of both networks, the value's and that of q's maximiser and curvature."""
-    curvature: Literal["state", "state and action"] = "state"
-    """What q's curvature depends on. With "state" q is quadratic in the action and exp(q/lam) normal; with "state and
-    action" q is any function with one maximum."""
+    curvature: Literal["state", "state and reward"] = "state"
+    """What q's curvature in the action depends on. With "state" q is a quadratic and exp(q/lam) normal. With "state and
+    reward" it bends like reward beside that: for rewards that are concave, and not quadratic, in the action. Needs
+    temperature 0."""
     one_sign: bool = False
     """V has the sign of all rewards, which must have one, and is learnt as log |V|."""
     method: Method = "moments"
@@ -164,12 +175,14 @@ class CTQLearning(Agent):
             gym.spaces.flatdim(s) for s in (self._rows.single_observation_space, self._rows.single_action_space)
         )
         draws = torch.Generator().manual_seed(self.seed or 0)
-        of_actions = self.curvature == "state and action"
-        sizes = (inputs, 1), (inputs, m), (inputs + of_actions * m, triangle(m))
-        value, *parts = (MLP(each, self.hidden, size, generator=draws) for each, size in sizes)
+        value, *parts = (MLP(inputs, self.hidden, size, generator=draws) for size in (1, m, triangle(m)))
         for network in parts:
             torch.nn.init.zeros_(network.layers[-1].weight)  # type: ignore[arg-type]
-        pair = ValueAndRate(value, parts[0], parts[1], m, of_actions=of_actions, one_sign=self.one_sign)
+        reward = None
+        if self.curvature == "state and reward":
+            reward = FittedReward(inputs, m, self.one_sign, draws)
+            reward.network.to(self.device)
+        pair = ValueAndRate(value, parts[0], parts[1], m, one_sign=self.one_sign, reward=reward)
         self._pair = pair.to(self.device)
         self._newton = NewtonSteps(self._pair, self.prior * torch.cat([_unit(p) for p in self._pair.parameters()]))
         self._blocks: list[Transitions] = []
@@ -180,7 +193,7 @@ class CTQLearning(Agent):
         for name, allowed in (
             ("method", get_args(Method)),
             ("behaviour", ("policy", "random")),
-            ("curvature", ("state", "state and action")),
+            ("curvature", ("state", "state and reward")),
         ):
             if getattr(self, name) not in allowed:
                 raise ParameterError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
@@ -196,6 +209,10 @@ class CTQLearning(Agent):
         if self.one_sign and self.temperature > 0:
             raise ParameterError(
                 "one_sign needs temperature=0: what entropy is worth may have another sign than rewards"
+            )
+        if self.curvature == "state and reward" and self.temperature > 0:
+            raise ParameterError(
+                'curvature="state and reward" needs temperature=0: exp(q/temperature) then is no normal density'
             )
 
     def policy(self, t: Array, x: Floats) -> Floats:
@@ -229,6 +246,7 @@ class CTQLearning(Agent):
             del self._blocks[: -self.replay if self.replay else 0]
             if self._iteration == 0:
                 self._take_units()
+            self._refuse_other_signs()
             self._pair.temperature = self._lam(self._iteration) * self._pair.rate_scale
             residual = self._fit(rng)
             self._iteration += 1
@@ -255,11 +273,14 @@ class CTQLearning(Agent):
         rates, pair = self._blocks[0].reward / self._clock.span, self._pair
         mean = float(rates.mean())
         pair.rate_scale = float(rates.std()) or 1.0
-        if not self.one_sign:
-            pair.value_offset, pair.value_scale = mean * self._lifetime(), pair.rate_scale * self._lifetime()
-        elif bool((rates * mean > 0).all()):
-            pair.value_scale = mean * self._lifetime()
-        else:
+        offset, scale = (0.0, mean) if self.one_sign else (mean, pair.rate_scale)
+        pair.value_offset, pair.value_scale = offset * self._lifetime(), scale * self._lifetime()
+        if pair.reward is not None:
+            pair.reward.offset, pair.reward.scale = offset, scale
+
+    def _refuse_other_signs(self) -> None:
+        rates = self._blocks[-1].reward / self._clock.span
+        if self.one_sign and not bool((rates * self._pair.value_scale > 0).all()):
             low, high = float(rates.min()), float(rates.max())
             raise ParameterError(
                 f"one_sign needs rewards of one sign, but their rates went from {low:.4g} to {high:.4g}"
@@ -300,10 +321,17 @@ class CTQLearning(Agent):
         """Gauss-Newton steps on all that is kept; what is left of the moments, in Monte Carlo errors."""
         method: Method = self.method if self._iteration >= self.annealing else "moments"
         moments = Moments(self._pair, self._blocks, self._clock, method)
-        seen, played = (flat(part) for part in self._blocks[-1][:2])
-        some = torch.as_tensor(rng.integers(len(seen), size=LOOK))
-        look, seed = (self._tensor(seen[some]), self._tensor(played[some])), int(rng.integers(2**31))
+        seen = flat(self._blocks[-1].s)
+        look, seed = self._tensor(seen[torch.as_tensor(rng.integers(len(seen), size=LOOK))]), int(rng.integers(2**31))
+        if self._pair.reward is not None:
+            self._fit_reward(self._pair.reward, rng)
         return self._newton.run(moments, look, self.steps, seed)
+
+    def _fit_reward(self, reward: FittedReward, rng: np.random.Generator) -> None:
+        every = [[flat(part) for part in (block.s, block.u, block.reward / self._clock.span)] for block in self._blocks]
+        s, u, rates = (torch.cat(parts) for parts in zip(*every, strict=True))
+        some = torch.as_tensor(rng.integers(len(rates), size=OF_REWARD))
+        reward.fit(self._tensor(s[some]), self._tensor(u[some]), self._tensor(rates[some]))
 
     def _tensors(self) -> dict[str, Tensor]:
         found = {"parameters": parameters_to_vector(self._pair.parameters()).detach()}
@@ -312,11 +340,16 @@ class CTQLearning(Agent):
             found.update({f"env.{key}": torch.as_tensor(x) for key, x in self._rows.get_state().items()})
         for i, block in enumerate(self._blocks):
             found.update({f"block.{i}.{key}": x for key, x in block._asdict().items() if x is not None})
+        if self._pair.reward is not None:
+            found["reward"] = self._pair.reward.parameters()
         return found
 
     def _record(self) -> dict[str, Any]:
         units = {key: getattr(self._pair, key) for key in UNITS}
-        return {"iteration": self._iteration, "blocks": len(self._blocks), **units}
+        record = {"iteration": self._iteration, "blocks": len(self._blocks), **units}
+        if self._pair.reward is not None:
+            record["reward"] = [self._pair.reward.offset, self._pair.reward.scale]
+        return record
 
     def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
         vector_to_parameters(tensors["parameters"], self._pair.parameters())
@@ -327,6 +360,9 @@ class CTQLearning(Agent):
             Transitions(*(tensors[f"block.{i}.{key}"] for key in Transitions._fields[:-1]))
             for i in range(record["blocks"])
         ]
+        if (reward := self._pair.reward) is not None:
+            vector_to_parameters(tensors["reward"], reward.network.parameters())
+            reward.offset, reward.scale = record["reward"]
         if "observed" in tensors:
             self._observed = tensors["observed"].cpu().numpy()
             own = {key[4:]: x.cpu().numpy() for key, x in tensors.items() if key.startswith("env.")}

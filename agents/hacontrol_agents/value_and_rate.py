@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from hacontrol_agents.fitted_reward import FittedReward
 from hacontrol_agents.networks import MLP
 from hacontrol_agents.row_jacobian import call, jacobian
 
@@ -22,7 +23,7 @@ def triangle(actions: int) -> int:
 
 
 class Shape(NamedTuple):
-    """q's shape at points: its maximiser m (N, m), and what the curvature's network says, (N, triangle(m))."""
+    """q's shape at states: its maximiser m (N, m), and what the curvature's network says, (N, triangle(m))."""
 
     mean: Tensor
     raw: Tensor
@@ -36,21 +37,22 @@ class ValueAndRate(nn.Module):
 
     q(s, u) = -1/2 |L'(u - m(s))|^2 + temperature * (log det L - m/2 log(2 pi temperature))
 
-    L L' is the curvature, L lower triangular with a positive diagonal. Where L is L(s), exp(q/temperature) is the
-    density of N(m(s), temperature (L L')^{-1}); at temperature 0 the second term is its limit, 0: the largest q is 0.
-    That still is so where the curvature is L(s, u), q any function with one maximum; (1) then holds at temperature 0,
-    and before up to a factor 1 + O(temperature).
+    L(s) L(s)' is the curvature, L lower triangular with a positive diagonal. exp(q/temperature) is the density of
+    N(m(s), temperature (L L')^{-1}); at temperature 0 the second term is its limit, 0: the largest q is 0.
+
+    With a `reward` q has beside it r(s, u) - r(s, m) - r_u(s, m).(u - m), what reward lies beyond its tangent at m.
+    Where r is concave in u the largest q still is at m; the temperature must be 0.
 
     Args:
         value: a module (N, observations) -> (N, 1): (V - value_offset)/value_scale, or log(V/value_scale) where V is
             `one_sign`ed.
         maximiser: a module (N, observations) -> (N, m): m, or artanh m where it is `bounded`.
-        curvature: a module (N, observations) -> (N, triangle(m)), or (N, observations + m) of states and actions: log
-            L_ii in units of `rate_scale` to the power 1/2, then what is below L's diagonal, row by row.
+        curvature: a module (N, observations) -> (N, triangle(m)): log L_ii in units of `rate_scale` to the power 1/2,
+            then what is below L's diagonal, row by row.
         actions: m.
         bounded: m(s) lies in [-1, 1]^m, the box of actions, so that the largest q is attained.
-        of_actions: the curvature sees actions, too.
         one_sign: V has the sign of `value_scale` everywhere.
+        reward: rates of reward, None for a quadratic q.
     """
 
     def __init__(
@@ -60,12 +62,12 @@ class ValueAndRate(nn.Module):
         curvature: nn.Module,
         actions: int,
         bounded: bool = True,
-        of_actions: bool = False,
         one_sign: bool = False,
+        reward: FittedReward | None = None,
     ) -> None:
         super().__init__()
         self.value_net, self.maximiser, self.curvature, self.actions = value, maximiser, curvature, actions
-        self.bounded, self.of_actions, self.one_sign = bounded, of_actions, one_sign
+        self.bounded, self.one_sign, self.reward = bounded, one_sign, reward
         self.value_offset, self.value_scale, self.rate_scale, self.temperature = 0.0, 1.0, 1.0, 0.0
         self.value_size = sum(p.numel() for p in value.parameters())
         self._below = torch.tril_indices(actions, actions, -1)
@@ -82,25 +84,25 @@ class ValueAndRate(nn.Module):
 
     @torch.no_grad()
     def sample(self, s: Tensor, rng: np.random.Generator) -> Tensor:
-        """Actions (N, m) drawn from N(m(s), temperature (L L')^{-1}) with L at m(s)."""
-        mean = self.mean(s)
-        factor = self.shape(s, mean).factor
+        """Actions (N, m) drawn from N(m(s), temperature (L L')^{-1})."""
+        mean, _, factor = self.shape(s)
         z = torch.as_tensor(rng.standard_normal(mean.shape)).to(mean)
         spread: Tensor = torch.linalg.solve_triangular(factor.mT, z[:, :, None], upper=True)[:, :, 0]
         return mean + math.sqrt(self.temperature) * spread
 
-    def shape(self, s: Tensor, u: Tensor) -> Shape:
-        """q's shape at states s (N, observations) and actions u (N, m)."""
-        m, raw = self.actions, _applied(self.curvature, self._seen(s, u))
+    def shape(self, s: Tensor) -> Shape:
+        """q's shape at states s (N, observations)."""
+        m, raw = self.actions, _applied(self.curvature, s)
         factor = torch.diag_embed(raw[:, :m].exp())
         factor[:, self._below[0], self._below[1]] = raw[:, m:]
         return Shape(self.mean(s), raw, factor * math.sqrt(self.rate_scale))
 
     def rate(self, s: Tensor, u: Tensor) -> Tensor:
         """q, (N,)."""
-        mean, _, factor = self.shape(s, u)
+        mean, _, factor = self.shape(s)
         y = (factor.mT @ (u - mean)[:, :, None])[:, :, 0]
-        return -(y * y).sum(1) / 2 + self._normaliser(factor)
+        q: Tensor = -(y * y).sum(1) / 2 + self._normaliser(factor)
+        return q if self.reward is None else q + self.reward.beyond_tangent(s, u.to(s), mean).value
 
     def value_gradient(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """V (N,) and dV/d parameters (N, those of `value`)."""
@@ -110,21 +112,22 @@ class ValueAndRate(nn.Module):
 
     def rate_gradient(self, s: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """q (N,) and dq/d parameters (N, those of `maximiser`, then of `curvature`)."""
-        mean, _, factor = self.shape(s, u)
+        mean, _, factor = self.shape(s)
         away = u - mean
         y = (factor.mT @ away[:, :, None])[:, :, 0]
         q = -(y * y).sum(1) / 2 + self._normaliser(factor)
         by_mean = (factor @ y[:, :, None])[:, :, 0]
+        if self.reward is not None:
+            beyond = self.reward.beyond_tangent(s, u, mean)
+            q = q + beyond.value
+            by_mean = by_mean - (beyond.bend @ away[:, :, None])[:, :, 0]
         if self.bounded:
             by_mean = by_mean * (1 - mean * mean)
         by_factor = -away[:, :, None] * y[:, None, :]
         diagonal = torch.diagonal(by_factor * factor, dim1=1, dim2=2) + self.temperature
         below = by_factor[:, self._below[0], self._below[1]] * math.sqrt(self.rate_scale)
-        of_curvature = _row_gradients(self.curvature, self._seen(s, u), torch.cat([diagonal, below], dim=1))
+        of_curvature = _row_gradients(self.curvature, s, torch.cat([diagonal, below], dim=1))
         return q, torch.cat([_row_gradients(self.maximiser, s, by_mean), of_curvature], dim=1)
-
-    def _seen(self, s: Tensor, u: Tensor) -> Tensor:
-        return torch.cat([s, u.to(s)], dim=1) if self.of_actions else s
 
     def _normaliser(self, factor: Tensor) -> Tensor:
         log_volume = torch.diagonal(factor, dim1=1, dim2=2).log().sum(1)
