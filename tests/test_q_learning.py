@@ -89,6 +89,14 @@ def test_a_portfolio_is_learnt_from_experience():
     assert np.abs(agent.value(t, x) / known.value(t, x) - 1).max() < 0.1
 
 
+def test_a_policy_may_be_linear_where_the_value_is_not():
+    agent = CTQLearning(env=lqr_env(), seed=0, policy_hidden=()).learn(6_400)
+    x, env = np.linspace(-1, 1, 9)[:, None], agent.env.unwrapped
+    action = np.arctanh(env.from_physical(agent.policy(0.0, x)))
+    np.testing.assert_allclose(np.diff(action, n=2, axis=0), 0.0, atol=1e-6)
+    assert np.abs(np.diff(agent.value(0.0, x), n=3)).max() > 1e-3
+
+
 def test_a_finite_horizon_ends_where_it_ends():
     agent = CTQLearning(env=lqr_env(horizon=2.0, terminal_cost=0.5), seed=0, hidden=(16,)).learn(60_000)
     assert np.all(np.array(errors(agent)) < (0.15, 0.1))

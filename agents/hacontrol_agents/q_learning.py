@@ -125,7 +125,10 @@ class CTQLearning(Agent):
     """
 
     hidden: tuple[int, ...] = (8,)
-    """Widths of the hidden layers of both networks, the value's and that of q's maximiser and curvature."""
+    """Widths of the hidden layers of all networks, the value's and those of q's maximiser and curvature."""
+    policy_hidden: tuple[int, ...] | None = None
+    """Those of q's maximiser and curvature, where not the value's; with () they are linear in observations, but for
+    the bounds of the maximiser."""
     curvature: Literal["state", "state and reward"] = "state"
     """What q's curvature in the action depends on. With "state" q is a quadratic and exp(q/lam) normal. With "state and
     reward" it bends like reward beside that: for rewards that are concave, and not quadratic, in the action. Needs
@@ -175,7 +178,9 @@ class CTQLearning(Agent):
             gym.spaces.flatdim(s) for s in (self._rows.single_observation_space, self._rows.single_action_space)
         )
         draws = torch.Generator().manual_seed(self.seed or 0)
-        value, *parts = (MLP(inputs, self.hidden, size, generator=draws) for size in (1, m, triangle(m)))
+        value = MLP(inputs, self.hidden, 1, generator=draws)
+        widths = self.hidden if self.policy_hidden is None else self.policy_hidden
+        parts = [MLP(inputs, widths, outputs, generator=draws) for outputs in (m, triangle(m))]
         for network in parts:
             torch.nn.init.zeros_(network.layers[-1].weight)  # type: ignore[arg-type]
         reward = None
