@@ -9,6 +9,7 @@ import numpy as np
 
 from hacontrol_envs.arrays import Array, Floats, dot
 from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.parameters import one_of
 from hacontrol_envs.problem import ControlProblem, Problem
 
 Step: TypeAlias = Callable[[Floats, Floats, Floats, Floats, Floats, Floats], None]
@@ -39,8 +40,7 @@ def integrator(problem: Problem, dt: float, scheme: str = "exact") -> Integrator
     Raises:
         ParameterError: no such scheme; "exact" where the transition law is not known; a dt too long to compute with.
     """
-    if not isinstance(scheme, str) or scheme not in SCHEMES:
-        raise ParameterError(f"scheme must be one of {', '.join(map(repr, SCHEMES))}, got {scheme!r}")
+    one_of("scheme", scheme, SCHEMES)
     if scheme not in schemes(problem):
         raise ParameterError(f"{type(problem).__name__} moves in discrete time: scheme must be 'exact', got {scheme!r}")
     found = SCHEMES[scheme](problem, dt)  # type: ignore[arg-type]  # the others have refused what is no diffusion

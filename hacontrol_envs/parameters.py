@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -38,6 +39,25 @@ def number(name: str, given: Any, *, above: float = -np.inf, at_least: float = -
         bound = f"greater than {above}" if above > -np.inf else f"at least {at_least}"
         raise ParameterError(f"{name} must be {bound}, got {given!r}")
     return result
+
+
+def count(name: str, given: Any) -> int:
+    """A whole number of at least 1."""
+    try:
+        result = operator.index(given)
+    except TypeError as error:
+        raise ParameterError(f"{name} must be a whole number of at least 1, got {given!r}") from error
+    if result < 1 or isinstance(given, bool):
+        raise ParameterError(f"{name} must be at least 1, got {given!r}")
+    return result
+
+
+def one_of(name: str, given: Any, allowed: Iterable[str]) -> str:
+    """One of these words."""
+    words = tuple(allowed)
+    if not isinstance(given, str) or given not in words:
+        raise ParameterError(f"{name} must be one of {', '.join(map(repr, words))}, got {given!r}")
+    return given
 
 
 def array(name: str, given: Any) -> Floats:

@@ -126,7 +126,10 @@ def test_bad_settings_are_refused():
     for bad in (
         {"method": "td"},
         {"behaviour": "greedy"},
+        {"method": ["moments"]},
         {"steps": 0},
+        {"steps": 2.5},
+        {"num_envs": True},
         {"replay": 0},
         {"prior": 0.0},
         {"temperature": -1.0},

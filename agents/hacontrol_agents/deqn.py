@@ -23,6 +23,7 @@ from hacontrol_envs import DiscreteProblem
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.conditions import EquilibriumConditions, PopulationConditions
 from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.parameters import count, number, one_of
 
 Optimizer = Literal["levenberg-marquardt", "adam"]
 
@@ -108,15 +109,11 @@ class DEQN(Agent):
     def _refuse_bad_hyperparameters(self) -> None:
         known = {"law_input": LawInput, "complementarity": Complementarity, "optimizer": Optimizer}
         for name, options in known.items():
-            if getattr(self, name) not in get_args(options):
-                listed = ", ".join(map(repr, get_args(options)))
-                raise ParameterError(f"{name} must be one of {listed}, got {getattr(self, name)!r}")
+            one_of(name, getattr(self, name), get_args(options))
         for name in ("moments", "economies", "points", "steps", "iterations"):
-            if getattr(self, name) < 1:
-                raise ParameterError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+            count(name, getattr(self, name))
         for name in ("moves", "settled", "learning_rate"):
-            if not getattr(self, name) >= 0:
-                raise ParameterError(f"{name} must not be negative, got {getattr(self, name)!r}")
+            number(name, getattr(self, name), at_least=0.0)
 
     def saving(self, assets: Floats, e: NDArray[np.int64], z: NDArray[np.int64], law: Floats) -> Floats:
         """a' (..., m) of savers with assets and states (..., m) in economies with z (...) and law (..., n_e, n_a).

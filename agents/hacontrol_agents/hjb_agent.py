@@ -21,6 +21,7 @@ from hacontrol_agents.value_function import Flow, ValueFunction
 from hacontrol_envs import ControlProblem, Jet
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.parameters import count, one_of
 
 
 class Rows(NamedTuple):
@@ -87,11 +88,9 @@ class HJBAgent(Agent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.value_scale not in ("auto", "linear", "log"):
-            raise ParameterError(f'value_scale must be "auto", "linear" or "log", got {self.value_scale!r}')
+        one_of("value_scale", self.value_scale, ("auto", "linear", "log"))
         for name in ("iterations", "visits"):
-            if getattr(self, name) < 1:
-                raise ParameterError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+            count(name, getattr(self, name))
         self._iteration = 0
         self._learnt = False
         self._v = self._fresh_value(np.random.default_rng([self.seed or 0, 2**31]))

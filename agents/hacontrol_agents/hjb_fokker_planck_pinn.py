@@ -18,9 +18,9 @@ from hacontrol_agents.industry_learner import IndustryLearner
 from hacontrol_agents.sampling import Visits
 from hacontrol_envs import FirmInvestment, SDEEnv
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.errors import EquilibriumError, ParameterError
+from hacontrol_envs.errors import EquilibriumError
 from hacontrol_envs.firm_industry import BINDING
-from hacontrol_envs.parameters import number
+from hacontrol_envs.parameters import count, number
 
 LAW_LEFT = 1e-6
 """Root mean square of the law's equation above which its steps are repeated: a second time ..."""
@@ -75,8 +75,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
         for name in ("start_price", "settled", "margin"):
             number(name, getattr(self, name), above=0.0)
         for name in ("firms", "iterations", "law_steps", "law_points"):
-            if getattr(self, name) < 1:
-                raise ParameterError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+            count(name, getattr(self, name))
         self._log_price, self._output = math.log(self.start_price), math.nan
         self._iteration, self._in_law, self._step = 0, False, math.inf
         seed = self.seed or 0

@@ -16,6 +16,7 @@ from hacontrol_agents.optimizers import LevenbergMarquardt
 from hacontrol_agents.sampling import Visits, uniform
 from hacontrol_agents.value_function import Flow
 from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.parameters import count, one_of
 
 Optimizer = Literal["levenberg-marquardt", "l-bfgs", "adam"]
 
@@ -53,12 +54,9 @@ class HJBPinn(HJBAgent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.optimizer not in get_args(Optimizer):
-            known = ", ".join(map(repr, get_args(Optimizer)))
-            raise ParameterError(f"optimizer must be one of {known}, got {self.optimizer!r}")
+        one_of("optimizer", self.optimizer, get_args(Optimizer))
         for name in ("steps", "pilot"):
-            if getattr(self, name) < 1:
-                raise ParameterError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+            count(name, getattr(self, name))
         if not 0 <= self.adaptive <= 1:
             raise ParameterError(f"adaptive must be a share in [0, 1], got {self.adaptive!r}")
         self._least_squares = LevenbergMarquardt(self._v.network)

@@ -14,7 +14,7 @@ from hacontrol_agents import autodiff
 from hacontrol_agents.hjb_agent import HJBAgent, Rows, stack
 from hacontrol_agents.optimizers import LevenbergMarquardt
 from hacontrol_agents.sampling import uniform, values, widened
-from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.parameters import count, one_of
 
 
 @final
@@ -50,11 +50,9 @@ class NeuralPolicyIteration(HJBAgent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.evaluation not in ("residual", "monte carlo"):
-            raise ParameterError(f'evaluation must be "residual" or "monte carlo", got {self.evaluation!r}')
+        one_of("evaluation", self.evaluation, ("residual", "monte carlo"))
         for name in ("evaluation_steps", "starts", "paths"):
-            if getattr(self, name) < 1:
-                raise ParameterError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+            count(name, getattr(self, name))
         self._optimizer = LevenbergMarquardt(self._v.network)
 
     def _iterate(self, rng: np.random.Generator) -> float:

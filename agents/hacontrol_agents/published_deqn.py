@@ -18,10 +18,9 @@ from hacontrol_agents.cloud import TRIVIAL, TRIVIAL_TOP
 from hacontrol_agents.mish import Mish
 from hacontrol_agents.networks import MLP
 from hacontrol_envs.arrays import Array, Floats, like, to_numpy
-from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.krusell_smith import KrusellSmith
 from hacontrol_envs.krusell_smith_paths import on_grid
-from hacontrol_envs.parameters import number
+from hacontrol_envs.parameters import count, number
 from hacontrol_envs.population import MOST_SAVED, draw
 from hacontrol_envs.problems.krusell_smith import KrusellSmithHousehold
 from hacontrol_envs.transport import Transport
@@ -84,9 +83,7 @@ class PublishedDEQN(Agent):
         super().__post_init__()
         number("learning_rate", self.learning_rate, above=0.0)
         for name in ("epochs", "economies", "cells", "halved_every"):
-            given = getattr(self, name)
-            if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < 1:
-                raise ParameterError(f"{name} must be a positive integer, got {given!r}")
+            count(name, getattr(self, name))
         draws = torch.Generator().manual_seed(self.seed or 0)
         self.network = saving_network(self.hidden, draws).to(self.device)
         self._adam = Adam(self.network.parameters(), lr=self.learning_rate)

@@ -100,6 +100,7 @@ from hacontrol_envs import ControlProblem
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.env import SDEVectorEnv
 from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.parameters import count, one_of
 
 __all__ = ["CTQLearning"]
 
@@ -200,13 +201,11 @@ class CTQLearning(Agent):
             ("behaviour", ("policy", "random")),
             ("curvature", ("state", "state and reward")),
         ):
-            if getattr(self, name) not in allowed:
-                raise ParameterError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+            one_of(name, getattr(self, name), allowed)
         for name in ("num_envs", "steps", "annealing"):
-            if getattr(self, name) < 1:
-                raise ParameterError(f"{name} must be at least 1, got {getattr(self, name)!r}")
-        if self.replay is not None and self.replay < 1:
-            raise ParameterError(f"replay must be at least 1, or None, got {self.replay!r}")
+            count(name, getattr(self, name))
+        if self.replay is not None:
+            count("replay", self.replay)
         if not (self.block > 0 and self.growth >= 1 and self.prior > 0):
             raise ParameterError("block and prior must be positive and growth at least 1")
         if not (self.temperature >= self.final_temperature >= 0 and self.exploration >= 0):

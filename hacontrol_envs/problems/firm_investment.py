@@ -107,10 +107,7 @@ class FirmInvestment(ControlProblem):
         bounds = read.array("capital_bounds", self.capital_bounds)
         if bounds.shape != (2,) or not 0 < bounds[0] < bounds[1]:
             raise ParameterError(f"capital_bounds must be (low, high) with 0 < low < high, got {self.capital_bounds!r}")
-        if self.adjustment not in get_args(Adjustment):
-            raise ParameterError(
-                f"adjustment must be one of {', '.join(map(repr, get_args(Adjustment)))}, got {self.adjustment!r}"
-            )
+        read.one_of("adjustment", self.adjustment, get_args(Adjustment))
         if self.adjustment != "kinked":
             self._refuse_unsmooth()
         _ = self.state, self.action

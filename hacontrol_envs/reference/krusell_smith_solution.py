@@ -20,6 +20,7 @@ from hacontrol_envs.krusell_smith import KrusellSmith
 from hacontrol_envs.krusell_smith_calibrations import CALIBRATIONS
 from hacontrol_envs.krusell_smith_paths import Path, path_of_z
 from hacontrol_envs.krusell_smith_responses import ImpulseResponse, impulse_response
+from hacontrol_envs.parameters import one_of
 from hacontrol_envs.reference import disk, egm, krusell_smith
 from hacontrol_envs.reference.krusell_smith_value import HouseholdValue
 from hacontrol_envs.reference.law_of_motion import Beliefs, LawOfMotion, Moment, Nodes
@@ -176,8 +177,7 @@ def of(economy: KrusellSmith, form: str, progress: bool) -> ReferenceSolution:
         EquilibriumError: none was found.
         ParameterError: another form of beliefs.
     """
-    if form not in krusell_smith.FORMS:
-        raise ParameterError(f"beliefs must be one of {', '.join(map(repr, krusell_smith.FORMS))}, got {form!r}")
+    one_of("beliefs", form, krusell_smith.FORMS)
     defaults = CALIBRATIONS[economy.parameters["calibration"]]
     about = {"format": FORMAT, "beliefs": form, "parameters": {**defaults, **economy.parameters}}
     if (arrays := disk.read("krusell-smith", about)) is not None:
