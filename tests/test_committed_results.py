@@ -94,6 +94,29 @@ def test_deep_equilibrium_nets_are_as_accurate_as_stated() -> None:
     assert median(runs("krusell_smith", "BrockMirman-v0", "deqn"), "policy_error_law") <= 1e-4
 
 
+@pytest.mark.parametrize(
+    ("problem", "label", "bound"),
+    [("LQR-v0, dt = 0.01", "ctq", 0.03), ("LQR-v0, n = 4, dt = 0.01", "ctq, linear policy", 0.1)],
+)
+def test_q_learning_is_as_accurate_as_stated(problem: str, label: str, bound: float) -> None:
+    for result in runs("q_learning", problem, label):
+        assert result.metrics["policy_error_law"] <= bound
+        assert result.metrics["value_error_law"] <= bound
+        assert result.evaluations <= 2_000_000
+
+
+def test_q_learning_finds_the_portfolio() -> None:
+    for result in runs("q_learning", "Merton-v0", "ctq, linear"):
+        assert max(result.metrics["policy_error_law_by_action"].values()) <= 0.05
+        assert result.evaluations <= 2_000_000
+
+
+def test_random_actions_are_as_good_as_its_own() -> None:
+    own, random = (runs("q_learning", "LQR-v0, dt = 0.01", label) for label in ("ctq", "ctq, random actions"))
+    for metric in ("policy_error_sampled", "value_error_law"):
+        assert median(random, metric) <= 2 * median(own, metric)
+
+
 def test_a_net_that_starts_from_nothing_does_not_end_in_the_trivial_cloud() -> None:
     for result in runs("krusell_smith", "Krusell-Smith, ssj", "deqn from nothing"):
         assert result.metrics["path_error"] <= 1
