@@ -36,7 +36,8 @@ def time_step_figure(studies: list[Study]) -> Figure:
     for axes, metric in zip(grid[:, 0], STUDIED, strict=True):
         axes.set_ylabel(TITLES[metric])
     drawn = {line.get_label(): line for axes in grid.flat for line in axes.lines}
-    figure.legend([drawn[agent] for agent in agents], agents, loc="outside lower center", ncols=6, frameon=False)
+    columns = 3 * grid.shape[1]
+    figure.legend([drawn[agent] for agent in agents], agents, loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
 
