@@ -13,7 +13,8 @@ from hacontrol_benchmarks import Result, load_suite, read_results
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "results"
-RESULTS = {name: read_results(FOLDER / name) for name in ("paper", "equilibrium", "krusell_smith")}
+RESULTS = {name: read_results(FOLDER / name) for name in ("paper", "equilibrium", "krusell_smith", "q_learning")}
+TIME_STEP = read_results(FOLDER / "time_step")
 
 
 def median(found: list[Result], metric: str) -> float:
@@ -115,6 +116,26 @@ def test_random_actions_are_as_good_as_its_own() -> None:
     own, random = (runs("q_learning", "LQR-v0, dt = 0.01", label) for label in ("ctq", "ctq, random actions"))
     for metric in ("policy_error_sampled", "value_error_law"):
         assert median(random, metric) <= 2 * median(own, metric)
+
+
+@pytest.mark.parametrize("problem", ["LQR-v0"])
+def test_the_time_step_hardly_matters_to_q_learning(problem: str) -> None:
+    def medians(agent: str) -> list[float]:
+        found = {}
+        for dt in ("0.1", "0.03", "0.01", "0.003", "0.001"):
+            errors = [
+                result.metrics["policy_error_sampled"]
+                for result in TIME_STEP
+                if (result.task.problem, result.task.label) == (f"{problem}, dt = {dt}", agent)
+            ]
+            assert len(errors) == 10
+            found[dt] = float(np.median(errors))
+        return list(found.values())
+
+    ours = medians("ctq")
+    assert max(ours) < 2 * min(ours)
+    for other in ("dac", "sac", "ppo"):
+        assert min(medians(other)) > max(ours)
 
 
 def test_a_net_that_starts_from_nothing_does_not_end_in_the_trivial_cloud() -> None:
