@@ -118,24 +118,30 @@ def test_random_actions_are_as_good_as_its_own() -> None:
         assert median(random, metric) <= 2 * median(own, metric)
 
 
+def by_step(problem: str, agent: str) -> list[float]:
+    """Medians over ten seeds at every step of the study."""
+    found = []
+    for dt in ("0.1", "0.03", "0.01", "0.003", "0.001"):
+        place = f"{problem}, dt = {dt}", agent
+        here = [result for result in TIME_STEP if (result.task.problem, result.task.label) == place]
+        assert len(here) == 10
+        found.append(median(here, "policy_error_sampled"))
+    return found
+
+
 @pytest.mark.parametrize("problem", ["LQR-v0"])
 def test_the_time_step_hardly_matters_to_q_learning(problem: str) -> None:
-    def medians(agent: str) -> list[float]:
-        found = {}
-        for dt in ("0.1", "0.03", "0.01", "0.003", "0.001"):
-            errors = [
-                result.metrics["policy_error_sampled"]
-                for result in TIME_STEP
-                if (result.task.problem, result.task.label) == (f"{problem}, dt = {dt}", agent)
-            ]
-            assert len(errors) == 10
-            found[dt] = float(np.median(errors))
-        return list(found.values())
-
-    ours = medians("ctq")
+    ours = by_step(problem, "ctq")
     assert max(ours) < 2 * min(ours)
     for other in ("dac", "sac", "ppo"):
-        assert min(medians(other)) > max(ours)
+        assert min(by_step(problem, other)) > max(ours)
+
+
+def test_readme_shows_the_time_step_study() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for agent in ("ctq", "sac", "dac", "ppo"):
+        cells = [f"{100 * error:.3g} %" for error in by_step("LQR-v0", agent)]
+        assert f"| `{agent}` | {' | '.join(cells)} |" in readme
 
 
 def test_a_net_that_starts_from_nothing_does_not_end_in_the_trivial_cloud() -> None:
