@@ -89,6 +89,20 @@ def test_a_portfolio_is_learnt_from_experience():
     assert np.abs(agent.value(t, x) / known.value(t, x) - 1).max() < 0.1
 
 
+@pytest.mark.parametrize("dt", [0.1, 0.01])
+def test_what_is_explored_persists_over_a_time_not_over_steps(dt):
+    """An Ornstein-Uhlenbeck process: after 0.2 units of time a correlation of exp(-0.2/(persistence/rho))."""
+    env = gym.make("LQR-v0", dt=dt)
+    agent = CTQLearning(env=env, seed=0, persistence=0.1)
+    rng, rows = np.random.default_rng(5), 40_000
+    first = agent._explore((rows, 1), rng)
+    for _ in range(round(0.2 / dt)):
+        last = agent._explore((rows, 1), rng)
+    lifetime = 1 / agent.problem.discount
+    assert abs(np.mean(first * last) - np.exp(-0.2 / (0.1 * lifetime))) < 4 * np.sqrt(2 / rows)
+    assert abs(np.var(last) - 1) < 4 * np.sqrt(2 / rows)
+
+
 def test_a_policy_may_be_linear_where_the_value_is_not():
     agent = CTQLearning(env=lqr_env(), seed=0, policy_hidden=()).learn(6_400)
     x, env = np.linspace(-1, 1, 9)[:, None], agent.env.unwrapped
@@ -102,7 +116,7 @@ def test_a_finite_horizon_ends_where_it_ends():
     assert np.all(np.array(errors(agent)) < (0.15, 0.1))
 
 
-@pytest.mark.parametrize("form", [{}, {"curvature": "state and reward", "temperature": 0.0}])
+@pytest.mark.parametrize("form", [{}, {"curvature": "state and reward", "temperature": 0.0}, {"persistence": 0.1}])
 def test_a_run_goes_on_to_the_bit(form, tmp_path):
     def fresh():
         return CTQLearning(env=lqr_env(), seed=3, num_envs=8, block=2.0, replay=2, **form)
@@ -133,6 +147,8 @@ def test_bad_settings_are_refused():
         {"replay": 0},
         {"prior": 0.0},
         {"temperature": -1.0},
+        {"persistence": -0.1},
+        {"persistence": np.inf},
         {"curvature": "state and action"},
         {"curvature": "state and reward"},  # at a temperature
         {"one_sign": True},  # likewise

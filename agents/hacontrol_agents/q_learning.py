@@ -50,13 +50,14 @@ its action included. The parameters are theta of V and psi of q.
 
 **Robust in dt.** Over a time T the sum of zeta delta has a mean proportional to T and a variance proportional to T,
 neither depending on dt as dt -> 0; the same is true of independent exploration at every step, since dq/d psi delta
-correlates the noise in the action with the move of its own step. A step of stochastic gradients, on the other hand,
-has a signal of dt and noise of sqrt(dt). So we solve the conditions summed over blocks of *time*, by Gauss-Newton
-(`martingale`), and only as far as they are known: they weigh as much as their Monte Carlo error allows, against a prior
-that keeps parameters where learning starts. Where noise is large against what an action changes, as in a portfolio, it
-takes thousands of lifetimes until they say more about the maximiser than its box does. For V and q linear in their
-features a Newton step on (1) and (3) is a policy iteration: by the envelope theorem (1) is linear in q about the
-present pi, with the policy's own density as weight.
+correlates the noise in the action with the move of its own step. (What fades, like the root of dt, is how far such
+exploration moves the state: `persistence`, a time, gives noise that lasts. It does not foresee, and (2) holds.) A step
+of stochastic gradients, on the other hand, has a signal of dt and noise of sqrt(dt). So we solve the conditions summed
+over blocks of *time*, by Gauss-Newton (`martingale`), and only as far as they are known: they weigh as much as their
+Monte Carlo error allows, against a prior that keeps parameters where learning starts. Where noise is large against what
+an action changes, as in a portfolio, it takes thousands of lifetimes until they say more about the maximiser than its
+box does. For V and q linear in their features a Newton step on (1) and (3) is a policy iteration: by the envelope
+theorem (1) is linear in q about the present pi, with the policy's own density as weight.
 
 **Actions.** Proposals are Gaussian and unbounded, N(m(x), lam C(x)^{-1}) as (1) says for q quadratic in the action
 (`value_and_rate`); the environment clips them to [-1, 1]^m. The action that counts in (3) is the clipped one, so
@@ -157,6 +158,9 @@ class CTQLearning(Agent):
     """Blocks over which lam goes, linearly, from the one to the other."""
     exploration: float = 0.3
     """Deviation of the actions that is added to that of exp(q/lam), in units of their box's half-width."""
+    persistence: float = 0.0
+    """Time over which that added deviation keeps 1/e of its correlation, in units of 1/rho or of a shorter horizon: an
+    Ornstein-Uhlenbeck process. At 0 every step draws its own, which moves states the less the smaller dt is."""
     steps: int = 20
     """Gauss-Newton steps after each block, at most."""
     prior: float = 1.0
@@ -194,6 +198,7 @@ class CTQLearning(Agent):
         self._blocks: list[Transitions] = []
         self._iteration = 0
         self._observed: Any = None
+        self._explored: Floats | None = None
 
     def _refuse_nonsense(self) -> None:
         for name, allowed in (
@@ -210,6 +215,8 @@ class CTQLearning(Agent):
             raise ParameterError("block and prior must be positive and growth at least 1")
         if not (self.temperature >= self.final_temperature >= 0 and self.exploration >= 0):
             raise ParameterError("need temperature >= final_temperature >= 0 and exploration >= 0")
+        if not 0 <= self.persistence < np.inf:
+            raise ParameterError(f"persistence must be a time of at least 0, got {self.persistence!r}")
         if self.one_sign and self.temperature > 0:
             raise ParameterError(
                 "one_sign needs temperature=0: what entropy is worth may have another sign than rewards"
@@ -318,8 +325,17 @@ class CTQLearning(Agent):
         if self.behaviour == "random" or self._iteration == 0:
             return rng.uniform(-1.0, 1.0, shape).astype(np.float32)
         proposed = self._pair.sample(self._tensor(s), rng).cpu().numpy()
-        proposed += self.exploration * rng.standard_normal(shape)
+        proposed += self.exploration * self._explore(shape, rng)
         return np.clip(proposed, -1.0, 1.0).astype(np.float32)
+
+    def _explore(self, shape: tuple[int, int], rng: np.random.Generator) -> Floats:
+        """Standard normal, one for every row and action, and correlated in time where noise persists."""
+        drawn = rng.standard_normal(shape)
+        if self.persistence > 0 and self._explored is not None:
+            kept = np.exp(-self._clock.dt / (self.persistence * self._lifetime()))
+            drawn = kept * self._explored + np.sqrt(1 - kept**2) * drawn
+        self._explored = drawn
+        return drawn
 
     def _fit(self, rng: np.random.Generator) -> float:
         """Gauss-Newton steps on all that is kept; what is left of the moments, in Monte Carlo errors."""
@@ -342,6 +358,8 @@ class CTQLearning(Agent):
         if self._observed is not None:
             found["observed"] = torch.as_tensor(self._observed)
             found.update({f"env.{key}": torch.as_tensor(x) for key, x in self._rows.get_state().items()})
+        if self._explored is not None:
+            found["explored"] = torch.as_tensor(self._explored)
         for i, block in enumerate(self._blocks):
             found.update({f"block.{i}.{key}": x for key, x in block._asdict().items() if x is not None})
         if self._pair.reward is not None:
@@ -367,6 +385,8 @@ class CTQLearning(Agent):
         if (reward := self._pair.reward) is not None:
             vector_to_parameters(tensors["reward"], reward.network.parameters())
             reward.offset, reward.scale = record["reward"]
+        if "explored" in tensors:
+            self._explored = tensors["explored"].cpu().numpy()
         if "observed" in tensors:
             self._observed = tensors["observed"].cpu().numpy()
             own = {key[4:]: x.cpu().numpy() for key, x in tensors.items() if key.startswith("env.")}
