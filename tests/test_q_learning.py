@@ -89,18 +89,39 @@ def test_a_portfolio_is_learnt_from_experience():
     assert np.abs(agent.value(t, x) / known.value(t, x) - 1).max() < 0.1
 
 
+def test_a_firm_is_learnt_from_experience():
+    """Investment and value where capital is, of a firm that is quiet and far from its bounds."""
+    quiet = {"price": 0.4126, "volatility": 0.05, "productivity_bound": 1.0, "capital_bounds": (0.05, 20.0)}
+    form = {"policy_hidden": (), "curvature": "state and reward", "temperature": 0.0}
+    env = gym.make("FirmInvestment-v0", dt=0.1, **quiet)
+    agent = CTQLearning(env=env, seed=1, exploration=0.5, persistence=0.1, **form).learn(20_000)
+    k = np.linspace(0.8, 1.2, 20)
+    x, t, known = np.stack([k, np.zeros(20)], axis=1), np.zeros(20), agent.problem.solution()
+    rates = known.policy(t, x)
+    assert np.sqrt(np.mean((agent.policy(t, x) - rates) ** 2) / np.mean(rates**2)) < 0.25
+    assert np.abs(agent.value(t, x) / known.value(t, x) - 1).max() < 0.05
+
+
 @pytest.mark.parametrize("dt", [0.1, 0.01])
-def test_what_is_explored_persists_over_a_time_not_over_steps(dt):
-    """An Ornstein-Uhlenbeck process: after 0.2 units of time a correlation of exp(-0.2/(persistence/rho))."""
-    env = gym.make("LQR-v0", dt=dt)
-    agent = CTQLearning(env=env, seed=0, persistence=0.1)
-    rng, rows = np.random.default_rng(5), 40_000
-    first = agent._explore((rows, 1), rng)
-    for _ in range(round(0.2 / dt)):
-        last = agent._explore((rows, 1), rng)
-    lifetime = 1 / agent.problem.discount
-    assert abs(np.mean(first * last) - np.exp(-0.2 / (0.1 * lifetime))) < 4 * np.sqrt(2 / rows)
-    assert abs(np.var(last) - 1) < 4 * np.sqrt(2 / rows)
+@pytest.mark.parametrize("behaviour", ["policy", "random"])
+def test_what_is_explored_persists_over_a_time_not_over_steps(behaviour, dt):
+    """After 0.2 units of time normals have a correlation of r = exp(-0.2/(persistence/rho)).
+
+    Uniforms have 6/pi arcsin(r/2), as the ranks of a bivariate normal do (Pearson, 1907).
+    """
+    env, rows = gym.make("LQR-v0", dt=dt), 40_000
+    agent = CTQLearning(env=env, seed=0, persistence=0.1, behaviour=behaviour, num_envs=rows)
+    agent._iteration, rng, s = 1, np.random.default_rng(5), np.zeros((rows, 1))
+    drawn = [
+        agent._draw(s, rng) if behaviour == "random" else agent._explore((rows, 1), rng)
+        for _ in range(round(0.2 / dt) + 1)
+    ]
+    r = np.exp(-0.2 / (0.1 / agent.problem.discount))
+    correlation, variance = (6 / np.pi * np.arcsin(r / 2), 1 / 3) if behaviour == "random" else (r, 1.0)
+    error = 4 * np.sqrt(2 / rows)
+    assert abs(np.corrcoef(drawn[0][:, 0], drawn[-1][:, 0])[0, 1] - correlation) < error
+    assert abs(np.var(drawn[-1]) / variance - 1) < error
+    assert np.abs(np.mean(drawn[-1])) < 4 * np.sqrt(variance / rows)
 
 
 def test_a_policy_may_be_linear_where_the_value_is_not():

@@ -89,6 +89,7 @@ from typing import Any, ClassVar, Literal, final, get_args
 import gymnasium as gym
 import numpy as np
 import torch
+from scipy.special import ndtr
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
@@ -159,8 +160,9 @@ class CTQLearning(Agent):
     exploration: float = 0.3
     """Deviation of the actions that is added to that of exp(q/lam), in units of their box's half-width."""
     persistence: float = 0.0
-    """Time over which that added deviation keeps 1/e of its correlation, in units of 1/rho or of a shorter horizon: an
-    Ornstein-Uhlenbeck process. At 0 every step draws its own, which moves states the less the smaller dt is."""
+    """Time over which what is added to actions, or drawn at random, keeps 1/e of its correlation, in units of 1/rho or
+    of a shorter horizon: an Ornstein-Uhlenbeck process, made uniform where actions are random. At 0 every step draws
+    its own, which moves states the less the smaller dt is."""
     steps: int = 20
     """Gauss-Newton steps after each block, at most."""
     prior: float = 1.0
@@ -323,7 +325,8 @@ class CTQLearning(Agent):
         """Actions within the box, float32."""
         shape = (len(s), self._pair.actions)
         if self.behaviour == "random" or self._iteration == 0:
-            return rng.uniform(-1.0, 1.0, shape).astype(np.float32)
+            uniform = 2 * ndtr(self._explore(shape, rng)) - 1 if self.persistence > 0 else rng.uniform(-1.0, 1.0, shape)
+            return uniform.astype(np.float32)
         proposed = self._pair.sample(self._tensor(s), rng).cpu().numpy()
         proposed += self.exploration * self._explore(shape, rng)
         return np.clip(proposed, -1.0, 1.0).astype(np.float32)
