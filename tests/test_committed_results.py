@@ -141,10 +141,11 @@ def test_q_learning_is_nearer_to_the_optimum_at_any_time_step(problem: str) -> N
         assert min(by_step(problem, other)) > max(by_step(problem, "ctq"))
 
 
-def test_readme_shows_the_time_step_study() -> None:
+@pytest.mark.parametrize("problem", ["LQR-v0", "Merton-v0"])
+def test_readme_shows_the_time_step_study(problem: str) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for agent in ("ctq", "sac", "dac", "ppo"):
-        cells = [f"{100 * error:.3g} %" for error in by_step("LQR-v0", agent)]
+        cells = [f"{100 * error:.3g} %" for error in by_step(problem, agent)]
         assert f"| `{agent}` | {' | '.join(cells)} |" in readme
 
 
