@@ -113,7 +113,7 @@ def test_what_is_explored_persists_over_a_time_not_over_steps(behaviour, dt):
     agent = CTQLearning(env=env, seed=0, persistence=0.1, behaviour=behaviour, num_envs=rows)
     agent._iteration, rng, s = 1, np.random.default_rng(5), np.zeros((rows, 1))
     drawn = [
-        agent._draw(s, rng) if behaviour == "random" else agent._explore((rows, 1), rng)
+        agent._draw(s, rng) if behaviour == "random" else agent._experience.noise(rng, 1)
         for _ in range(round(0.2 / dt) + 1)
     ]
     r = np.exp(-0.2 / (0.1 / agent.problem.discount))

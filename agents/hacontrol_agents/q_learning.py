@@ -94,15 +94,16 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hacontrol_agents.agent import Agent
+from hacontrol_agents.experience import Experience
 from hacontrol_agents.fitted_reward import FittedReward
-from hacontrol_agents.martingale import Clock, Method, Moments, NewtonSteps, Transitions, flat
+from hacontrol_agents.martingale import Method, Moments, NewtonSteps, Transitions, flat
 from hacontrol_agents.networks import MLP
 from hacontrol_agents.value_and_rate import ValueAndRate, triangle
 from hacontrol_envs import ControlProblem
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.env import SDEVectorEnv
 from hacontrol_envs.errors import ParameterError
-from hacontrol_envs.parameters import count, one_of
+from hacontrol_envs.parameters import count, number, one_of
 
 __all__ = ["CTQLearning"]
 
@@ -179,11 +180,9 @@ class CTQLearning(Agent):
         self._refuse_nonsense()
         env = self.env.unwrapped
         how = {"dt": env.dt, "scheme": env.scheme, "episode_steps": env.episode_steps}
-        self._rows = SDEVectorEnv(env.problem, self.num_envs, autoreset_mode="SameStep", **how)
-        self._clock = Clock(self._rows.dt, self._rows.gamma)
-        inputs, m = (
-            gym.spaces.flatdim(s) for s in (self._rows.single_observation_space, self._rows.single_action_space)
-        )
+        rows = SDEVectorEnv(env.problem, self.num_envs, autoreset_mode="SameStep", **how)
+        self._experience = Experience(rows, seed=self.seed, persistence=self.persistence, device=self.device)
+        inputs, m = (gym.spaces.flatdim(s) for s in (rows.single_observation_space, rows.single_action_space))
         draws = torch.Generator().manual_seed(self.seed or 0)
         value = MLP(inputs, self.hidden, 1, generator=draws)
         widths = self.hidden if self.policy_hidden is None else self.policy_hidden
@@ -199,8 +198,6 @@ class CTQLearning(Agent):
         self._newton = NewtonSteps(self._pair, self.prior * torch.cat([_unit(p) for p in self._pair.parameters()]))
         self._blocks: list[Transitions] = []
         self._iteration = 0
-        self._observed: Any = None
-        self._explored: Floats | None = None
 
     def _refuse_nonsense(self) -> None:
         for name, allowed in (
@@ -213,12 +210,12 @@ class CTQLearning(Agent):
             count(name, getattr(self, name))
         if self.replay is not None:
             count("replay", self.replay)
-        if not (self.block > 0 and self.growth >= 1 and self.prior > 0):
-            raise ParameterError("block and prior must be positive and growth at least 1")
-        if not (self.temperature >= self.final_temperature >= 0 and self.exploration >= 0):
-            raise ParameterError("need temperature >= final_temperature >= 0 and exploration >= 0")
-        if not 0 <= self.persistence < np.inf:
-            raise ParameterError(f"persistence must be a time of at least 0, got {self.persistence!r}")
+        for name in ("block", "prior"):
+            number(name, getattr(self, name), above=0.0)
+        number("growth", self.growth, at_least=1.0)
+        for name in ("final_temperature", "exploration", "persistence"):
+            number(name, getattr(self, name), at_least=0.0)
+        number("temperature", self.temperature, at_least=self.final_temperature)
         if self.one_sign and self.temperature > 0:
             raise ParameterError(
                 "one_sign needs temperature=0: what entropy is worth may have another sign than rewards"
@@ -266,16 +263,9 @@ class CTQLearning(Agent):
             if report(self.evaluations / budget, residual=residual, temperature=self._pair.temperature):
                 return
 
-    def _lifetime(self) -> float:
-        """int_0^T e^{-rho s} ds with T the horizon, or none."""
-        env, rate = self._rows, (1 - self._clock.gamma) / self._clock.span
-        if not env.finite or env.episode_steps is None:
-            return 1 / rate
-        return env.dt * env.episode_steps if rate == 0 else (1 - env.gamma**env.episode_steps) / rate
-
     def _block_steps(self) -> int:
-        time = self.block * self._lifetime() * self.growth**self._iteration
-        return max(round(time / self._clock.dt / self.num_envs), 1)
+        time = self.block * self._experience.lifetime * self.growth**self._iteration
+        return max(round(time / self._experience.clock.dt / self.num_envs), 1)
 
     def _lam(self, iteration: int) -> float:
         left = max(1 - iteration / self.annealing, 0.0)
@@ -283,16 +273,17 @@ class CTQLearning(Agent):
 
     def _take_units(self) -> None:
         """Rewards are measured by what the first block, played at random, paid."""
-        rates, pair = self._blocks[0].reward / self._clock.span, self._pair
+        lifetime, pair = self._experience.lifetime, self._pair
+        rates = self._blocks[0].reward / self._experience.clock.span
         mean = float(rates.mean())
         pair.rate_scale = float(rates.std()) or 1.0
         offset, scale = (0.0, mean) if self.one_sign else (mean, pair.rate_scale)
-        pair.value_offset, pair.value_scale = offset * self._lifetime(), scale * self._lifetime()
+        pair.value_offset, pair.value_scale = offset * lifetime, scale * lifetime
         if pair.reward is not None:
             pair.reward.offset, pair.reward.scale = offset, scale
 
     def _refuse_other_signs(self) -> None:
-        rates = self._blocks[-1].reward / self._clock.span
+        rates = self._blocks[-1].reward / self._experience.clock.span
         if self.one_sign and not bool((rates * self._pair.value_scale > 0).all()):
             low, high = float(rates.min()), float(rates.max())
             raise ParameterError(
@@ -300,50 +291,25 @@ class CTQLearning(Agent):
             )
 
     def _play(self, steps: int, rng: np.random.Generator) -> Transitions:
-        """A block of experience, which goes on where the last one ended."""
-        env, s = self._rows, self._observed
-        if s is None:
-            s, _ = env.reset(seed=self.seed)
-        rows = []
-        for _ in range(steps):
-            u = self._draw(s, rng)
-            s_next, reward, over, truncated, infos = env.step(u)
-            cut = over | truncated
-            last = s_next
-            if cut.any():
-                last = s_next.copy()
-                last[cut] = np.stack(infos["final_obs"][cut])
-            rows.append((s, u, reward, last, over, cut))
-            s = s_next
-        self._observed = s
+        block = self._experience.play(steps, lambda s: self._draw(s, rng))
         self.evaluations += steps * self.num_envs
-        block = Transitions(*(torch.as_tensor(np.stack(x)).to(self.device) for x in zip(*rows, strict=True)))
-        block.cut[-1] = True
         return block
 
     def _draw(self, s: Any, rng: np.random.Generator) -> Any:
         """Actions within the box, float32."""
-        shape = (len(s), self._pair.actions)
+        m = self._pair.actions
         if self.behaviour == "random" or self._iteration == 0:
-            uniform = 2 * ndtr(self._explore(shape, rng)) - 1 if self.persistence > 0 else rng.uniform(-1.0, 1.0, shape)
-            return uniform.astype(np.float32)
+            if self.persistence > 0:
+                return (2 * ndtr(self._experience.noise(rng, m)) - 1).astype(np.float32)
+            return rng.uniform(-1.0, 1.0, (len(s), m)).astype(np.float32)
         proposed = self._pair.sample(self._tensor(s), rng).cpu().numpy()
-        proposed += self.exploration * self._explore(shape, rng)
+        proposed += self.exploration * self._experience.noise(rng, m)
         return np.clip(proposed, -1.0, 1.0).astype(np.float32)
-
-    def _explore(self, shape: tuple[int, int], rng: np.random.Generator) -> Floats:
-        """Standard normal, one for every row and action, and correlated in time where noise persists."""
-        drawn = rng.standard_normal(shape)
-        if self.persistence > 0 and self._explored is not None:
-            kept = np.exp(-self._clock.dt / (self.persistence * self._lifetime()))
-            drawn = kept * self._explored + np.sqrt(1 - kept**2) * drawn
-        self._explored = drawn
-        return drawn
 
     def _fit(self, rng: np.random.Generator) -> float:
         """Gauss-Newton steps on all that is kept; what is left of the moments, in Monte Carlo errors."""
         method: Method = self.method if self._iteration >= self.annealing else "moments"
-        moments = Moments(self._pair, self._blocks, self._clock, method)
+        moments = Moments(self._pair, self._blocks, self._experience.clock, method)
         seen = flat(self._blocks[-1].s)
         look, seed = self._tensor(seen[torch.as_tensor(rng.integers(len(seen), size=LOOK))]), int(rng.integers(2**31))
         if self._pair.reward is not None:
@@ -351,18 +317,14 @@ class CTQLearning(Agent):
         return self._newton.run(moments, look, self.steps, seed)
 
     def _fit_reward(self, reward: FittedReward, rng: np.random.Generator) -> None:
-        every = [[flat(part) for part in (block.s, block.u, block.reward / self._clock.span)] for block in self._blocks]
-        s, u, rates = (torch.cat(parts) for parts in zip(*every, strict=True))
+        every = ([flat(part) for part in (block.s, block.u, block.reward)] for block in self._blocks)
+        s, u, paid = (torch.cat(parts) for parts in zip(*every, strict=True))
+        rates = paid / self._experience.clock.span
         some = torch.as_tensor(rng.integers(len(rates), size=OF_REWARD))
         reward.fit(self._tensor(s[some]), self._tensor(u[some]), self._tensor(rates[some]))
 
     def _tensors(self) -> dict[str, Tensor]:
-        found = {"parameters": parameters_to_vector(self._pair.parameters()).detach()}
-        if self._observed is not None:
-            found["observed"] = torch.as_tensor(self._observed)
-            found.update({f"env.{key}": torch.as_tensor(x) for key, x in self._rows.get_state().items()})
-        if self._explored is not None:
-            found["explored"] = torch.as_tensor(self._explored)
+        found = {"parameters": parameters_to_vector(self._pair.parameters()).detach(), **self._experience.tensors()}
         for i, block in enumerate(self._blocks):
             found.update({f"block.{i}.{key}": x for key, x in block._asdict().items() if x is not None})
         if self._pair.reward is not None:
@@ -388,13 +350,7 @@ class CTQLearning(Agent):
         if (reward := self._pair.reward) is not None:
             vector_to_parameters(tensors["reward"], reward.network.parameters())
             reward.offset, reward.scale = record["reward"]
-        if "explored" in tensors:
-            self._explored = tensors["explored"].cpu().numpy()
-        if "observed" in tensors:
-            self._observed = tensors["observed"].cpu().numpy()
-            own = {key[4:]: x.cpu().numpy() for key, x in tensors.items() if key.startswith("env.")}
-            self._rows.reset(seed=self.seed)
-            self._rows.set_state(own)
+        self._experience.restore(tensors)
 
 
 UNITS = ("value_offset", "value_scale", "rate_scale", "temperature")
