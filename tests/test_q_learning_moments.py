@@ -229,6 +229,13 @@ def test_the_estimator_recovers_the_riccati_solution(case, policy, method):
         assert (errors / np.abs(truth))[np.abs(truth) > 0.1].max() < 0.1
 
 
+@pytest.mark.parametrize("dt", [0.1, 0.001, 1e-5])
+def test_a_step_has_its_discounted_time(dt):
+    """kappa = (1 - e^{-rho dt})/rho, to many digits however short the step."""
+    assert Clock(dt, math.exp(-0.05 * dt)).span == pytest.approx(-math.expm1(-0.05 * dt) / 0.05, rel=1e-9)
+    assert Clock(dt, 1.0).span == dt
+
+
 def test_weights_see_what_an_action_does_to_noise():
     """Var[delta | s, u] = exp(1 + s - 2 u^2) is found, up to a constant."""
     rng = np.random.default_rng(0)

@@ -67,7 +67,7 @@ class Clock(NamedTuple):
     @property
     def span(self) -> float:
         """kappa = int_0^dt e^{-rho s} ds, discounted time of a step."""
-        return self.dt if self.gamma == 1 else self.dt * (1 - self.gamma) / -float(torch.tensor(self.gamma).log())
+        return self.dt if self.gamma == 1 else self.dt * (1 - self.gamma) / -math.log(self.gamma)
 
 
 class Conditions(NamedTuple):
@@ -258,7 +258,7 @@ class NewtonSteps:
             z = torch.randn(len(end), generator=draws, dtype=end.dtype).to(end)
             vector_to_parameters(self._centre + self._spread * z, self.pair.parameters())
             again = self._rounds(moments, look, steps)
-            if not again >= size:
+            if again < size or math.isnan(size):
                 size, end = again, self._here()
         vector_to_parameters(end, self.pair.parameters())
         return size
