@@ -103,6 +103,26 @@ def test_the_factor_of_zero_and_of_infinity():
     assert [study.rows[metric][0].factor for metric in study.rows] == [math.inf, math.inf]
 
 
+def test_the_worst_run_is_shown_though_medians_do_not_see_it():
+    found = [
+        made("ctq", dt, seed, 0.1, 50.0 if (dt, seed) == (0.1, 3) else 1.0) for dt in (0.1, 0.01) for seed in range(9)
+    ]
+    (study,) = studies(found)
+    (row,) = study.rows["value_loss"]
+    assert (row.worst, row.factor) == (50.0, 1.0)
+
+
+def test_a_loss_below_zero_counts_as_its_standard_error():
+    """As of a policy under which paths explode, of which a few say nothing."""
+    found = [made("dac", dt, 0, 0.5, -2.88) for dt in (0.1, 0.01)]
+    for result in found:
+        result.metrics["value_loss_error"] = 7.43
+    (study,) = studies(found)
+    (row,) = study.rows["value_loss"]
+    assert row.worst == row.cells[0].median == 7.43
+    assert row.cells[0].interval.estimate == pytest.approx(7.43)
+
+
 def test_failures_are_counted_and_named():
     study = studies(results())[0]
     cells = rows(study, "value_loss")["broken"].cells
@@ -130,13 +150,13 @@ def test_tables_are_written(folder):
     write_studies(folder, Console(quiet=True))
     text = (folder / "time_step.md").read_text()
     lines = text.splitlines()
-    assert lines.count("| agent | dt = 0.1 | dt = 0.02 | dt = 0.001 | factor |") == 2
+    assert lines.count("| agent | dt = 0.1 | dt = 0.02 | dt = 0.001 | factor | worst |") == 2
     (losses,) = [part for part in text.split("\n### ") if part.startswith("value loss") and "0.02" in part]
     table = {line.split("|")[1].strip(): line for line in losses.splitlines() if line.startswith("|")}
-    assert table["sac"] == "| sac | 1 | 25 | 1.0e4 | 1.0e4 |"
-    assert table["broken"] == "| broken | 0.5 (7 of 10) | 0.5 | failed (0 of 10) | – |"
-    assert table["hopeless"] == "| hopeless | inf | inf | inf | – |"
-    assert table["exact"] == "| exact | 0 | 0 | 0 | – |"
+    assert table["sac"] == "| sac | 1 | 25 | 1.0e4 | 1.0e4 | 1.0e4 |"
+    assert table["broken"] == "| broken | 0.5 (7 of 10) | 0.5 | failed (0 of 10) | – | 0.5 |"
+    assert table["hopeless"] == "| hopeless | inf | inf | inf | – | inf |"
+    assert table["exact"] == "| exact | 0 | 0 | 0 | – | 0 |"
     assert "* failed: broken, dt = 0.1, seed 2: killed by nobody" in lines
     assert [line for line in lines if line.startswith("## ")] == ["## LQR-v0", "## Merton-v0 with risk_aversion = 3.0"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from torch.nn.utils import parameters_to_vector
 from hacontrol_agents import Agent, CTQLearning
 from hacontrol_envs import LQR, ControlProblem
 from hacontrol_envs.env import SDEEnv
-from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.errors import CheckpointError, ParameterError
 
 
 class Sealed(ControlProblem):
@@ -109,15 +111,13 @@ def test_what_is_explored_persists_over_a_time_not_over_steps(behaviour, dt):
 
     Uniforms have 6/pi arcsin(r/2), as the ranks of a bivariate normal do (Pearson, 1907).
     """
-    env, rows = gym.make("LQR-v0", dt=dt), 40_000
-    agent = CTQLearning(env=env, seed=0, persistence=0.1, behaviour=behaviour, num_envs=rows)
+    env, rows, far = gym.make("LQR-v0", dt=dt), 40_000, 0.2  # so that hardly any normal is clipped
+    how = {"persistence": 0.1, "behaviour": behaviour, "exploration": far, "temperature": 0.0}
+    agent = CTQLearning(env=env, seed=0, num_envs=rows, **how)
     agent._iteration, rng, s = 1, np.random.default_rng(5), np.zeros((rows, 1))
-    drawn = [
-        agent._draw(s, rng) if behaviour == "random" else agent._experience.noise(rng, 1)
-        for _ in range(round(0.2 / dt) + 1)
-    ]
+    drawn = [agent._draw(s, rng) for _ in range(round(0.2 / dt) + 1)]
     r = np.exp(-0.2 / (0.1 / agent.problem.discount))
-    correlation, variance = (6 / np.pi * np.arcsin(r / 2), 1 / 3) if behaviour == "random" else (r, 1.0)
+    correlation, variance = (6 / np.pi * np.arcsin(r / 2), 1 / 3) if behaviour == "random" else (r, far**2)
     error = 4 * np.sqrt(2 / rows)
     assert abs(np.corrcoef(drawn[0][:, 0], drawn[-1][:, 0])[0, 1] - correlation) < error
     assert abs(np.var(drawn[-1]) / variance - 1) < error
@@ -157,24 +157,59 @@ def test_a_run_goes_on_to_the_bit(form, tmp_path):
     assert len(resumed.history) == len(whole.history)
 
 
-def test_bad_settings_are_refused():
-    for bad in (
-        {"method": "td"},
-        {"behaviour": "greedy"},
-        {"method": ["moments"]},
-        {"steps": 0},
-        {"steps": 2.5},
-        {"num_envs": True},
-        {"replay": 0},
-        {"prior": 0.0},
-        {"temperature": -1.0},
-        {"persistence": -0.1},
-        {"persistence": np.inf},
-        {"curvature": "state and action"},
-        {"curvature": "state and reward"},  # at a temperature
-        {"one_sign": True},  # likewise
-    ):
-        with pytest.raises(ParameterError):
-            CTQLearning(env=lqr_env(), **bad)
-    with pytest.raises(ParameterError, match="one sign"):
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"method": "td"}, "method must be one of"),
+        ({"method": ["moments"]}, "method must be one of"),
+        ({"behaviour": "greedy"}, "behaviour must be one of"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"steps": 2.5}, "steps must be a whole number"),
+        ({"num_envs": True}, "num_envs must be at least 1"),
+        ({"replay": 0}, "replay must be at least 1"),
+        ({"block": 0.0}, "block must be greater than 0.0, got 0.0"),
+        ({"growth": 0.9}, "growth must be at least 1.0, got 0.9"),
+        ({"prior": 0.0}, "prior must be greater than 0.0"),
+        ({"temperature": -1.0}, "temperature must be at least final_temperature = 0.0, got -1.0"),
+        ({"final_temperature": np.nan}, "final_temperature must be finite"),
+        ({"exploration": "wide"}, "exploration must be a number"),
+        ({"persistence": -0.1}, "persistence must be at least 0.0"),
+        ({"persistence": np.inf}, "persistence must be finite"),
+        ({"curvature": "state and action"}, "curvature must be one of"),
+        ({"curvature": "state and reward"}, "needs temperature=0, got 0.1"),
+        ({"one_sign": True}, "needs temperature=0, got 0.1"),
+    ],
+)
+def test_bad_settings_are_refused(bad, said):
+    with pytest.raises(ParameterError, match=re.escape(said)):
+        CTQLearning(env=lqr_env(), **bad)
+
+
+def test_what_cannot_be_learnt_is_refused():
+    with pytest.raises(ParameterError, match="one_sign=False"):
         CTQLearning(env=gym.make("FirmInvestment-v0"), one_sign=True, temperature=0.0).learn(1_000)
+    with pytest.raises(ParameterError, match="a positive discount or a finite horizon"):
+        CTQLearning(env=gym.make("Merton-v0", discount=0.0))
+    with pytest.raises(ParameterError, match="total_timesteps must be at least num_envs = 64"):
+        CTQLearning(env=lqr_env()).learn(50)
+
+
+def test_a_run_does_not_go_on_at_another_time_step(tmp_path):
+    """What it keeps was seen at the old one; what it has learnt may be used at any."""
+    path = tmp_path / "agent.safetensors"
+    CTQLearning(env=lqr_env(), seed=0, num_envs=8).learn(400, checkpoint=path)
+    other = lqr_env(dt=0.01)
+    with pytest.raises(CheckpointError, match="make the environment as it was"):
+        CTQLearning(env=other, seed=0, num_envs=8).learn(400, checkpoint=path)
+    assert np.isfinite(Agent.load(path, env=other).value(0.0, np.zeros((1, 1)))).all()
+
+
+def test_the_martingale_loss_is_another_condition():
+    """Which rests on the same experience, and is solved once the temperature is at its end."""
+    form = {"num_envs": 8, "temperature": 0.0, "annealing": 1, "replay": 1, "behaviour": "random"}
+    x = np.linspace(-1, 1, 5)[:, None]
+    first, second = (
+        CTQLearning(env=lqr_env(), seed=0, method=method, **form).learn(8_000).value(0.0, x)
+        for method in ("moments", "martingale loss")
+    )
+    assert np.abs(first - second).max() > 1e-3 * np.abs(first).max()

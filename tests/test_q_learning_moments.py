@@ -242,7 +242,7 @@ def test_weights_see_what_an_action_does_to_noise():
     s, u = rng.uniform(-1, 1, (2, 400, 1000, 1))
     noise = np.exp((1 + s - 2 * u**2) / 2) * rng.standard_normal(s.shape)
     still = torch.zeros(s.shape[:2], dtype=torch.bool)
-    batch = Transitions(*map(torch.as_tensor, (s, u, noise[..., 0], s)), over=still, cut=still)
+    batch = Transitions(*map(torch.as_tensor, (s, u, noise[..., 0], s)), terminated=still, cut=still)
     pair = linear_pair(LQR())  # V = 0, and at temperature 0 q = -(u + K s)^2/2 vanishes with the curvature
     set_parameters(pair, [0.0, 0.0, 0.0, -30.0]).temperature = 0.0
     log = precision(pair, batch, Clock(0.1, 1.0)).log().numpy()
@@ -324,8 +324,8 @@ def test_test_functions_stay_what_they_were_until_they_are_fixed_again(method, m
     conditions = kept.linearised()
     again.linearised()
     step = 1e-5 * np.random.default_rng(0).standard_normal(len(truth))
-    ahead, behind = (set_parameters(pair, 0.5 * truth + sign * step) and kept.moved() for sign in (1, -1))
+    ahead, behind = (set_parameters(pair, 0.5 * truth + sign * step) and kept.g() for sign in (1, -1))
     torch.testing.assert_close((ahead - behind) / 2, conditions.A @ torch.as_tensor(step), rtol=1e-6, atol=1e-10)
-    torch.testing.assert_close(again.moved(), behind, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(again.g(), behind, rtol=1e-9, atol=1e-12)
     fresh = Moments(pair, [batch], clock, method).linearised().g
     assert (fresh - behind).abs().max() > 1e-7 * behind.abs().max()

@@ -21,6 +21,7 @@ from typing_extensions import Self
 from hacontrol_agents import checkpoint as files
 from hacontrol_envs import Jet, Problem
 from hacontrol_envs.arrays import Array, Floats
+from hacontrol_envs.env import SDEVectorEnv
 from hacontrol_envs.errors import CheckpointError, ParameterError, UnknownNameError, nearest
 from hacontrol_envs.parameters import refuse_unknown
 
@@ -181,7 +182,7 @@ class Learner(abc.ABC):
         """The subject a file names. A file cannot name code to run."""
 
     def _setting(self) -> dict[str, Any]:
-        """How the subject was met, as far as it does not change what is learnt."""
+        """How the subject was met. A run goes on as it began; what it has learnt may be loaded to meet it otherwise."""
         return {}
 
     def _refuse_other(self, record: dict[str, Any], path: str | os.PathLike[str]) -> None:
@@ -192,6 +193,11 @@ class Learner(abc.ABC):
     def _resume(self, path: str | os.PathLike[str]) -> None:
         tensors, record = files.read(path)
         self._refuse_other(record, path)
+        if record["env"] != _lists(self._setting()):
+            raise CheckpointError(
+                f"{os.fspath(path)!r} was learnt with {record['env']}, not {self._setting()}: to go on, make the "
+                "environment as it was"
+            )
         self._adopt(tensors, record)
 
     def _adopt(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
@@ -214,7 +220,7 @@ class Learner(abc.ABC):
 class Agent(Learner):
     """Learns a policy for an environment whose problem is known.
 
-    A subclass states `policy`, and `value` and `jet` where it learns them.
+    A subclass states `policy`, and `value`, `jet` and `rate` where it learns them.
     """
 
     env: Any
@@ -250,6 +256,10 @@ class Agent(Learner):
         """The learnt value with its derivatives."""
         raise NotImplementedError(f"{type(self).__name__} learns no value function")
 
+    def rate(self, t: Array, x: Floats, a: Floats) -> Floats:
+        """The learnt q = r + L^a V - rho V (...) at times t, states x (..., n) and physical actions a (..., m)."""
+        raise NotImplementedError(f"{type(self).__name__} learns no rate of advantage")
+
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[Floats, Any]:
@@ -258,6 +268,10 @@ class Agent(Learner):
         t, x = env.from_observation(np.asarray(observation))
         action = env.from_physical(np.asarray(self.policy(t, x)))
         return np.clip(action, -1.0, 1.0).astype(np.float32), state
+
+    def _vector_env(self, num_envs: int) -> SDEVectorEnv:
+        """Rows of the environment to learn from, each reset in the step that ends its episode."""
+        return SDEVectorEnv(self.problem, num_envs, autoreset_mode="SameStep", **self._setting())
 
     def _subject(self) -> tuple[str, dict[str, Any]]:
         return type(self.problem).__name__, self.problem.parameters

@@ -12,6 +12,7 @@ from torch import Tensor
 from hacontrol_agents.martingale import Clock, Transitions
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.env import SDEVectorEnv
+from hacontrol_envs.errors import ParameterError
 
 __all__ = ["Experience"]
 
@@ -24,18 +25,20 @@ class Experience:
         """`persistence` is the time, in lifetimes, over which noise keeps 1/e of its correlation; 0 for none."""
         self.env, self.seed, self.device = env, seed, device
         self.clock = Clock(env.dt, env.gamma)
+        self.lifetime = self._lifetime()
+        """int_0^T e^{-rho s} ds with T the horizon, or none."""
         decay = self.clock.dt / (persistence * self.lifetime) if persistence > 0 else np.inf
         self._kept = float(np.exp(-decay))
         self._observed: Any = None
         self._noise: Floats | None = None
 
-    @property
-    def lifetime(self) -> float:
-        """int_0^T e^{-rho s} ds with T the horizon, or none."""
-        env, rate = self.env, (1 - self.clock.gamma) / self.clock.span
+    def _lifetime(self) -> float:
+        env, discount = self.env, (1 - self.clock.gamma) / self.clock.span
         if not env.finite or env.episode_steps is None:
-            return 1 / rate
-        return env.dt * env.episode_steps if rate == 0 else (1 - env.gamma**env.episode_steps) / rate
+            if discount == 0:
+                raise ParameterError("ctq needs a positive discount or a finite horizon, got neither")
+            return 1 / discount
+        return env.dt * env.episode_steps if discount == 0 else (1 - env.gamma**env.episode_steps) / discount
 
     def play(self, steps: int, choose: Callable[[Any], Any]) -> Transitions:
         """A block that goes on where the last one ended. `choose` maps observations to actions in the box."""
@@ -45,13 +48,13 @@ class Experience:
         rows = []
         for _ in range(steps):
             u = choose(s)
-            s_next, reward, over, truncated, infos = self.env.step(u)
-            cut = over | truncated
+            s_next, reward, terminated, truncated, infos = self.env.step(u)
+            cut = terminated | truncated
             last = s_next
             if cut.any():
                 last = s_next.copy()
                 last[cut] = np.stack(infos["final_obs"][cut])
-            rows.append((s, u, reward, last, over, cut))
+            rows.append((s, u, reward, last, terminated, cut))
             s = s_next
         self._observed = s
         block = Transitions(*(torch.as_tensor(np.stack(x)).to(self.device) for x in zip(*rows, strict=True)))

@@ -7,14 +7,14 @@ from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
-from torch.nn.utils import parameters_to_vector
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hacontrol_agents.networks import ACTIVATIONS, MLP
 from hacontrol_agents.row_jacobian import call
 
 __all__ = ["BeyondTangent", "FittedReward"]
 
-UNITS = 16
+WIDTH = 16
 """Of the one hidden layer."""
 
 
@@ -41,7 +41,7 @@ class FittedReward:
     """
 
     def __init__(self, observations: int, actions: int, one_sign: bool, generator: torch.Generator) -> None:
-        self.network = MLP(observations + actions, (UNITS,), 1, generator=generator)
+        self.network = MLP(observations + actions, (WIDTH,), 1, generator=generator)
         self.actions, self.one_sign = actions, one_sign
         self.offset, self.scale = 0.0, 1.0
 
@@ -81,7 +81,7 @@ class FittedReward:
         second = tanh.second(h, first)
         weights, _, (outer,), _ = self.network.parameters()
         inner = weights[:, -self.actions :]
-        products = (inner[:, :, None] * inner[:, None, :]).reshape(UNITS, -1)
+        products = (inner[:, :, None] * inner[:, None, :]).reshape(WIDTH, -1)
         slope = (outer * first) @ inner
         bend = ((outer * second) @ products).reshape(-1, self.actions, self.actions)
         level = self._level(here.output[:, 0])
@@ -91,9 +91,15 @@ class FittedReward:
             slope, bend = self.scale * slope, self.scale * bend
         return BeyondTangent(self(s, u) - level - (slope * (u - mean)).sum(1), bend)
 
-    def parameters(self) -> Tensor:
-        """Of the network, flat."""
-        return parameters_to_vector(self.network.parameters()).detach()
+    def tensors(self) -> dict[str, Tensor]:
+        """What was fitted, and its units."""
+        units = torch.tensor([self.offset, self.scale], dtype=torch.float64)
+        return {"reward": parameters_to_vector(self.network.parameters()).detach(), "reward.units": units}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `tensors` returned."""
+        vector_to_parameters(tensors["reward"], self.network.parameters())
+        self.offset, self.scale = tensors["reward.units"].tolist()
 
     def _level(self, v: Tensor) -> Tensor:
         return self.scale * torch.exp(v) if self.one_sign else self.offset + self.scale * v

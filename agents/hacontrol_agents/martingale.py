@@ -17,7 +17,7 @@ from hacontrol_agents.value_and_rate import ValueAndRate
 
 __all__ = [
     "Clock",
-    "Conditions",
+    "Linearisation",
     "Method",
     "Moments",
     "NewtonSteps",
@@ -49,7 +49,7 @@ class Transitions(NamedTuple):
     """int_0^dt e^{-rho s} r ds, (K, N)."""
     s_next: Tensor
     """What was observed after the step, before any reset, (K, N, observations)."""
-    over: Tensor
+    terminated: Tensor
     """Whether the horizon was reached: nothing is worth anything from there on, (K, N) booleans."""
     cut: Tensor
     """Whether the path's next transition starts elsewhere, (K, N) booleans."""
@@ -70,8 +70,8 @@ class Clock(NamedTuple):
         return self.dt if self.gamma == 1 else self.dt * (1 - self.gamma) / -math.log(self.gamma)
 
 
-class Conditions(NamedTuple):
-    """Means per unit of time, and how well they are known."""
+class Linearisation(NamedTuple):
+    """Moments per unit of time, their derivative, and how well they are known."""
 
     g: Tensor
     """Moments (P,)."""
@@ -87,14 +87,14 @@ def increments(pair: ValueAndRate, batch: Transitions, clock: Clock) -> Tensor:
     """delta = R + gamma V(X') - V(X) - kappa q(X, a), (K, N): increments of a martingale at the true (V, q)."""
     s, u, s_next = (flat(part).to(batch.reward) for part in (batch.s, batch.u, batch.s_next))
     with torch.no_grad():
-        going = (~batch.over).reshape(-1)
+        going = (~batch.terminated).reshape(-1)
         ahead = clock.gamma * pair.value(s_next) * going - pair.value(s) - clock.span * pair.rate(s, u)
     return batch.reward + ahead.reshape(batch.reward.shape)
 
 
 @final
 class Moments:
-    """The conditions over batches of transitions, as functions of a pair's parameters.
+    """The moments over batches of transitions, as functions of a pair's parameters.
 
     "moments": g = mean of zeta delta with zeta = (dV/d theta, dq/d psi).
     "martingale loss": of V instead the gradient of 1/2 mean of G^2, where G, the sum of gamma^j delta_j from a step to
@@ -120,18 +120,18 @@ class Moments:
         self._kept: list[Tensor] = []
 
     @torch.no_grad()
-    def linearised(self) -> Conditions:
-        """The conditions at the present parameters."""
+    def linearised(self) -> Linearisation:
+        """Moments and their derivative at the present parameters."""
         if self._at is None:
             self._choose()
         total = _sum(
             self._product(part, test, torch.cat([self._increments(part), self._slopes(part)], dim=1))
             for part, test in self._tested()
         )
-        return Conditions(total[:, 0] / self._time, total[:, 1:] / self._time, self._S, self._noise)
+        return Linearisation(total[:, 0] / self._time, total[:, 1:] / self._time, self._S, self._noise)
 
     @torch.no_grad()
-    def moved(self) -> Tensor:
+    def g(self) -> Tensor:
         """g (P,) at the present parameters."""
         sums = _sum(self._product(part, test, self._increments(part)) for part, test in self._tested())
         return sums[:, 0] / self._time
@@ -185,7 +185,7 @@ class Moments:
     def _slopes(self, part: Transitions) -> Tensor:
         """Derivatives of delta in the parameters, (rows, P)."""
         s, u, s_next = (flat(x).to(part.reward) for x in (part.s, part.u, part.s_next))
-        going = self.clock.gamma * (~part.over).reshape(-1, 1)
+        going = self.clock.gamma * (~part.terminated).reshape(-1, 1)
         of_value = self.pair.value_gradient(s_next)[1].mul_(going).sub_(self.pair.value_gradient(s)[1])
         return torch.cat([of_value, self.pair.rate_gradient(s, u)[1].mul_(-self.clock.span)], dim=1)
 
@@ -219,12 +219,14 @@ class NewtonSteps:
 
         |r|^2 / v + sum_i (theta_i - theta0_i)^2 / prior_i^2,    theta0 the parameters at the start of learning,
 
-    so that what moments hardly determine stays where it was. Rounds follow each other. In one the test functions with
-    their weights, S and v stay what they were at its start, as instruments do in the generalised method of moments
-    (Hansen, 1982): r's derivative is J = S^{-1/2}A, and any step that is damped enough is a descent. A step solves
-    (H + damping diag H) d = -gradient/2 with H = J'J/v + diag(prior^{-2}), and is shortened until no maximiser, nor
-    what describes a curvature, moves by more than `reach` at the states `look`. A round ends with a step
-    that gains no more than `enough`, and learning with a round that gains no more: the units are those of chi-square.
+    so that what moments hardly determine stays where it was. (With the "martingale loss" V's moments are noisier
+    than v says: they weigh too much against the prior, and more of them than `far` may be left.) Rounds follow each
+    other. In one the test functions with their weights, S and v stay what they were at its start, as instruments do
+    in the generalised method of moments (Hansen, 1982): r's derivative is J = S^{-1/2}A, and any step that is
+    damped enough is a descent. A step solves (H + damping diag H) d = -gradient/2 with H = J'J/v +
+    diag(prior^{-2}), and is shortened until no maximiser, nor what describes a curvature, moves by more than
+    `reach` at the states `look`. A round ends with a step that gains no more than `enough`, and learning with a
+    round that gains no more: the units are those of chi-square.
 
     Args:
         pair: what is learnt.
@@ -232,9 +234,12 @@ class NewtonSteps:
         enough: what is not worth another step, for each parameter.
     """
 
-    first, least, most = 1e-4, 1e-12, 1e6
+    first_damping, least_damping, most_damping = 1e-4, 1e-12, 1e6
+    """Of a round's first step; bounds, beyond the last of which a round gives up."""
     reach = 0.5
+    """How far a step may move a maximiser, in half-widths of its box, or what describes a curvature."""
     far, tries = 1.5, 3
+    """Root mean square of the moments, in Monte Carlo errors, from which on other starts are tried, and how many."""
 
     def __init__(self, pair: ValueAndRate, prior: Tensor | float = math.inf, enough: float = 0.01) -> None:
         self.pair = pair
@@ -272,7 +277,7 @@ class NewtonSteps:
 
     def _round(self, moments: Moments, look: Tensor, steps: int) -> tuple[int, float, float]:
         """How many steps are left then, what was gained, and the size of the moments."""
-        damping, total, gained = self.first, 0.0, math.inf
+        damping, total, gained = self.first_damping, 0.0, math.inf
         system = _System(moments.linearised())
         g = system.g
         while steps > 0 and gained > self._enough:
@@ -281,15 +286,15 @@ class NewtonSteps:
             direction = system.direction(self._pull, self._pull * (start - self._centre))
             while True:
                 self._move(start, direction(damping), look)
-                g = moments.moved()
+                g = moments.g()
                 now = self._objective(system, g)
                 if now < before:
                     break
                 vector_to_parameters(start, self.pair.parameters())
                 damping *= 4
-                if damping > self.most:
+                if damping > self.most_damping:
                     return steps, total, system.length(system.g)
-            steps, damping, gained = steps - 1, max(damping / 5, self.least), before - now
+            steps, damping, gained = steps - 1, max(damping / 5, self.least_damping), before - now
             total += gained
             if gained > self._enough:
                 system = system.at(moments.linearised())
@@ -319,18 +324,18 @@ class NewtonSteps:
 class _System:
     """One linearisation in units of Monte Carlo error: r = S^{-1/2}g / sqrt(v) and its derivative J."""
 
-    def __init__(self, conditions: Conditions, factor: Tensor | None = None) -> None:
+    def __init__(self, given: Linearisation, factor: Tensor | None = None) -> None:
         if factor is None:
-            S = conditions.S.clone()
+            S = given.S.clone()
             S.diagonal().add_(1e-10 * S.diagonal().mean())
-            factor = torch.linalg.cholesky(S) * math.sqrt(conditions.noise)
-        self._factor, self.g = factor, conditions.g
-        both = torch.linalg.solve_triangular(factor, torch.column_stack([conditions.g, conditions.A]), upper=False)
+            factor = torch.linalg.cholesky(S) * math.sqrt(given.noise)
+        self._factor, self.g = factor, given.g
+        both = torch.linalg.solve_triangular(factor, torch.column_stack([given.g, given.A]), upper=False)
         self.r, self.J = both[:, 0], both[:, 1:]
 
-    def at(self, conditions: Conditions) -> _System:
-        """Other conditions in the same units."""
-        return _System(conditions, self._factor)
+    def at(self, given: Linearisation) -> _System:
+        """Another linearisation in the same units."""
+        return _System(given, self._factor)
 
     def length(self, g: Tensor) -> float:
         """Root mean square of r where the moments are g."""

@@ -1,4 +1,4 @@
-"""Continuous-time q-learning: model-free, and indifferent to the time step.
+"""Continuous-time q-learning: model-free, and made not to depend on the time step.
 
 Jia and Zhou (2023), q-Learning in Continuous Time, JMLR 24; Jia and Zhou (2022), Policy Evaluation and Temporal-
 Difference Learning in Continuous Time and Space: A Martingale Approach, JMLR 23. What is implemented, derived:
@@ -84,7 +84,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, final, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, final, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -101,12 +101,15 @@ from hacontrol_agents.networks import MLP
 from hacontrol_agents.value_and_rate import ValueAndRate, triangle
 from hacontrol_envs import ControlProblem
 from hacontrol_envs.arrays import Array, Floats
-from hacontrol_envs.env import SDEVectorEnv
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.parameters import count, number, one_of
 
 __all__ = ["CTQLearning"]
 
+Behaviour: TypeAlias = Literal["policy", "random"]
+Curvature: TypeAlias = Literal["state", "state and reward"]
+UNITS = ("value_offset", "value_scale", "rate_scale", "temperature")
+"""Of V and q, which are learnt in them."""
 LOOK = 256
 """States at which a Newton step's reach is measured."""
 OF_REWARD = 8192
@@ -133,7 +136,7 @@ class CTQLearning(Agent):
     policy_hidden: tuple[int, ...] | None = None
     """Those of q's maximiser and curvature, where not the value's; with () they are linear in observations, but for
     the bounds of the maximiser."""
-    curvature: Literal["state", "state and reward"] = "state"
+    curvature: Curvature = "state"
     """What q's curvature in the action depends on. With "state" q is a quadratic and exp(q/lam) normal. With "state and
     reward" it bends like reward beside that: for rewards that are concave, and not quadratic, in the action. Needs
     temperature 0."""
@@ -141,11 +144,12 @@ class CTQLearning(Agent):
     """V has the sign of all rewards, which must have one, and is learnt as log |V|."""
     method: Method = "moments"
     """Which of the paper's martingale conditions are solved: "moments", or from there, after annealing, "martingale
-    loss"."""
-    behaviour: Literal["policy", "random"] = "policy"
+    loss", whose errors are several times as large: its residuals run to the end of the path."""
+    behaviour: Behaviour = "policy"
     """Who plays: the policy that is learnt, or uniformly random actions all along."""
     replay: int | None = None
-    """Blocks that are learnt from, counted from the last; 1 learns on-policy (at `exploration` 0), None keeps all."""
+    """Blocks that are learnt from, counted from the last; 1 learns on-policy (at `exploration` 0), None keeps all. A
+    fit takes up to 5 GB beside them."""
     num_envs: int = 64
     """Rows of the environment that is stepped."""
     block: float = 10.0
@@ -178,9 +182,7 @@ class CTQLearning(Agent):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._refuse_nonsense()
-        env = self.env.unwrapped
-        how = {"dt": env.dt, "scheme": env.scheme, "episode_steps": env.episode_steps}
-        rows = SDEVectorEnv(env.problem, self.num_envs, autoreset_mode="SameStep", **how)
+        rows = self._vector_env(self.num_envs)
         self._experience = Experience(rows, seed=self.seed, persistence=self.persistence, device=self.device)
         inputs, m = (gym.spaces.flatdim(s) for s in (rows.single_observation_space, rows.single_action_space))
         draws = torch.Generator().manual_seed(self.seed or 0)
@@ -195,17 +197,14 @@ class CTQLearning(Agent):
             reward.network.to(self.device)
         pair = ValueAndRate(value, parts[0], parts[1], m, one_sign=self.one_sign, reward=reward)
         self._pair = pair.to(self.device)
-        self._newton = NewtonSteps(self._pair, self.prior * torch.cat([_unit(p) for p in self._pair.parameters()]))
+        deviations = torch.cat([_prior_deviations(p) for p in self._pair.parameters()])
+        self._newton = NewtonSteps(self._pair, self.prior * deviations)
         self._blocks: list[Transitions] = []
         self._iteration = 0
 
     def _refuse_nonsense(self) -> None:
-        for name, allowed in (
-            ("method", get_args(Method)),
-            ("behaviour", ("policy", "random")),
-            ("curvature", ("state", "state and reward")),
-        ):
-            one_of(name, getattr(self, name), allowed)
+        for name, allowed in (("method", Method), ("behaviour", Behaviour), ("curvature", Curvature)):
+            one_of(name, getattr(self, name), get_args(allowed))
         for name in ("num_envs", "steps", "annealing"):
             count(name, getattr(self, name))
         if self.replay is not None:
@@ -215,14 +214,19 @@ class CTQLearning(Agent):
         number("growth", self.growth, at_least=1.0)
         for name in ("final_temperature", "exploration", "persistence"):
             number(name, getattr(self, name), at_least=0.0)
-        number("temperature", self.temperature, at_least=self.final_temperature)
+        if number("temperature", self.temperature) < self.final_temperature:
+            raise ParameterError(
+                f"temperature must be at least final_temperature = {self.final_temperature!r}, got {self.temperature!r}"
+            )
         if self.one_sign and self.temperature > 0:
             raise ParameterError(
-                "one_sign needs temperature=0: what entropy is worth may have another sign than rewards"
+                f"one_sign needs temperature=0, got {self.temperature!r}: what entropy is worth may have another sign "
+                "than rewards"
             )
         if self.curvature == "state and reward" and self.temperature > 0:
             raise ParameterError(
-                'curvature="state and reward" needs temperature=0: exp(q/temperature) then is no normal density'
+                f'curvature="state and reward" needs temperature=0, got {self.temperature!r}: exp(q/temperature) then '
+                "is no normal density"
             )
 
     def policy(self, t: Array, x: Floats) -> Floats:
@@ -250,6 +254,10 @@ class CTQLearning(Agent):
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
         assert budget is not None  # there is a default
+        if not self.history and budget < self.num_envs:
+            raise ParameterError(
+                f"total_timesteps must be at least num_envs = {self.num_envs}, a step of every row, got {budget}"
+            )
         while (steps := min(self._block_steps(), (budget - self.evaluations) // self.num_envs)) > 0:
             rng = np.random.default_rng([self.seed or 0, self._iteration])
             self._blocks.append(self._play(steps, rng))
@@ -257,17 +265,17 @@ class CTQLearning(Agent):
             if self._iteration == 0:
                 self._take_units()
             self._refuse_other_signs()
-            self._pair.temperature = self._lam(self._iteration) * self._pair.rate_scale
-            residual = self._fit(rng)
+            self._pair.temperature = self._temperature(self._iteration) * self._pair.rate_scale
+            left = self._fit(rng)
             self._iteration += 1
-            if report(self.evaluations / budget, residual=residual, temperature=self._pair.temperature):
+            if report(self.evaluations / budget, **left, temperature=self._pair.temperature):
                 return
 
     def _block_steps(self) -> int:
         time = self.block * self._experience.lifetime * self.growth**self._iteration
         return max(round(time / self._experience.clock.dt / self.num_envs), 1)
 
-    def _lam(self, iteration: int) -> float:
+    def _temperature(self, iteration: int) -> float:
         left = max(1 - iteration / self.annealing, 0.0)
         return self.final_temperature + (self.temperature - self.final_temperature) * left
 
@@ -287,7 +295,8 @@ class CTQLearning(Agent):
         if self.one_sign and not bool((rates * self._pair.value_scale > 0).all()):
             low, high = float(rates.min()), float(rates.max())
             raise ParameterError(
-                f"one_sign needs rewards of one sign, but their rates went from {low:.4g} to {high:.4g}"
+                f"one_sign needs rewards of one sign, but their rates went from {low:.4g} to {high:.4g}: pass "
+                "one_sign=False"
             )
 
     def _play(self, steps: int, rng: np.random.Generator) -> Transitions:
@@ -306,37 +315,34 @@ class CTQLearning(Agent):
         proposed += self.exploration * self._experience.noise(rng, m)
         return np.clip(proposed, -1.0, 1.0).astype(np.float32)
 
-    def _fit(self, rng: np.random.Generator) -> float:
-        """Gauss-Newton steps on all that is kept; what is left of the moments, in Monte Carlo errors."""
+    def _fit(self, rng: np.random.Generator) -> dict[str, float]:
+        """Gauss-Newton steps on all that is kept.
+
+        What is left of the moments, in Monte Carlo errors, and of reward, in its units, where it is fitted.
+        """
         method: Method = self.method if self._iteration >= self.annealing else "moments"
         moments = Moments(self._pair, self._blocks, self._experience.clock, method)
         seen = flat(self._blocks[-1].s)
         look, seed = self._tensor(seen[torch.as_tensor(rng.integers(len(seen), size=LOOK))]), int(rng.integers(2**31))
-        if self._pair.reward is not None:
-            self._fit_reward(self._pair.reward, rng)
-        return self._newton.run(moments, look, self.steps, seed)
+        found = {} if self._pair.reward is None else {"reward_residual": self._fit_reward(self._pair.reward, rng)}
+        return {"residual": self._newton.run(moments, look, self.steps, seed), **found}
 
-    def _fit_reward(self, reward: FittedReward, rng: np.random.Generator) -> None:
+    def _fit_reward(self, reward: FittedReward, rng: np.random.Generator) -> float:
         every = ([flat(part) for part in (block.s, block.u, block.reward)] for block in self._blocks)
         s, u, paid = (torch.cat(parts) for parts in zip(*every, strict=True))
         rates = paid / self._experience.clock.span
         some = torch.as_tensor(rng.integers(len(rates), size=OF_REWARD))
-        reward.fit(self._tensor(s[some]), self._tensor(u[some]), self._tensor(rates[some]))
+        return reward.fit(self._tensor(s[some]), self._tensor(u[some]), self._tensor(rates[some]))
 
     def _tensors(self) -> dict[str, Tensor]:
         found = {"parameters": parameters_to_vector(self._pair.parameters()).detach(), **self._experience.tensors()}
         for i, block in enumerate(self._blocks):
             found.update({f"block.{i}.{key}": x for key, x in block._asdict().items() if x is not None})
-        if self._pair.reward is not None:
-            found["reward"] = self._pair.reward.parameters()
-        return found
+        return found if self._pair.reward is None else {**found, **self._pair.reward.tensors()}
 
     def _record(self) -> dict[str, Any]:
         units = {key: getattr(self._pair, key) for key in UNITS}
-        record = {"iteration": self._iteration, "blocks": len(self._blocks), **units}
-        if self._pair.reward is not None:
-            record["reward"] = [self._pair.reward.offset, self._pair.reward.scale]
-        return record
+        return {"iteration": self._iteration, "blocks": len(self._blocks), **units}
 
     def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
         vector_to_parameters(tensors["parameters"], self._pair.parameters())
@@ -347,16 +353,12 @@ class CTQLearning(Agent):
             Transitions(*(tensors[f"block.{i}.{key}"] for key in Transitions._fields[:-1]))
             for i in range(record["blocks"])
         ]
-        if (reward := self._pair.reward) is not None:
-            vector_to_parameters(tensors["reward"], reward.network.parameters())
-            reward.offset, reward.scale = record["reward"]
+        if self._pair.reward is not None:
+            self._pair.reward.restore(tensors)
         self._experience.restore(tensors)
 
 
-UNITS = ("value_offset", "value_scale", "rate_scale", "temperature")
-
-
-def _unit(parameter: Tensor) -> Tensor:
+def _prior_deviations(parameter: Tensor) -> Tensor:
     """Deviations of weights (outputs, inputs) that give a layer outputs of order one, and of biases; flat."""
     inputs = parameter.shape[1] if parameter.ndim == 2 else 1
     return torch.full((parameter.numel(),), inputs**-0.5).to(parameter.detach())

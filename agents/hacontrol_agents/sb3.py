@@ -21,6 +21,7 @@ from hacontrol_agents.agent import Agent
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.env import SDEVectorEnv
 from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.parameters import number
 
 
 @final
@@ -105,9 +106,7 @@ class SB3Agent(Agent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        env = self.env.unwrapped
-        how = {"dt": env.dt, "scheme": env.scheme, "episode_steps": env.episode_steps}
-        rows = SDEVectorEnv(env.problem, self.num_envs, autoreset_mode="SameStep", **how)
+        rows = self._vector_env(self.num_envs)
         scaled = VecNormalize(NativeVecEnv(rows), norm_obs=False, clip_reward=np.inf, gamma=rows.gamma)
         self._random = sb3_state.global_randomness()
         with sb3_state.randomness(self._random):
@@ -119,15 +118,14 @@ class SB3Agent(Agent):
         if self.noise:
             width = self.problem.action.dimension
             own["action_noise"] = NormalActionNoise(np.zeros(width), np.full(width, self.noise))
-        pace = {} if self.updates is None else self._pace(self.updates * rows.dt * self.num_envs)
+        pace = {} if self.updates is None else self._pace(self.updates, rows.dt * self.num_envs)
         return {**own, **copy.deepcopy({**self.defaults, **pace, **self.settings})}
 
-    def _pace(self, each: float) -> dict[str, Any]:
-        """SB3's settings for `each` gradient steps, which may be a fraction, in a step of all rows."""
-        if not (each > 0 and issubclass(self.algorithm, OffPolicyAlgorithm)):
-            raise ParameterError(
-                f"updates must be positive, and of an algorithm that replays, got {self.updates!r} for {self.name!r}"
-            )
+    def _pace(self, updates: float, time: float) -> dict[str, Any]:
+        """SB3's settings for `updates` gradient steps per unit of time, of which a step of all rows has `time`."""
+        if not issubclass(self.algorithm, OffPolicyAlgorithm):
+            raise ParameterError(f"updates must be None for {self.name!r}, which does not replay, got {self.updates!r}")
+        each = number("updates", updates, above=0.0) * time
         every = max(round(1 / each), 1)
         return {"train_freq": every, "gradient_steps": max(round(each * every), 1)}
 
@@ -203,7 +201,7 @@ class PPOAgent(SB3Agent):
 @final
 @dataclass(kw_only=True)
 class SACAgent(SB3Agent):
-    """Soft actor-critic (Haarnoja et al., 2018), one gradient step for each environment step."""
+    """Soft actor-critic (Haarnoja et al., 2018), by default one gradient step for each environment step."""
 
     name: ClassVar[str] = "sac"
     algorithm: ClassVar[Any] = SAC
@@ -216,7 +214,8 @@ class SACAgent(SB3Agent):
 class TD3Agent(SB3Agent):
     """Twin delayed deep deterministic policy gradient (Fujimoto et al., 2018).
 
-    One gradient step for each environment step; Gaussian exploration of a tenth of the action box's half-width.
+    By default one gradient step for each environment step; Gaussian exploration of a tenth of the action box's
+    half-width.
     """
 
     name: ClassVar[str] = "td3"
@@ -229,11 +228,11 @@ class TD3Agent(SB3Agent):
 @final
 @dataclass(kw_only=True)
 class DiscretizedActorCritic(SB3Agent):
-    """The textbook's actor-critic of the sampled problem: what `CTQLearning` is there to do without.
+    """The textbook's actor-critic of the sampled problem: what `CTQLearning` is compared with.
 
     A critic Q(x, a) learns y = R + e^{-rho dt} Q'(x', mu'(x')), R what a step paid and Q', mu' slow copies; the actor
-    mu ascends Q: deep deterministic policy gradient (Lillicrap et al., 2016), SB3's. One gradient step for each
-    environment step; Gaussian exploration of a tenth of the action box's half-width.
+    mu ascends Q: deep deterministic policy gradient (Lillicrap et al., 2016), SB3's. By default one gradient step for
+    each environment step; Gaussian exploration of a tenth of the action box's half-width.
 
     Q = V + dt q + o(dt): what tells actions apart vanishes with the step, while the critic's error does not (Tallec,
     Blier and Ollivier, 2019).

@@ -23,12 +23,14 @@ def triangle(actions: int) -> int:
 
 
 class Shape(NamedTuple):
-    """q's shape at states: its maximiser m (N, m), and what the curvature's network says, (N, triangle(m))."""
+    """q's maximiser and curvature at states."""
 
     mean: Tensor
+    """m(s), (N, m)."""
     raw: Tensor
+    """Of the curvature's network, (N, triangle(m))."""
     factor: Tensor
-    """L (N, m, m)."""
+    """L, (N, m, m)."""
 
 
 @final

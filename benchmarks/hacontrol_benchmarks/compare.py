@@ -72,17 +72,18 @@ class _Scene:
         """Those that this problem and these agents have something for."""
         found: list[Panel] = [self.value]
         found += [self._policy_panel(j) for j in range(min(self.problem.action.dimension, MOST_ACTIONS))]
-        if any(hasattr(agent, "rate") for agent in self.agents.values()):
+        a = np.asarray(self.optimum.policy(self.t, self.x))
+        if any(self._asked(agent, "rate", self.t, self.x, a) is not None for agent in self.agents.values()):
             found += [self._rate_panel(j) for j in range(min(self.problem.action.dimension, MOST_RATES))]
         if self.law is not None:
             found.append(self.trajectories)
-        if any(self._asked(agent, "jet") for agent in self.agents.values()):
+        if any(self._asked(agent, "jet", self.t, self.x) for agent in self.agents.values()):
             found.append(self.residual)
         if any(agent.history for agent in self.agents.values()):
             found.append(self.learning)
         if self.problem.observation.dimension == 2:
             found.append(self.policy_map)
-            if self._asked(self._last, "jet") is not None:
+            if self._asked(self._last, "jet", self.t, self.x) is not None:
                 found.append(self.residual_map)
         return found
 
@@ -127,7 +128,7 @@ class _Scene:
         """V along the first state."""
         axes.plot(self.x[:, 0], self.optimum.value(self.t, self.x), **TRUTH)
         for name, agent in self.agents.items():
-            found = self._asked(agent, "value")
+            found = self._asked(agent, "value", self.t, self.x)
             if found is not None:
                 axes.plot(self.x[:, 0], found, color=self.colours[name], linewidth=2, label=name)
             else:
@@ -158,8 +159,9 @@ class _Scene:
                 truth = self.problem.hjb_residual(self.t, x, a, self.optimum.jet(self.t, x))
                 axes.plot(a[:, j], truth, **TRUTH)
             for name, agent in self.agents.items():
-                if hasattr(agent, "rate"):
-                    axes.plot(a[:, j], agent.rate(self.t, x, a), color=self.colours[name], linewidth=2)
+                found = self._asked(agent, "rate", self.t, x, a)
+                if found is not None:
+                    axes.plot(a[:, j], found, color=self.colours[name], linewidth=2)
             axes.set(xlabel=box.names[j], title="rate of advantage q")
 
         return rate
@@ -178,7 +180,7 @@ class _Scene:
         """|HJB residual| at the agent's own value and policy, relative to the optimum's reward."""
         scale = np.sqrt(np.mean(self.problem.reward(self.t, self.x, self.optimum.policy(self.t, self.x)) ** 2))
         for name, agent in self.agents.items():
-            jet = self._asked(agent, "jet")
+            jet = self._asked(agent, "jet", self.t, self.x)
             if jet is not None:
                 a = act(self.problem, agent.policy, self.t, self.x)
                 found = np.abs(self.problem.hjb_residual(self.t, self.x, a, jet)) / scale
@@ -214,10 +216,10 @@ class _Scene:
             seen.append(problem.observe(x))
         return times, np.stack(seen)[:, :, 0]
 
-    def _asked(self, agent: Agent, what: str) -> Any:
-        """The agent's value or jet along the first state, None where it learns none."""
+    def _asked(self, agent: Agent, what: str, *at: Floats) -> Any:
+        """The agent's value, jet or rate at times, states and actions, None where it learns none."""
         try:
-            return getattr(agent, what)(self.t, self.x)
+            return getattr(agent, what)(*at)
         except NotImplementedError:
             return None
 

@@ -42,6 +42,17 @@ def reader(name: str, key: str | None = None) -> Callable[[Result], float | None
     return read
 
 
+def estimated(name: str) -> Callable[[Result], float | None]:
+    """Reads a metric that no policy makes negative; where its Monte Carlo estimate is, its standard error instead."""
+    estimate, error = reader(name), reader(f"{name}_error")
+
+    def read(result: Result) -> float | None:
+        found = estimate(result)
+        return error(result) or 0.0 if found is not None and found < 0 else found
+
+    return read
+
+
 COLUMNS = (
     Column(
         "policy error, law",
@@ -103,8 +114,9 @@ HEADLINE_MEANING = {
     "path_error": POPULATION_METRICS["path_error"],
     "price_error": EQUILIBRIUM_METRICS["price_error"],
     "value_loss": "What the policy loses against the optimum of the same sampled-data problem. Merton: the share of "
-    "initial wealth that it wastes (certainty equivalent). Other problems: the relative loss of value. 0 is optimal; "
-    "an agent that plays the continuous-time optimum still loses what a finite step costs.",
+    "initial wealth that it wastes (certainty equivalent). Other problems: the relative loss of value. 0 is optimal, "
+    "and an estimate below 0 counts as its standard error; an agent that plays the continuous-time optimum still loses "
+    "what a finite step costs.",
     "policy_error_law": COLUMNS[0].meaning,
     "policy_error_box": COLUMNS[1].meaning,
 }
@@ -191,14 +203,14 @@ def _order(row: Row) -> tuple[bool, float, str]:
 def spread(results: Iterable[Result], metric: str) -> Interval | None:
     """Interquartile mean of a metric's logarithm over runs that ended well, and its 95 % interval, as numbers again.
 
-    None if no run has the metric.
+    None if no run has the metric. An estimate below 0 counts as its standard error.
     """
     logs = _logs(results, metric)
     return _exponentiated(stratified_bootstrap(logs[:, None])) if len(logs) else None
 
 
 def _logs(results: Iterable[Result], headline: str) -> Floats:
-    found = [reader(headline)(result) for result in results if result.status == "ok"]
+    found = [estimated(headline)(result) for result in results if result.status == "ok"]
     return np.log10([min(max(loss, FLOOR), 1e300) for loss in found if loss is not None])
 
 

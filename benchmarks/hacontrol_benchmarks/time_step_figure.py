@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -31,7 +32,7 @@ def time_step_figure(studies: list[Study]) -> Figure:
     for axes_of_study, study in zip(grid.T, studies, strict=True):
         for axes, metric in zip(axes_of_study, STUDIED, strict=True):
             _draw(axes, study, metric, places)
-        axes_of_study[0].set_title(study.problem, fontsize="medium")
+        axes_of_study[0].set_title(fill(study.problem, 44), fontsize="medium")
         axes_of_study[-1].set_xlabel("time step dt")
     for axes, metric in zip(grid[:, 0], STUDIED, strict=True):
         axes.set_ylabel(TITLES[metric])

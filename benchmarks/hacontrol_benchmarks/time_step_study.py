@@ -17,7 +17,7 @@ from hacontrol_agents.checkpoint import publish
 from hacontrol_benchmarks.metrics import METRICS
 from hacontrol_benchmarks.report import interval, markdown_table, show, suite_results
 from hacontrol_benchmarks.results import Result
-from hacontrol_benchmarks.scores import FLOOR, grouped, middle, reader, spread
+from hacontrol_benchmarks.scores import FLOOR, estimated, grouped, middle, spread
 from hacontrol_benchmarks.statistics import Interval
 from hacontrol_benchmarks.tasks import time_step
 from hacontrol_envs.errors import CheckpointError
@@ -28,7 +28,8 @@ STUDIED = ("policy_error_sampled", "value_loss")
 LEGEND = (
     "Each cell is the interquartile mean of the metric's logarithm over seeds, with its 95 % interval, both as numbers "
     'again; "(n of m)" says that only n of m runs did not fail. "factor" is the largest median over seeds, across dt, '
-    "over the smallest; it is empty where no run of some dt has a number, or where all medians are 0."
+    "over the smallest; it is empty where no run of some dt has a number, or where all medians are 0. "
+    '"worst" is the worst run, of all seeds and steps.'
 )
 
 
@@ -39,6 +40,7 @@ class Cell:
     interval: Interval | None
     """Of the metric; None if no run has it."""
     median: float | None
+    worst: float | None
     runs: int
     failed: int
 
@@ -64,6 +66,11 @@ class Row:
         if any(map(math.isnan, medians)) or high <= FLOOR or low == math.inf:
             return None
         return high / low if low > FLOOR else math.inf
+
+    @property
+    def worst(self) -> float | None:
+        """Of all runs; None if none has a number."""
+        return max((cell.worst for cell in self.cells if cell.worst is not None), default=None)
 
 
 @dataclass(frozen=True)
@@ -136,12 +143,12 @@ def markdown(found: list[Study], title: str, notes: list[str]) -> str:
 
 def header(study: Study) -> list[str]:
     """Titles of the columns."""
-    return ["agent", *(f"dt = {step:g}" for step in study.steps), "factor"]
+    return ["agent", *(f"dt = {step:g}" for step in study.steps), "factor", "worst"]
 
 
 def texts(row: Row) -> list[str]:
     """A row as text."""
-    return [row.agent, *(cell.text for cell in row.cells), show(row.factor)]
+    return [row.agent, *(cell.text for cell in row.cells), show(row.factor), show(row.worst)]
 
 
 def _problem(result: Result) -> str:
@@ -181,5 +188,5 @@ def _row(agent: str, results: list[Result], steps: tuple[float, ...], metric: st
 
 def _cell(results: list[Result], metric: str) -> Cell:
     good = [result for result in results if result.status == "ok"]
-    median = middle(reader(metric)(result) for result in good)
-    return Cell(spread(good, metric), median, len(results), len(results) - len(good))
+    found = [number for number in map(estimated(metric), good) if number is not None]
+    return Cell(spread(good, metric), middle(found), max(found, default=None), len(results), len(results) - len(good))
