@@ -136,7 +136,7 @@ def watch(env: Any, points: int = 256) -> Callable[[Agent], None]:
 
 @metric(
     "What the policy loses in the sampled-data problem against that problem's own optimum, both exact in law. "
-    "Merton: share of initial wealth wasted (certainty equivalent); LQR: relative loss of value."
+    "Merton: share of initial wealth wasted (certainty equivalent); others: relative loss of value."
 )
 def value_loss(case: Case) -> Score:
     return case.regret.loss if case.regret else None

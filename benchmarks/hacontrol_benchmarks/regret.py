@@ -96,8 +96,9 @@ def _follow(
     for k in range(steps):
         t = np.full(len(x), k * law.dt)
         a = act(law.problem, policy, t, x)
-        total += weight * advantage(t, x, a)
-        rewards += weight * law.reward(t, x, a)
+        lost, paid = advantage(t, x, a)
+        total += weight * lost
+        rewards += weight * paid
         x = law.step(t, x, a, rng.standard_normal((len(x), law.noise_dim)))
         means.append(float(total.mean()))
         weight *= law.gamma
@@ -117,15 +118,18 @@ class Advantage:
         self.law, self.optimum = law, optimum
         self.nodes, self.weights = gaussian_quadrature(law.noise_dim)
 
-    def __call__(self, t: Floats, x: Floats, a: Floats) -> Floats:
-        return self.step_value(t, x, np.asarray(self.optimum.policy(t, x))) - self.step_value(t, x, a)
+    def __call__(self, t: Floats, x: Floats, a: Floats) -> tuple[Floats, Floats]:
+        """A, and the step's expected reward r_dt(t, x, a)."""
+        both = np.stack([np.asarray(self.optimum.policy(t, x)), a])
+        value, reward = self.step_value(np.stack([t, t]), np.stack([x, x]), both)
+        return value[0] - value[1], reward[1]
 
-    def step_value(self, t: Floats, x: Floats, a: Floats) -> Floats:
-        """Q*(t, x, a), (...): hold `a` for one step, then be optimal."""
-        after = self.law.step(t[..., None], x[..., None, :], a[..., None, :], self.nodes)
+    def step_value(self, t: Floats, x: Floats, a: Floats) -> tuple[Floats, Floats]:
+        """Q*(t, x, a), (...): hold `a` for one step, then be optimal; and r_dt."""
+        after, reward = self.law.transition(t[..., None], x[..., None, :], a[..., None, :], self.nodes)
         later = np.asarray(self.optimum.value(np.broadcast_to(t[..., None] + self.law.dt, after.shape[:-1]), after))
-        value: Floats = self.law.reward(t, x, a) + self.law.gamma * (later @ self.weights)
-        return value
+        value: Floats = reward[..., 0] + self.law.gamma * (later @ self.weights)
+        return value, reward[..., 0]
 
 
 def gaussian_quadrature(dimension: int) -> tuple[Floats, Floats]:
