@@ -179,6 +179,8 @@ def test_a_run_goes_on_to_the_bit(form, tmp_path):
         ({"temperature": -1.0}, "temperature must be at least final_temperature = 0.0, got -1.0"),
         ({"final_temperature": np.nan}, "final_temperature must be finite"),
         ({"exploration": "wide"}, "exploration must be a number"),
+        ({"hidden": 8}, "hidden must be a tuple of the layers' widths"),
+        ({"policy_hidden": (8, 0)}, "a layer's width must be at least 1, got 0"),
         ({"persistence": -0.1}, "persistence must be at least 0.0"),
         ({"persistence": np.inf}, "persistence must be finite"),
         ({"curvature": "state and action"}, "curvature must be one of"),
@@ -198,6 +200,23 @@ def test_what_cannot_be_learnt_is_refused():
         CTQLearning(env=gym.make("Merton-v0", discount=0.0))
     with pytest.raises(ParameterError, match="total_timesteps must be at least num_envs = 64"):
         CTQLearning(env=lqr_env()).learn(50)
+
+
+def test_a_wrapper_that_would_be_ignored_is_refused():
+    paid_less = gym.wrappers.TransformReward(lqr_env(), lambda reward: -reward)
+    with pytest.raises(ParameterError, match="has a TransformReward, which would be ignored"):
+        CTQLearning(env=paid_less)
+    many = gym.wrappers.vector.RescaleAction(gym.make_vec("LQR-v0", num_envs=2), np.float32(0), np.float32(1))
+    with pytest.raises(ParameterError, match="has a RescaleAction"):
+        CTQLearning(env=many)
+    assert CTQLearning(env=gym.wrappers.RecordEpisodeStatistics(lqr_env())).num_envs == 64
+
+
+def test_the_rate_of_one_state_and_many_actions():
+    agent = CTQLearning(env=lqr_env(), seed=0, num_envs=8).learn(400)
+    x, a = np.array([0.3]), np.linspace(-1, 1, 4)[:, None]
+    each = [agent.rate(0.0, x, one) for one in a]
+    np.testing.assert_allclose(agent.rate(0.0, x, a), each, rtol=1e-12)
 
 
 def test_a_run_does_not_go_on_at_another_time_step(tmp_path):

@@ -216,6 +216,17 @@ class Learner(abc.ABC):
         """The inverse of `_tensors` and `_record`."""
 
 
+CHANGING = (
+    gym.ObservationWrapper,
+    gym.ActionWrapper,
+    gym.RewardWrapper,
+    gym.vector.VectorObservationWrapper,
+    gym.vector.VectorActionWrapper,
+    gym.vector.VectorRewardWrapper,
+)
+"""Wrappers under which another problem is played."""
+
+
 @dataclass(kw_only=True)
 class Agent(Learner):
     """Learns a policy for an environment whose problem is known.
@@ -224,7 +235,8 @@ class Agent(Learner):
     """
 
     env: Any
-    """A Gymnasium environment, single or vector, whose `unwrapped` has a `problem` (any of hacontrol_envs)."""
+    """A Gymnasium environment, single or vector, whose `unwrapped` has a `problem` (any of hacontrol_envs). That is
+    learnt: wrappers that change what is seen, played or paid are refused, others ignored."""
 
     subject: ClassVar[str] = "env"
     learns: ClassVar[Any] = Problem
@@ -237,6 +249,14 @@ class Agent(Learner):
             raise ParameterError(f'env must be an hacontrol environment, such as gym.make("LQR-v0"); got {self.env!r}')
         if not isinstance(problem, self.learns):
             raise ParameterError(f"{self.name} learns a {self.learns.__name__}, which {type(problem).__name__} is not")
+        wrapper = self.env
+        while wrapper is not wrapper.unwrapped:
+            if isinstance(wrapper, CHANGING):
+                raise ParameterError(
+                    f"env has a {type(wrapper).__name__}, which would be ignored, as agents learn what is below all "
+                    "wrappers: pass env.unwrapped, or another problem"
+                )
+            wrapper = wrapper.env
 
     @property
     def problem(self) -> Problem:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.parameters import count
 
 __all__ = ["ACTIVATIONS", "MLP", "Activation"]
 
@@ -62,7 +63,7 @@ class MLP(nn.Module):
     a fresh one with torch's default seed if None) and never from the global random state.
 
     Shapes: z (..., inputs) -> (..., outputs).
-    Raises ParameterError (a ValueError) for an unknown activation or a width below 1.
+    Raises ParameterError (a ValueError) for an unknown activation or widths that are not whole numbers of at least 1.
     """
 
     def __init__(
@@ -76,14 +77,14 @@ class MLP(nn.Module):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__()
-        widths = (inputs, *hidden, outputs)
+        if not isinstance(hidden, Sequence) or isinstance(hidden, str):
+            raise ParameterError(f"hidden must be a tuple of the layers' widths, such as (32, 32), got {hidden!r}")
+        widths = (inputs, *(count("a layer's width", width) for width in hidden), outputs)
         names = (activation,) * len(hidden) if isinstance(activation, str) else tuple(activation)
         if len(names) != len(hidden) or not set(names) <= set(ACTIVATIONS):
             raise ParameterError(
                 f"unknown activation: need one of {sorted(ACTIVATIONS)}, or one per hidden layer; got {activation!r}"
             )
-        if min(widths) < 1:
-            raise ParameterError(f"every layer needs at least one unit, got widths {widths}")
         self.activations = tuple(ACTIVATIONS[name] for name in names)
         generator = torch.Generator() if generator is None else generator
         self.layers = nn.ModuleList(_linear(i, o, generator, dtype) for i, o in pairwise(widths))

@@ -161,7 +161,8 @@ class CTQLearning(Agent):
     final_temperature: float = 0.0
     """lam after annealing, in the same units."""
     annealing: int = 4
-    """Blocks over which lam goes, linearly, from the one to the other."""
+    """Blocks over which lam goes, linearly, from the one to the other. Where the budget ends before, V still counts
+    entropy."""
     exploration: float = 0.3
     """Deviation of the actions that is added to that of exp(q/lam), in units of their box's half-width."""
     persistence: float = 0.0
@@ -239,6 +240,9 @@ class CTQLearning(Agent):
 
     def rate(self, t: Array, x: Floats, a: Floats) -> Floats:
         """The learnt q (...) at times t, states x (..., n) and physical actions a (..., m), per unit of time."""
+        x, a = np.asarray(x), np.asarray(a)
+        lead = np.broadcast_shapes(x.shape[:-1], a.shape[:-1])
+        x, a = (np.broadcast_to(each, (*lead, each.shape[-1])) for each in (x, a))
         u = torch.as_tensor(self.env.unwrapped.from_physical(a)).reshape(-1, self._pair.actions)
         return self._at(t, x, lambda s: self._pair.rate(s, u.to(s)))
 
@@ -247,7 +251,7 @@ class CTQLearning(Agent):
         s = self.env.unwrapped.to_observation(np.broadcast_to(t, x.shape[:-1]), x)
         with torch.no_grad():
             found = function(self._tensor(s.reshape(-1, s.shape[-1])))
-        return found.cpu().numpy().reshape(*x.shape[:-1], *found.shape[1:])
+        return found.cpu().numpy().reshape(x.shape[:-1] + found.shape[1:])
 
     def _tensor(self, array: Any) -> Tensor:
         return torch.as_tensor(array, dtype=torch.float64, device=self.device)

@@ -24,7 +24,7 @@ from hacontrol_benchmarks.results import read_results
 from hacontrol_benchmarks.runner import check_tasks, refuse_other_subject, run_suite
 from hacontrol_benchmarks.suites import load_suite, suite_file, suite_names
 from hacontrol_benchmarks.tasks import Task, agent_class
-from hacontrol_benchmarks.time_step_study import write_studies
+from hacontrol_benchmarks.time_step_study import FILE, write_studies
 from hacontrol_benchmarks.trial import agent_file
 from hacontrol_envs.errors import HacontrolError, ParameterError, UnknownNameError
 
@@ -75,7 +75,7 @@ def time_step(folder: tyro.conf.Positional[Path], out: Path | None = None) -> in
     from hacontrol_benchmarks.time_step_figure import time_step_figure
 
     found = write_studies(folder, Console())
-    print(save_figure(time_step_figure(found), out or folder / "time_step.png"))
+    print(folder / FILE, save_figure(time_step_figure(found), out or folder / "time_step.png"), sep="\n")
     return 0
 
 

@@ -51,6 +51,7 @@ def _draw(axes: Axes, study: Study, metric: str, places: dict[str, int]) -> None
     axes.set_xticks(study.steps, [f"{step:g}" for step in study.steps])
     axes.set_xticks([], minor=True)
     axes.margins(x=0.12)
+    axes.invert_xaxis()  # as in the tables
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     for row in rows:

@@ -119,7 +119,7 @@ def print_studies(found: list[Study], notes: list[str], console: Console) -> Non
             title = f"{escape(study.problem)}   [dim]{metric.replace('_', ' ')}[/]"
             table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE)
             for place, name in enumerate(header(study)):
-                table.add_column(name, justify="right" if place else "left", no_wrap=not place)
+                table.add_column(name, justify="right" if place else "left", no_wrap=not place, overflow="fold")
             for row in rows:
                 table.add_row(*map(escape, texts(row)), style="red" if any(cell.failed for cell in row.cells) else None)
             console.print(table)
