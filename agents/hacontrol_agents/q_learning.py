@@ -41,10 +41,10 @@ its action included. The parameters are theta of V and psi of q.
   * "martingale loss": 1/2 E sum_k G_k^2, with G_k = M_end - M_k in units of step k, the sum of gamma^j delta_{k+j}
     up to the end of the path (an episode or a block of data; the value there is held fixed, as M_end is a target).
     Its gradient in theta is -E sum_k dV/d theta (X_k) G_k, a moment condition with G for delta: right whoever
-    plays. Its gradient in psi is -kappa E sum_j sum_{k <= j} gamma^{j-k} dq/d psi(X_j, a_j) G_k. Under pi, (1)
-    gives E[dq/d psi | X_j] = 0, so increments before step j drop out of its mean, and those after are a
-    martingale's: what is left is proportional to E dq/d psi (X_j, a_j) delta_j. Off pi the increments before j do
-    not drop out and the loss has its minimum elsewhere; and their noise remains in any case: per unit of time it
+    plays. Its gradient in psi is -kappa E sum_j sum_{k <= j} gamma^{j-k} dq/d psi(X_j, a_j) G_k. Under pi, unclipped,
+    (1) gives E[dq/d psi | X_j] = 0, so increments before step j drop out of its mean, and those after are a
+    martingale's: what is left are E dq/d psi (X_j, a_j) delta_j, with positive weights. Off pi the increments before
+    j do not drop out and the loss has its minimum elsewhere; and their noise remains in any case: per unit of time it
     grows like 1/dt against the signal. So of the loss we keep the gradient in theta, and of the gradient in psi
     what is left: the condition of "moments".
 
@@ -55,9 +55,9 @@ exploration moves the state: `persistence`, a time, gives noise that lasts. It d
 of stochastic gradients, on the other hand, has a signal of dt and noise of sqrt(dt). So we solve the conditions summed
 over blocks of *time*, by Gauss-Newton (`martingale`), and only as far as they are known: they weigh as much as their
 Monte Carlo error allows, against a prior that keeps parameters where learning starts. Where noise is large against what
-an action changes, as in a portfolio, it takes thousands of lifetimes until they say more about the maximiser than its
-box does. For V and q linear in their features a Newton step on (1) and (3) is a policy iteration: by the envelope
-theorem (1) is linear in q about the present pi, with the policy's own density as weight.
+an action changes, as in a portfolio, it takes tens to thousands of lifetimes until they say more about the maximiser
+than its box does. For V and q linear in their features a Newton step on (1) and (3) is a policy iteration: by the
+envelope theorem (1) is linear in q about the present pi, with the policy's own density as weight.
 
 **Actions.** Proposals are Gaussian and unbounded, N(m(x), lam C(x)^{-1}) as (1) says for q quadratic in the action
 (`value_and_rate`); the environment clips them to [-1, 1]^m. The action that counts in (3) is the clipped one, so
@@ -153,7 +153,7 @@ class CTQLearning(Agent):
     num_envs: int = 64
     """Rows of the environment that is stepped."""
     block: float = 10.0
-    """Experience in the first block, all rows together, in units of 1/rho or of a shorter horizon."""
+    """Experience in the first block of all rows in lifetimes, int_0^T e^{-rho s} ds: 1/rho without a horizon."""
     growth: float = 1.8
     """Length of each block relative to the one before."""
     temperature: float = 0.1
@@ -166,9 +166,9 @@ class CTQLearning(Agent):
     exploration: float = 0.3
     """Deviation of the actions that is added to that of exp(q/lam), in units of their box's half-width."""
     persistence: float = 0.0
-    """Time over which what is added to actions, or drawn at random, keeps 1/e of its correlation, in units of 1/rho or
-    of a shorter horizon: an Ornstein-Uhlenbeck process, made uniform where actions are random. At 0 every step draws
-    its own, which moves states the less the smaller dt is."""
+    """Time over which what is added to actions, or drawn at random, keeps 1/e of its correlation, in lifetimes: an
+    Ornstein-Uhlenbeck process, made uniform where actions are random. At 0 every step draws its own, which moves states
+    the less the smaller dt is."""
     steps: int = 20
     """Gauss-Newton steps after each block, at most."""
     prior: float = 1.0
