@@ -239,7 +239,7 @@ def test_wrong_networks():
         MLP(2, activation="relu")
     with pytest.raises(ValueError, match="one per hidden layer"):
         MLP(2, (4, 4), activation=("exp",))
-    with pytest.raises(ValueError, match="at least one unit"):
+    with pytest.raises(ValueError, match="width must be at least 1, got 0"):
         MLP(2, (4, 0))
     with pytest.raises(ValueError, match="2 outputs"):
         gradient(MLP(2, outputs=2), torch.zeros(1, 2, dtype=torch.float64))

@@ -66,14 +66,15 @@ class _Scene:
         unit = np.zeros((201, self.problem.observation.dimension))
         unit[:, 0] = np.linspace(-1.0, 1.0, 201)
         self.x, self.t = self.problem.observation.from_unit(unit), np.zeros(201)
+        self.centre = self.problem.observation.from_unit(np.zeros_like(unit))
         self.colours = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(agents)}
 
     def panels(self) -> list[Panel]:
         """Those that this problem and these agents have something for."""
         found: list[Panel] = [self.value]
         found += [self._policy_panel(j) for j in range(min(self.problem.action.dimension, MOST_ACTIONS))]
-        a = np.asarray(self.optimum.policy(self.t, self.x))
-        if any(self._asked(agent, "rate", self.t, self.x, a) is not None for agent in self.agents.values()):
+        best = np.asarray(self.optimum.policy(self.t, self.centre))
+        if any(self._asked(agent, "rate", self.t, self.centre, best) is not None for agent in self.agents.values()):
             found += [self._rate_panel(j) for j in range(min(self.problem.action.dimension, MOST_RATES))]
         if self.law is not None:
             found.append(self.trajectories)
@@ -152,7 +153,7 @@ class _Scene:
     def _rate_panel(self, j: int) -> Panel:
         def rate(axes: Axes) -> None:
             box = self.problem.action
-            x = self.problem.observation.from_unit(np.zeros((201, self.problem.observation.dimension)))
+            x = self.centre
             a = np.array(self.optimum.policy(self.t, x))
             a[:, j] = np.linspace(box.low[j], box.high[j], 201)
             if self.optimum.jet is not None:
