@@ -141,7 +141,8 @@ def test_welfare(solution):
     one, first = solution.economy, solution.ergodic
     z = path_of_z(one, 700, 3, 4, first=first.z[0])
     law = first.laws[0]
-    assert measures.welfare(one, solution.policy, solution.policy, z[:50], law) == (0, 0)
+    same = measures.welfare(one, solution.policy, solution.policy, z[:50], law)
+    np.testing.assert_allclose(same, 0.0, atol=1e-12)  # percent: rounding, on some processors
     kept = measures.welfare(one, constant_wealth, solution.policy, z, law)
     assert kept.gain + 3 * kept.error < -0.5
     if one.parameters["calibration"] == "ssj":
