@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from hacontrol_benchmarks import Result, load_suite, read_results
+from hacontrol_benchmarks.metrics import METRICS, Case
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "results"
-RESULTS = {name: read_results(FOLDER / name) for name in ("paper", "equilibrium", "krusell_smith", "q_learning")}
-TIME_STEP = read_results(FOLDER / "time_step")
+SUITES = ("paper", "equilibrium", "krusell_smith", "q_learning", "time_step")
+RESULTS = {name: read_results(FOLDER / name) for name in SUITES}
 
 
 def median(found: list[Result], metric: str) -> float:
@@ -118,35 +119,103 @@ def test_random_actions_are_as_good_as_its_own() -> None:
         assert median(random, metric) <= 2 * median(own, metric)
 
 
-def by_step(problem: str, agent: str) -> list[float]:
+def test_readme_shows_what_q_learning_reached() -> None:
+    """Ranges over three seeds, in percent."""
+
+    def between(problem: str, label: str, metric: str, action: str | None = None) -> str:
+        found = [result.metrics[metric] for result in runs("q_learning", problem, label)]
+        low, high = (f"{100 * end(x[action] if action else x for x in found):.1f}".lstrip("0") for end in (min, max))
+        return f"{low} to {high} %"
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (row,) = (line for line in readme.splitlines() if line.startswith("| `hacontrol run q_learning`"))
+    lqr, four, merton = ("LQR-v0, dt = 0.01", "LQR-v0, n = 4, dt = 0.01", "Merton-v0")
+    errors = ("policy_error_law", "policy_error_sampled", "policy_error_box", "value_error_law")
+    own, random, several = (
+        [between(problem, label, metric) for metric in errors]
+        for problem, label in ((lqr, "ctq"), (lqr, "ctq, random actions"), (four, "ctq, linear policy"))
+    )
+    q = between(lqr, "ctq", "rate_error_law")
+    assert f"policy {own[0]} from the continuous optimum ({own[1]} from the sampled one; {own[2]} over" in row
+    assert f"value {own[3]}, q {q}" in row
+    assert f"policy {random[0]} ({random[1]}; {random[2]}), value {random[3]}" in row
+    assert f"worst component {several[0]} ({several[1]}), value {several[3]}" in row
+    risky, consumed = (
+        between(merton, "ctq, linear", "policy_error_law_by_action", action)
+        for action in ("risky fraction", "consumption / wealth")
+    )
+    assert f"risky fraction {risky}, consumption {consumed}" in row
+    assert f"value {between(merton, 'ctq, linear', 'value_error_law')}" in row
+
+
+STUDIED = ("LQR-v0", "Merton-v0", "FirmInvestment-v0")
+
+
+def by_step(problem: str, agent: str, metric: str = "policy_error_sampled") -> list[float]:
     """Medians over ten seeds at every step of the study."""
     found = []
     for dt in ("0.1", "0.03", "0.01", "0.003", "0.001"):
         place = f"{problem}, dt = {dt}", agent
-        here = [result for result in TIME_STEP if (result.task.problem, result.task.label) == place]
+        here = [result for result in RESULTS["time_step"] if (result.task.problem, result.task.label) == place]
         assert len(here) == 10
-        found.append(median(here, "policy_error_sampled"))
+        found.append(median(here, metric))
     return found
 
 
-@pytest.mark.parametrize("problem", ["LQR-v0", "Merton-v0"])
-def test_the_time_step_hardly_matters_to_q_learning(problem: str) -> None:
+@pytest.mark.parametrize("problem", STUDIED)
+def test_q_learning_changes_by_less_than_a_factor_2_with_the_time_step(problem: str) -> None:
     ours = by_step(problem, "ctq")
     assert max(ours) < 2 * min(ours)
 
 
-@pytest.mark.parametrize("problem", ["LQR-v0"])
-def test_q_learning_is_nearer_to_the_optimum_at_any_time_step(problem: str) -> None:
+def test_q_learning_is_nearer_to_the_optimum_of_lqr_at_any_time_step() -> None:
     for other in ("dac", "sac", "ppo"):
-        assert min(by_step(problem, other)) > max(by_step(problem, "ctq"))
+        assert min(by_step("LQR-v0", other)) > max(by_step("LQR-v0", "ctq"))
 
 
-@pytest.mark.parametrize("problem", ["LQR-v0", "Merton-v0"])
+def test_what_q_learning_gives_away_of_a_firm_changes_by_less_than_a_factor_2() -> None:
+    """At any step less than a quarter of what the best constant policy does."""
+    ours = by_step("FirmInvestment-v0", "ctq", "value_loss")
+    assert max(ours) < min(2 * min(ours), 0.0034 / 4)
+
+
+@pytest.mark.parametrize("problem", STUDIED)
 def test_readme_shows_the_time_step_study(problem: str) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for agent in ("ctq", "sac", "dac", "ppo"):
         cells = [f"{100 * error:.3g} %" for error in by_step(problem, agent)]
         assert f"| `{agent}` | {' | '.join(cells)} |" in readme
+
+
+class Constant:
+    """An agent that always plays the same."""
+
+    def __init__(self, action: np.ndarray) -> None:
+        self.action = action
+
+    def policy(self, t: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(self.action, (*x.shape[:-1], len(self.action)))
+
+
+def test_readme_says_how_far_off_constants_are() -> None:
+    """In the middle of the box and, for the firm, the best: the mean over the optimum's law has the smallest error."""
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    tasks = {task.problem: task for task in load_suite("time_step").tasks()}
+
+    def reached(problem: str, best: bool = False) -> tuple[float, float]:
+        task = tasks[f"{problem}, dt = 0.1"]
+        env = task.make_env()
+        box = env.unwrapped.problem.action
+        case = Case(Constant((box.low + box.high) / 2), env, task.evaluation)
+        if best:
+            case = Case(Constant(np.mean(case.sampled_optimum.policy(*case.law), axis=0)), env, task.evaluation)
+        return tuple(100 * METRICS[name].compute(case) for name in ("policy_error_sampled", "value_loss"))
+
+    error, loss = reached("Merton-v0")
+    assert f"middle of its box is {error:.1f} % off here, and wastes {loss:.1f} % of wealth" in readme
+    error, best = reached("FirmInvestment-v0")[0], reached("FirmInvestment-v0", best=True)
+    assert f"middle of the box is {error:.1f} % off, the best constant {best[0]:.1f} %" in readme
+    assert f"best constant gives away {best[1]:.2f}".replace("0.", ".") + " % of value" in readme
 
 
 def test_a_net_that_starts_from_nothing_does_not_end_in_the_trivial_cloud() -> None:
