@@ -34,6 +34,7 @@ def time_step_figure(studies: list[Study]) -> Figure:
             _draw(axes, study, metric, places)
         axes_of_study[0].set_title(fill(study.problem, 44), fontsize="medium")
         axes_of_study[-1].set_xlabel("time step dt")
+        axes_of_study[-1].invert_xaxis()  # as in the tables
     for axes, metric in zip(grid[:, 0], STUDIED, strict=True):
         axes.set_ylabel(TITLES[metric])
     drawn = {line.get_label(): line for axes in grid.flat for line in axes.lines}
@@ -51,7 +52,6 @@ def _draw(axes: Axes, study: Study, metric: str, places: dict[str, int]) -> None
     axes.set_xticks(study.steps, [f"{step:g}" for step in study.steps])
     axes.set_xticks([], minor=True)
     axes.margins(x=0.12)
-    axes.invert_xaxis()  # as in the tables
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     for row in rows:
@@ -60,7 +60,13 @@ def _draw(axes: Axes, study: Study, metric: str, places: dict[str, int]) -> None
         shown = np.array([cell.interval or (math.nan,) * 3 for cell in row.cells])
         estimate, low, high = np.clip(shown, bottom, top).T
         axes.fill_between(study.steps, low, high, color=colour, alpha=0.18, linewidth=0)
-        axes.plot(study.steps, estimate, color=colour, marker=marker, linewidth=1.6, label=row.agent, clip_on=False)
+        style = {
+            "color": colour,
+            "marker": marker,
+            "linestyle": "-" if place < len(COLOURS) else "--",
+            "linewidth": 1.6,
+        }
+        axes.plot(study.steps, estimate, label=row.agent, clip_on=False, **style)
         for step, cell, y in zip(study.steps, row.cells, estimate, strict=True):
             remark = _remark(cell, bottom, top)
             if remark:
