@@ -161,10 +161,19 @@ def test_tables_are_written(folder):
     assert [line for line in lines if line.startswith("## ")] == ["## LQR-v0", "## Merton-v0 with risk_aversion = 3.0"]
 
 
+def test_lines_differ_where_colours_come_again():
+    agents = [f"agent {place}" for place in range(len(COLOURS) + 1)]
+    figure = time_step_figure(studies(made(agent, dt, 0, 0.1, 0.1) for agent in agents for dt in (0.1, 0.01)))
+    first, *_, last = figure.axes[0].lines
+    assert first.get_color() == last.get_color()
+    assert first.get_linestyle() != last.get_linestyle()
+
+
 def test_the_figure_has_a_column_for_each_problem_and_a_line_for_each_agent():
     figure = time_step_figure(studies(results()))
     assert len(figure.axes) == 4
     policy, _, loss, _ = figure.axes
+    assert all(axes.get_xlim()[0] > axes.get_xlim()[1] for axes in figure.axes)  # from large steps to small ones
     lines = {line.get_label(): line for line in policy.lines}
     assert list(lines) == ["ctq", "sac", "hopeless", "broken", "exact"]
     assert [line.get_color() for line in lines.values()] == list(COLOURS[:5])

@@ -60,13 +60,8 @@ def _draw(axes: Axes, study: Study, metric: str, places: dict[str, int]) -> None
         shown = np.array([cell.interval or (math.nan,) * 3 for cell in row.cells])
         estimate, low, high = np.clip(shown, bottom, top).T
         axes.fill_between(study.steps, low, high, color=colour, alpha=0.18, linewidth=0)
-        style = {
-            "color": colour,
-            "marker": marker,
-            "linestyle": "-" if place < len(COLOURS) else "--",
-            "linewidth": 1.6,
-        }
-        axes.plot(study.steps, estimate, label=row.agent, clip_on=False, **style)
+        (line,) = axes.plot(study.steps, estimate, color=colour, marker=marker, label=row.agent, clip_on=False)
+        line.set(linewidth=1.6, linestyle="-" if place < len(COLOURS) else "--")
         for step, cell, y in zip(study.steps, row.cells, estimate, strict=True):
             remark = _remark(cell, bottom, top)
             if remark:
