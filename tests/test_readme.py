@@ -50,7 +50,7 @@ def test_households_are_learnt(tmp_path: Path) -> None:
 
 
 def test_a_policy_and_its_rate_are_learnt_from_steps(tmp_path: Path) -> None:
-    """1000 units of time tell those of LQR to several per cent, 25 000 a portfolio's risky fraction to ten or twenty."""
+    """1000 units of time tell those of LQR to several per cent, 25 000 a portfolio's risky fraction to 10 or 20."""
     learned, best, rate, true, *portfolios = numbers(run(BLOCKS[3], tmp_path))
     assert learned == pytest.approx(best, rel=0.1)
     assert rate == pytest.approx(true, rel=0.1)
