@@ -19,7 +19,10 @@ __all__ = ["Experience"]
 
 @final
 class Experience:
-    """Steps of the rows of `env`, which must reset in the step that ends an episode, and noise for exploring."""
+    """Steps of the rows of `env`, which must reset in the step that ends an episode, and noise for exploring.
+
+    Raises ParameterError where nothing bounds a lifetime: neither a discount nor a horizon.
+    """
 
     def __init__(self, env: SDEVectorEnv, *, seed: int | None, persistence: float, device: str) -> None:
         """`persistence` is the time, in lifetimes, over which noise keeps 1/e of its correlation; 0 for none."""

@@ -144,7 +144,7 @@ class CTQLearning(Agent):
     """V has the sign of all rewards, which must have one, and is learnt as log |V|."""
     method: Method = "moments"
     """Which of the paper's martingale conditions are solved: "moments", or from there, after annealing, "martingale
-    loss", whose errors are several times as large: its residuals run to the end of the path."""
+    loss", which is noisier, as its residuals run to the end of the path."""
     behaviour: Behaviour = "policy"
     """Who plays: the policy that is learnt, or uniformly random actions all along."""
     replay: int | None = None
