@@ -2,13 +2,22 @@
 
 HacontrolError
 ├── ParameterError   a problem, environment or agent was given a parameter it cannot have   (also a ValueError)
+│   └── UnknownParameterError  a keyword argument that it does not take                      (also a TypeError)
 ├── ActionError      `step` was given something that is not a finite action of the right shape (also a ValueError)
 ├── SeedError        a seed that is not a non-negative integer                              (also a ValueError)
 ├── ResetError       `reset` options that make no sense, or `step` before `reset`           (also a ValueError)
 ├── ContractError    `check_problem` or `check_vector_env` found a broken promise           (also an AssertionError)
 ├── CheckpointError  a saved agent or a result file that is torn, altered or of another kind (also a ValueError)
 ├── EquilibriumError an economy has no equilibrium, or none inside its bounds               (also a ValueError)
+├── NumericalError   a solver ended with a result that fails its own test                    (also an ArithmeticError)
+├── LearningError    a learner's numbers are not finite: nothing was learnt                  (also an ArithmeticError)
 └── UnknownNameError an id, agent, suite or task that does not exist                        (also a LookupError)
+
+and everything that it warns of:
+
+HacontrolWarning
+├── ConvergenceWarning  a rule by which a learner or a solver says that it is done was not met
+└── TruncationWarning   a grid or a box that was meant not to matter cuts off part of a law
 """
 
 import difflib
@@ -21,6 +30,18 @@ class HacontrolError(Exception):
 
 class ParameterError(HacontrolError, ValueError):
     """A parameter is missing, malformed or economically infeasible."""
+
+
+class UnknownParameterError(ParameterError, TypeError):
+    """A keyword argument that a problem, environment or agent does not take; also a TypeError, as Python's own is."""
+
+
+class NumericalError(HacontrolError, ArithmeticError):
+    """A solver did not reach a result that passes its own test, and returns none."""
+
+
+class LearningError(HacontrolError, ArithmeticError):
+    """What a learner computes is not finite: nothing is returned, saved or ranked as learnt."""
 
 
 class ActionError(HacontrolError, ValueError):
@@ -49,6 +70,18 @@ class EquilibriumError(HacontrolError, ValueError):
 
 class UnknownNameError(HacontrolError, LookupError):
     """No environment, agent, suite or task has this name."""
+
+
+class HacontrolWarning(UserWarning):
+    """Root of every warning that hacontrol gives on purpose."""
+
+
+class ConvergenceWarning(HacontrolWarning):
+    """A rule by which a learner or a solver says that it is done was not met."""
+
+
+class TruncationWarning(HacontrolWarning):
+    """A grid or a box that was meant not to matter cuts off part of a law."""
 
 
 def nearest(given: object, known: Iterable[str]) -> str:

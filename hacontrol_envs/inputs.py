@@ -10,19 +10,9 @@ from numpy.typing import NDArray
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.domain import Domain
-from hacontrol_envs.errors import ActionError, ParameterError, ResetError, SeedError, nearest
+from hacontrol_envs.errors import ActionError, ResetError, SeedError, nearest
+from hacontrol_envs.parameters import short
 from hacontrol_envs.problem import Problem
-
-
-def whole_number(name: str, given: Any, *, optional: bool = False) -> int:
-    """A positive integer.
-
-    Raises:
-        ParameterError: anything else.
-    """
-    if isinstance(given, (bool, np.bool_)) or not isinstance(given, (int, np.integer)) or given < 1:
-        raise ParameterError(f"{name} must be a positive integer{' or None' if optional else ''}, got {given!r}")
-    return int(given)
 
 
 def read_action(given: Any, out: Floats) -> None:
@@ -148,9 +138,3 @@ def _read_time(given: Any, num_envs: int, dt: float, last: int | None) -> NDArra
     if np.any(steps >= (2**53 if last is None else last)):
         raise ResetError(f"time must be before the end of the episode at {last} * dt, dt={dt}; got {short(given)}")
     return np.broadcast_to(steps.astype(np.int64), (num_envs,))
-
-
-def short(given: Any) -> str:
-    """What was given, in at most 80 characters."""
-    text = repr(given)
-    return text if len(text) <= 80 else f"{text[:76]} ..."

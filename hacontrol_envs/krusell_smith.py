@@ -87,7 +87,7 @@ class KrusellSmith:
             raise ParameterError(f"depreciation must be at most 1, got {every['depreciation']!r}")
         self.borrowing_limit = read.number("borrowing_limit", every["borrowing_limit"])
         top = read.number("asset_max", every["asset_max"], above=self.borrowing_limit)
-        nodes = calibrations.whole("asset_nodes", every["asset_nodes"], 10)
+        nodes = read.count("asset_nodes", every["asset_nodes"], at_least=10)
         self.assets = asset_grid(self.borrowing_limit, top, nodes)
         made = calibrations.processes(calibration, every)
         self.skill, self.productivity, self.labour = made.skill, made.productivity, made.labour

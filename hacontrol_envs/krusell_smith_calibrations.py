@@ -79,12 +79,7 @@ def with_defaults(calibration: str, given: dict[str, Any]) -> dict[str, Any]:
             f"{nearest(calibration, CALIBRATIONS)}other economies are these with other parameters"
         )
     known = CALIBRATIONS[calibration]
-    for name in given:
-        if name not in known:
-            raise ParameterError(
-                f"KrusellSmith({calibration!r}) has no parameter {name!r}; {nearest(name, known)}it has: "
-                f"{', '.join(known)}"
-            )
+    read.refuse_unlisted(f"KrusellSmith({calibration!r})", known, given)
     return {**known, **given}
 
 
@@ -109,7 +104,7 @@ def _ssj(given: dict[str, Any]) -> Processes:
 def _autoregression(given: dict[str, Any], name: str) -> tuple[float, float, int]:
     persistence = between(f"{name}_persistence", given[f"{name}_persistence"], 0.0, 1.0)
     deviation = read.number(f"{name}_deviation", given[f"{name}_deviation"], at_least=0.0)
-    return persistence, deviation, whole(f"{name}_states", given[f"{name}_states"], 1)
+    return persistence, deviation, read.count(f"{name}_states", given[f"{name}_states"])
 
 
 def _jedc(given: dict[str, Any]) -> Processes:
@@ -143,13 +138,6 @@ def between(name: str, given: Any, low: float, high: float) -> float:
     if result >= high:
         raise ParameterError(f"{name} must be below {high:g}, got {given!r}")
     return result
-
-
-def whole(name: str, given: Any, least: int) -> int:
-    """A whole number, at least `least`."""
-    if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < least:
-        raise ParameterError(f"{name} must be a whole number, at least {least}, got {given!r}")
-    return int(given)
 
 
 def pair(name: str, given: Any) -> tuple[float, float]:

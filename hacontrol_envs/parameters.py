@@ -10,53 +10,96 @@ from typing import Any
 import numpy as np
 
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.errors import ParameterError, nearest
+from hacontrol_envs.errors import ParameterError, UnknownParameterError, nearest
+
+ALIASES = {
+    "alpha": ("capital_share", "returns_to_scale"),
+    "beta": ("discount_factor", "discount"),
+    "crra": ("risk_aversion", "intertemporal_elasticity"),
+    "delta": ("depreciation",),
+    "eis": ("intertemporal_elasticity", "risk_aversion"),
+    "gamma": ("risk_aversion", "intertemporal_elasticity", "discount"),
+    "kappa": ("mean_reversion",),
+    "mu": ("expected_return",),
+    "r": ("risk_free_rate", "discount"),
+    "rf": ("risk_free_rate",),
+    "rho": ("discount", "productivity_persistence"),
+    "sigma": ("volatility", "noise_matrix", "risk_aversion", "intertemporal_elasticity"),
+    "theta": ("adjustment_cost_up",),
+}
+"""Symbols and short names of the literature, and the parameters that they may stand for, the likeliest first."""
 
 
 def refuse_unknown(name: str, make: Callable[..., Any], given: Iterable[str]) -> None:
-    """Raise ParameterError for the first of these names that `make`, which users know as `name`, does not take."""
+    """Raise UnknownParameterError for the first of these names that `make`, which users know as `name`, does not take.
+
+    The message names the nearest parameter that there is, or the one that a symbol of the literature stands for.
+    """
     known = inspect.signature(make).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         return
+    refuse_unlisted(name, list(known), given)
+
+
+def refuse_unlisted(name: str, known: Iterable[str], given: Iterable[str]) -> None:
+    """Raise UnknownParameterError for the first given name that is not one of the known; see `refuse_unknown`."""
+    known = list(known)
     for one in given:
-        if one not in known:
-            raise ParameterError(
-                f"{name} has no parameter {one!r}; {nearest(one, known)}it has: {', '.join(known) or 'none'}"
-            )
+        if one in known:
+            continue
+        meant = [word for word in ALIASES.get(str(one).lower(), ()) if word in known]
+        hint = f"did you mean {meant[0]!r}? " if meant else nearest(one, known)
+        raise UnknownParameterError(
+            f"{name} got an unexpected keyword argument {one!r}; {hint}it has: {', '.join(known) or 'none'}"
+        )
 
 
 def number(name: str, given: Any, *, above: float = -np.inf, at_least: float = -np.inf) -> float:
     """A finite real number above one bound, or at least another."""
-    if isinstance(given, (bool, str)) or given is None:
-        raise ParameterError(f"{name} must be a number, got {given!r}")
+    if isinstance(given, (bool, np.bool_, str, bytes)) or given is None:
+        raise ParameterError(f"{name} must be a number, got {short(given)}")
     try:
         result = float(given)
+    except OverflowError as error:
+        raise ParameterError(f"{name} must be finite, got {short(given)}, which no float can hold") from error
     except (TypeError, ValueError) as error:
-        raise ParameterError(f"{name} must be a number, got {given!r}") from error
+        raise ParameterError(f"{name} must be a number, got {short(given)}") from error
     if not np.isfinite(result):
-        raise ParameterError(f"{name} must be finite, got {given!r}")
+        raise ParameterError(f"{name} must be finite, got {short(given)}")
     if not (result > above and result >= at_least):
         bound = f"greater than {above}" if above > -np.inf else f"at least {at_least}"
-        raise ParameterError(f"{name} must be {bound}, got {given!r}")
+        raise ParameterError(f"{name} must be {bound}, got {short(given)}")
     return result
 
 
-def count(name: str, given: Any) -> int:
-    """A whole number of at least 1."""
+def count(name: str, given: Any, *, at_least: int = 1, at_most: int = 2**53, optional: bool = False) -> int:
+    """A whole number between two bounds; `optional` only adds "or None" to what a refusal says is allowed."""
+    wanted = f"at least {at_least}{' or None' if optional else ''}"
     try:
         result = operator.index(given)
     except TypeError as error:
-        raise ParameterError(f"{name} must be a whole number of at least 1, got {given!r}") from error
-    if result < 1 or isinstance(given, bool):
-        raise ParameterError(f"{name} must be at least 1, got {given!r}")
+        raise ParameterError(f"{name} must be a whole number of {wanted}, got {short(given)}") from error
+    if result < at_least or isinstance(given, (bool, np.bool_)):
+        raise ParameterError(f"{name} must be {wanted}, got {short(given)}")
+    if result > at_most:
+        raise ParameterError(f"{name} must be at most {at_most}, got {short(given)}")
     return result
+
+
+def short(given: Any) -> str:
+    """A repr that fits into a message, of whatever it was."""
+    try:
+        text = repr(given)
+    except Exception:  # an object may do anything; of an integer, Python itself refuses to print many digits
+        text = f"a {type(given).__name__}" + (" with thousands of digits" if isinstance(given, int) else "")
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def one_of(name: str, given: Any, allowed: Iterable[str]) -> str:
     """One of these words."""
     words = tuple(allowed)
     if not isinstance(given, str) or given not in words:
-        raise ParameterError(f"{name} must be one of {', '.join(map(repr, words))}, got {given!r}")
+        raise ParameterError(f"{name} must be one of {', '.join(map(repr, words))}, got {short(given)}")
     return given
 
 
@@ -64,12 +107,14 @@ def array(name: str, given: Any) -> Floats:
     """A finite real array of at most two axes."""
     try:
         raw = np.asarray(given)
+        if raw.dtype.kind == "O" and all(isinstance(entry, int) for entry in raw.flat):
+            raise ParameterError(f"{name} must be finite, got {short(given)}, which no float can hold")
     except ValueError as error:
-        raise ParameterError(f"{name} must be a number, a vector or a matrix, got {given!r}") from error
+        raise ParameterError(f"{name} must be a number, a vector or a matrix, got {short(given)}") from error
     if raw.dtype.kind not in "iuf" or raw.ndim > 2 or raw.size == 0:
-        raise ParameterError(f"{name} must be a number, a vector or a matrix of numbers, got {given!r}")
+        raise ParameterError(f"{name} must be a number, a vector or a matrix of numbers, got {short(given)}")
     if not np.all(np.isfinite(raw)):
-        raise ParameterError(f"{name} must be finite, got {given!r}")
+        raise ParameterError(f"{name} must be finite, got {short(given)}")
     return raw.astype(np.float64)
 
 
@@ -80,7 +125,7 @@ def matrix(name: str, given: Any, rows: int, columns: int | None = None) -> Floa
         result = float(result) * np.eye(rows, columns)
     if result.ndim != 2 or result.shape[0] != rows or columns not in (None, result.shape[1]):
         wanted = f"({rows}, {'any' if columns is None else columns})"
-        raise ParameterError(f"{name} must be a matrix of shape {wanted}, got shape {result.shape}: {given!r}")
+        raise ParameterError(f"{name} must be a matrix of shape {wanted}, got shape {result.shape}: {short(given)}")
     return result
 
 
@@ -88,12 +133,12 @@ def weight(name: str, given: Any, size: int, *, definite: bool) -> Floats:
     """A symmetric positive semidefinite (or definite) matrix."""
     result = matrix(name, given, size, size)
     if not np.allclose(result, result.T, rtol=1e-12, atol=1e-14):
-        raise ParameterError(f"{name} must be symmetric, got {given!r}")
+        raise ParameterError(f"{name} must be symmetric, got {short(given)}")
     lowest = float(np.linalg.eigvalsh(result)[0])
     scale = float(np.abs(result).max())
     if lowest <= 0 if definite else lowest < -1e-12 * scale:
         kind = "positive definite" if definite else "positive semidefinite"
-        raise ParameterError(f"{name} must be {kind}, but its smallest eigenvalue is {lowest:.3g}: {given!r}")
+        raise ParameterError(f"{name} must be {kind}, but its smallest eigenvalue is {lowest:.3g}: {short(given)}")
     symmetric: Floats = (result + result.T) / 2
     return symmetric
 

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from hacontrol_envs import parameters as read
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ParameterError
-from hacontrol_envs.inputs import whole_number
 from hacontrol_envs.integrate import integrator
 from hacontrol_envs.loops import observe
 from hacontrol_envs.problem import Problem
@@ -49,7 +48,7 @@ class SampledProblem:
         self.scheme = scheme
         self.gamma = math.exp(-problem.discount * self.dt)
         if episode_steps is not None:
-            episode_steps = whole_number("episode_steps", episode_steps, optional=True)
+            episode_steps = read.count("episode_steps", episode_steps, optional=True)
         self.finite = problem.horizon is not None
         self.episode_steps = _steps(problem.horizon, self.dt) if problem.horizon is not None else episode_steps
         self._integrator = integrator(problem, self.dt, scheme)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from hacontrol_envs import noise
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ActionError, CheckpointError, ParameterError, ResetError
-from hacontrol_envs.inputs import ResetOptions, read_action, read_options, read_seeds, short, whole_number
+from hacontrol_envs.inputs import ResetOptions, read_action, read_options, read_seeds
 from hacontrol_envs.loops import clip_and_scale, tick
+from hacontrol_envs.parameters import count, short
 from hacontrol_envs.problem import Problem
 from hacontrol_envs.rendering import Film
 from hacontrol_envs.sampled import SampledProblem, refuse_render_mode
@@ -51,7 +52,7 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
     ) -> None:
-        self.num_envs = N = whole_number("num_envs", num_envs)
+        self.num_envs = N = count("num_envs", num_envs)
         SampledProblem.__init__(self, problem, dt, scheme, episode_steps)
         refuse_render_mode(render_mode)
         self.render_mode = render_mode
