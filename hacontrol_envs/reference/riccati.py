@@ -11,7 +11,7 @@ from scipy.linalg import expm, solve_continuous_lyapunov
 from scipy.signal import lfilter
 
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.errors import NumericalError
+from hacontrol_envs.errors import NumericalError, ParameterError
 from hacontrol_envs.reference import riccati_map
 from hacontrol_envs.reference.riccati_map import EPS, Span, symmetric
 
@@ -35,6 +35,28 @@ class Quadratic(NamedTuple):
     K: Floats
     error: float = 0.0
     """Of P, relative to sqrt(P_ii P_jj): how far rounding may put it off, and Newton's method would still change it."""
+
+
+class Core(NamedTuple):
+    """A linear-quadratic problem in y = T x, all of the state that its cost sees, now or later."""
+
+    T: Floats
+    """(k, n)."""
+    matrices: tuple[Floats, Floats, Floats, Floats, Floats]
+    """A, B, Q, R and D of y."""
+    terminal: Floats
+    """S of y, (k, k)."""
+
+    @classmethod
+    def of(cls, A: Floats, B: Floats, Q: Floats, R: Floats, D: Floats, S: Floats, tolerance: float) -> Core:
+        """What is seen through links above a tolerance; see `riccati_map.seen`."""
+        cost = sum((W / np.abs(W).max() for W in (Q, S) if W.any()), np.zeros_like(Q))
+        T, back = riccati_map.seen(A, cost, tolerance)
+        return cls(T, (T @ A @ back, T @ B, back.T @ Q @ back, R, T @ D), back.T @ S @ back)
+
+    def lift(self, found: Quadratic) -> Quadratic:
+        """A solution in y as one in x."""
+        return Quadratic(symmetric(self.T.T @ found.P @ self.T), found.c, found.K @ self.T, found.error)
 
 
 class HeldSystem(NamedTuple):
@@ -68,13 +90,14 @@ def continuous(A: Floats, B: Floats, Q: Floats, R: Floats, D: Floats, rho: float
         InfiniteCostError: the cost is infinite under any control.
         NumericalError: P cannot be told to a relative error of `WORST`.
     """
-    A, S = A - rho / 2 * np.eye(len(A)), symmetric(B @ np.linalg.solve(R, B.T))
-    Q, S, unit = in_like_units(Q, S)
-    P = _limit(riccati_map.short_span(A, S, Q, np.asarray(riccati_map.pace(A, S, Q))))
+    shifted: Floats = A - rho / 2 * np.eye(len(A))
+    Q, S, unit = in_like_units(Q, symmetric(B @ np.linalg.solve(R, B.T)))
+    P = _limit(riccati_map.short_span(shifted, S, Q, np.asarray(riccati_map.pace(shifted, S, Q))))
+
     def newton(P: Floats) -> Newton:
-        rest = Q + 2 * symmetric(A.T @ P) - P @ S @ P
-        size = abs(Q) + 2 * symmetric(abs(A).T @ abs(P)) + abs(P) @ abs(S) @ abs(P)
-        return Newton(A - S @ P, symmetric(rest), size)
+        rest = Q + 2 * symmetric(shifted.T @ P) - P @ S @ P
+        size = abs(Q) + 2 * symmetric(abs(shifted).T @ abs(P)) + abs(P) @ abs(S) @ abs(P)
+        return Newton(shifted - S @ P, symmetric(rest), symmetric(size))
 
     P, error = _polished(P, newton)
     P = P * unit
@@ -92,6 +115,7 @@ def sampled(held: HeldSystem) -> Quadratic:
     """
     n, gamma = len(held.F), math.exp(-held.decay)
     P, M = _limit(sampled_span(held)), held.M
+
     def newton(P: Floats) -> Newton:
         K = improve(held, P)[0]
         moved = math.sqrt(gamma) * held.G @ K
@@ -102,7 +126,7 @@ def sampled(held: HeldSystem) -> Quadratic:
         size = size + 2 * symmetric(most.T @ abs(P)) + most.T @ abs(P) @ abs(change)
         cayley = np.linalg.solve(2 * np.eye(n) + change, change)
         left = (np.eye(n) - cayley) / math.sqrt(2)
-        return Newton(cayley, symmetric(left.T @ rest @ left), left.T @ size @ left)
+        return Newton(cayley, symmetric(left.T @ rest @ left), symmetric(left.T @ size @ left))
 
     P, error = _polished(P, newton)
     spent = held.constant + gamma * np.sum(held.covariance * P)
@@ -111,7 +135,9 @@ def sampled(held: HeldSystem) -> Quadratic:
 
 def in_like_units(Q: Floats, S: Floats) -> tuple[Floats, Floats, float]:
     """Q and S over and times a power of two, in which P is then, that makes them equally large."""
-    sizes = [float(np.abs(part).max(initial=0.0)) for part in (Q, S)]
+    sizes = [float(np.abs(part).max()) for part in (Q, S)]
+    if not all(map(math.isfinite, sizes)):
+        raise NumericalError("what control does for its cost, B R^{-1} B', is more than floats hold")
     unit = 2.0 ** round(math.log2(sizes[0]) / 2 - math.log2(sizes[1]) / 2) if min(sizes) > 0 else 1.0
     return Q / unit, S * unit, unit
 
@@ -119,7 +145,7 @@ def in_like_units(Q: Floats, S: Floats) -> tuple[Floats, Floats, float]:
 def _limit(span: Span) -> Floats:
     P = riccati_map.limit(span)
     if P is None:
-        raise InfiniteCostError("the least cost grows without bound as the horizon does")
+        raise InfiniteCostError("the least cost grows with the horizon without bound, or beyond what floats hold")
     return P
 
 
@@ -134,17 +160,17 @@ class Newton(NamedTuple):
 
 def _polished(P: Floats, newton: Callable[[Floats], Newton]) -> tuple[Floats, float]:
     """P after Newton's corrections, as long as each is less than half of the one before, and its relative error."""
-    last, noise = math.inf, math.inf
+    last, noise = math.inf, np.zeros_like(P)
     for _ in range(10):
-        step, scale = newton(P), np.sqrt(np.diag(P))
-        if not (np.isfinite(step.rest).all() and np.linalg.eigvals(step.closed).real.max(initial=-1.0) < 0):
+        step, scale = newton(P), np.sqrt(np.where(np.diag(P) > 0, np.diag(P), 1.0))
+        if not (np.isfinite(step.rest).all() and np.linalg.eigvals(step.closed).real.max() < 0):
             raise NumericalError("rounding hides whether the optimal feedback keeps the cost finite")
         change, noise = (_sized(step.closed, part, scale) for part in (step.rest, EPS * step.size))
-        now = float(abs(change).max(initial=0.0))
+        now = float(abs(change).max())
         if not now < last / 2:
             break
         P, last = P + symmetric(change * np.outer(scale, scale)), now
-    error = max(last, float(abs(noise).max(initial=0.0)))
+    error = max(last, float(abs(noise).max()))
     if not error < WORST:
         raise NumericalError(f"the Riccati equation can be solved to a relative error of {error:.1e} only")
     return P, error
@@ -195,6 +221,8 @@ def hold(A: Floats, B: Floats, Q: Floats, R: Floats, D: Floats, rho: float, dt: 
         M = symmetric(M + fade * joint.T @ M @ joint)
         C, phi = symmetric(C + F @ C @ F.T), phi + F @ phi
         change, h = 2 * change + change @ change, 2 * h
+    if not all(np.isfinite(part).all() for part in (M, C, change, constant)):
+        raise ParameterError(f"dt={dt} is too long a step: over it the state, or its cost, outgrows what floats hold")
     values, V = np.linalg.eigh(C)
     noise = (V * np.sqrt(np.maximum(values, 0.0))) @ V.T
     return HeldSystem(expm(A * dt), phi @ B, noise, M, constant, C, change, rho * dt)

@@ -51,7 +51,7 @@ class Flow:
 
     def _march(self, P: Floats) -> None:
         Q, S, unit = in_like_units(self._Q, self._S)
-        start = np.abs(S @ P).sum(axis=0).max(initial=0.0) / unit  # how quickly a large terminal cost falls
+        start = np.abs(S @ P).sum(axis=0).max() / unit  # how quickly a large terminal cost falls
         finest = max(0, math.ceil(math.log2(self.horizon * (1 / pace(self._A, S, Q) + 4 * start))))
         spans = [short_span(self._A, self._S, self._Q, self.horizon / 2**finest * self._nodes)]
         at, level, c, edges, panels, overflow = 0, 0, 0.0, [0.0], [], False

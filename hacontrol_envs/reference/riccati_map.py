@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hacontrol_envs.arrays import Floats
 
@@ -13,7 +14,7 @@ SERIES = 16
 DOUBLINGS = 200
 """After so many doublings a cost that still grows is taken to be infinite."""
 EPS = float(np.finfo(np.float64).eps)
-DISTINCT, DOUBTFUL = 4 * EPS, 1e-12
+DISTINCT, DOUBTFUL = 4 * EPS, 1e-13
 """Links between states and the cost, relative to the largest: below `DISTINCT` n they are rounding, above `DOUBTFUL`
 they are meant; in between nobody can tell."""
 
@@ -92,9 +93,9 @@ class Seen(NamedTuple):
     """The part y = T x of the state that a cost depends on, now or later: the quotient by what is unobservable."""
 
     T: Floats
-    """(k, n); no rows where nothing costs anything."""
+    """(k, n); one row of zeros where nothing costs anything."""
     back: Floats
-    """(n, k): T back = I."""
+    """(n, k): T back = I, but for that case."""
 
 
 def seen(A: Floats, Q: Floats, tolerance: float) -> Seen:
@@ -109,7 +110,7 @@ def seen(A: Floats, Q: Floats, tolerance: float) -> Seen:
     weight, largest = _weights(A, Q)
     kept = np.flatnonzero(np.isfinite(weight))
     if not len(kept):
-        return Seen(np.zeros((0, n)), np.zeros((n, 0)))
+        return Seen(np.zeros((1, n)), np.zeros((n, 1)))
     w = np.exp2(np.rint(weight[kept]))
     inner, cost = A[np.ix_(kept, kept)] * np.outer(w, 1 / w), (Q / np.abs(Q).max())[np.ix_(kept, kept)] / np.outer(w, w)
     V = _staircase(inner, cost, largest, tolerance * len(kept))
@@ -136,23 +137,24 @@ def _staircase(A: Floats, Q: Floats, link: float, tolerance: float) -> Floats:
     """Orthonormal rows (k, n) that span what is observable; the identity where that is everything."""
     n = len(A)
     values, vectors = np.linalg.eigh(Q)
-    V = vectors[:, values > tolerance * values[-1]].T
+    V: Floats = vectors[:, values > tolerance * values[-1]].T
     while len(V) < n:
         size = link if np.count_nonzero(V) == len(V) else float(np.linalg.norm(A, 2))
         moved = V @ A
         _, links, directions = np.linalg.svd(moved - moved @ V.T @ V)
         more = directions[: len(links)][links > tolerance * size]
         if not len(more):
-            return V
+            break
         V = np.linalg.qr(np.vstack([V, more]).T)[0].T[: min(n, len(V) + len(more))]
-    return np.eye(n)
+    return V if len(V) < n else np.eye(n)
 
 
-def symmetric(M: Floats) -> Floats:
+def symmetric(M: NDArray[Any]) -> Floats:
     """(M + M')/2, (..., n, n)."""
     half: Floats = (M + _transposed(M)) / 2
     return half
 
 
-def _transposed(M: Floats) -> Floats:
-    return M.swapaxes(-1, -2)
+def _transposed(M: NDArray[Any]) -> Floats:
+    turned: Floats = M.swapaxes(-1, -2)
+    return turned
