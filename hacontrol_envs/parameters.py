@@ -140,12 +140,19 @@ def weight(name: str, given: Any, size: int, *, definite: bool) -> Floats:
         kind = "positive definite" if definite else "positive semidefinite"
         raise ParameterError(f"{name} must be {kind}, but its smallest eigenvalue is {lowest:.3g}: {short(given)}")
     symmetric: Floats = (result + result.T) / 2
+    if lowest < 0:  # by rounding: what no control pays for must not pay
+        values, vectors = np.linalg.eigh(symmetric)
+        symmetric = (vectors * np.maximum(values, 0.0)) @ vectors.T
+        symmetric = (symmetric + symmetric.T) / 2
     return symmetric
 
 
 def steps(horizon: float, dt: float) -> int:
     """The whole number of steps of length dt in a horizon."""
-    count = round(horizon / dt)
+    ratio = horizon / dt
+    if not ratio <= 2**53:
+        raise ParameterError(f"dt={dt} is too short a step for the horizon {horizon}: {ratio:.3g} steps")
+    count = round(ratio)
     if count < 1 or abs(count * dt - horizon) > 1e-9 * horizon:
         raise ParameterError(f"dt must divide the horizon: horizon / dt = {horizon} / {dt} = {horizon / dt} steps")
     return count

@@ -21,6 +21,8 @@ def linear_quadratic(
 ) -> None:
     """Write x_next = response' (x, a, noise) and reward = -1/2 (z'Mz + constant), z = (x, a), for every row.
 
+    M is positive semidefinite: a sum that rounding leaves below zero is zero.
+
     Args:
         x, a, noise: (N, n), (N, m), (N, n) states, actions and standard normals.
         response: (n + m + n, n).
@@ -56,6 +58,8 @@ def linear_quadratic(
             for i in range(rows):
                 cost[i] += total[i] * z[k, i]
         for i in range(rows):
+            if cost[i] < 0:
+                cost[i] = 0.0
             reward[first + i] = -cost[i] / 2
 
 

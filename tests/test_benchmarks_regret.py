@@ -43,7 +43,7 @@ def test_merton_constant_actions_lose_what_the_closed_form_says(risk_aversion):
 def test_lqr_linear_feedback_loses_what_the_lyapunov_equation_says(dimension):
     problem, dt = LQR(dimension=dimension, discount=0.5), 0.1
     held = riccati.hold(problem.A, problem.B, problem.Q, problem.R, problem.D, problem.discount, dt)
-    gamma, K = np.exp(-problem.discount * dt), 0.8 * riccati.sampled(held, np.exp(-problem.discount * dt)).K
+    gamma, K = np.exp(-problem.discount * dt), 0.8 * riccati.sampled(held).K
     feedback = np.vstack([np.eye(dimension), -K])
     closed = np.sqrt(gamma) * (held.F - held.G @ K)
     P = solve_discrete_lyapunov(closed.T, feedback.T @ held.M @ feedback)

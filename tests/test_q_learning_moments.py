@@ -91,7 +91,7 @@ def true_parameters(problem, dt=None):
         H, spent = problem.R, np.trace(problem.D.T @ found.P @ problem.D) / 2
     else:
         held, gamma = riccati.hold(problem.A, problem.B, problem.Q, problem.R, problem.D, rho, dt), math.exp(-rho * dt)
-        found, kappa = riccati.sampled(held, gamma), (1 - gamma) / rho
+        found, kappa = riccati.sampled(held), (1 - gamma) / rho
         H = (held.M[n:, n:] + gamma * held.G.T @ found.P @ held.G) / kappa
         spent = (held.constant + gamma * np.sum(held.noise @ held.noise.T * found.P)) / (2 * kappa)
     X, U = (np.diag(box.half_width) for box in (problem.state, problem.action))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import numpy as np
 from scipy.linalg import solve_continuous_lyapunov
@@ -13,14 +15,25 @@ from hacontrol_envs import parameters as read
 from hacontrol_envs.arrays import Array, Floats, broadcast_time, dot, like, matvec, namespace, quadratic
 from hacontrol_envs.compiled import over_rows
 from hacontrol_envs.domain import Domain
-from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.errors import NumericalError, ParameterError
 from hacontrol_envs.kept import kept_by_step
 from hacontrol_envs.problem import ControlProblem
 from hacontrol_envs.reference import riccati
-from hacontrol_envs.reference.riccati import HeldSystem, Quadratic
+from hacontrol_envs.reference.riccati import Core, HeldSystem, InfiniteCostError, Quadratic
+from hacontrol_envs.reference.riccati_flow import Flow
+from hacontrol_envs.reference.riccati_map import DISTINCT, DOUBTFUL
 from hacontrol_envs.registration import register
 from hacontrol_envs.solution import Jet, Solution
 from hacontrol_envs.transitions import linear_quadratic
+
+Found = TypeVar("Found")
+
+HUGE = 1e280
+"""A cost or a motion of this size is refused: a few steps later it would be infinite."""
+ROUNDING = 1e-12
+"""Relative error up to which a solution of an algebraic equation is called a closed form."""
+TABLE = 50_000_000
+"""Most numbers in a table of gains, or of cost matrices, by step."""
 
 
 @final
@@ -31,6 +44,10 @@ class LQR(ControlProblem):
     dX = (A X + B a) dt + D dW, r = -1/2 (x'Qx + a'Ra), g = -1/2 x'Sx. The value is -1/2 x'Px - c and the optimal action
     -Kx with K = R^{-1}B'P, where rho P = P_t + Q + A'P + PA - P B R^{-1} B'P (P_t = 0 and P constant over an infinite
     horizon) and rho c = c_t + tr(DD'P)/2. Without noise (D = 0) the same P solves the Hamilton-Jacobi equation.
+    Over an infinite horizon P is the least positive semidefinite solution, the limit of finite horizons: states that no
+    cost sees, now or later, are left alone, however they grow. Where they grow faster than rho/2 the stabilising
+    solution is another one, which pays for steering them. Parameters under which no control keeps the cost finite are
+    refused.
     Anderson and Moore (1990), Optimal Control; Bertsekas (2017), Dynamic Programming and Optimal Control.
 
     A matrix may be given as nested lists, or as a number that stands for that multiple of the identity. With
@@ -39,8 +56,9 @@ class LQR(ControlProblem):
     diagonal), B = I, Q = I, R = I/10, D = 3I/10. One link of it is the scalar default, P = 0.2659750769.
 
     Learners meet the problem in the box |x_i| <= 1 + 4 s_i, with s_i the stationary standard deviation under the
-    optimal policy, start uniformly in [-1, 1]^n, and act in |a_j| <= 1.5 sum_i |K_ji| (1 + 4 s_i), which the optimum
-    never leaves there.
+    optimal policy (0 where that has no stationary law), start uniformly in [-1, 1]^n, and act in
+    |a_j| <= 1.5 sum_i |K_ji| (1 + 4 s_i), which the optimum never leaves there. A state that grows, or that no action
+    in the box holds back, may leave what floats can hold: the step that would do so raises NumericalError.
     """
 
     dimension: int | None = None
@@ -72,6 +90,20 @@ class LQR(ControlProblem):
             read.number("horizon", self.horizon, above=0.0)
         for matrix in (self.A, self.B, self.Q, self.R, self.D, self.S):
             matrix.setflags(write=False)
+        self._refuse_extremes()
+
+    def _refuse_extremes(self) -> None:
+        """Raise ParameterError where the optimum, or a cost in the box, is more than floats hold."""
+        with np.errstate(all="ignore"):
+            gain = self._widest_gain
+            half = self._half_width if np.isfinite(gain).all() else gain
+            x, a = half, 1.5 * np.abs(gain) @ half if np.isfinite(half).all() else half
+            most = [x @ np.abs(self.Q) @ x, a @ np.abs(self.R) @ a, np.abs(self.B) @ a]
+        if not all(np.all(part < HUGE) for part in most):
+            raise ParameterError(
+                "these parameters are too far apart for floats: choose other units of state, action or cost; got a "
+                f"gain of {np.abs(gain).max():.3g} in a box of {np.abs(half).max():.3g}"
+            )
         _ = self.state, self.action
 
     @cached_property
@@ -132,13 +164,18 @@ class LQR(ControlProblem):
         return self._size
 
     @cached_property
+    def _half_width(self) -> Floats:
+        closed = self.A - self.B @ self._widest_gain
+        if not np.linalg.eigvals(closed).real.max() < 0:
+            return np.ones(self._size)
+        unit = np.abs(self.D).max() or 1.0
+        variance = np.diag(solve_continuous_lyapunov(closed, -(self.D / unit) @ (self.D / unit).T))
+        return 1 + 4 * unit * np.sqrt(np.maximum(variance, 0.0))
+
+    @cached_property
     def state(self) -> Domain:  # type: ignore[override]
         """Box |x_i| <= 1 + 4 s_i."""
-        closed = self.A - self.B @ self._widest_gain
-        half = np.ones(self._size)
-        if np.linalg.eigvals(closed).real.max() < 0:
-            variance = np.diag(solve_continuous_lyapunov(closed, -self.D @ self.D.T))
-            half = 1 + 4 * np.sqrt(np.maximum(variance, 0.0))
+        half = self._half_width
         names = ["x"] if self._size == 1 else [f"x{i + 1}" for i in range(self._size)]
         return Domain(names, -half, half)
 
@@ -196,7 +233,13 @@ class LQR(ControlProblem):
         def fill(x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
             linear_quadratic(x, a, noise, *self._held_loops(dt), x_next, reward)
 
-        return over_rows(fill, x, a, noise, out)
+        x_next, reward = over_rows(fill, x, a, noise, out)
+        if not math.isfinite(reward.sum()):
+            raise NumericalError(
+                "a cost is not finite: the state has grown beyond what floats can hold; end episodes earlier, or steer "
+                f"the state, whose matrix is {read.short(self.A.tolist())}"
+            )
+        return x_next, reward
 
     @kept_by_step
     def _held_loops(self, dt: float) -> tuple[Floats, Floats, float]:
@@ -210,20 +253,56 @@ class LQR(ControlProblem):
         return riccati.hold(self.A, self.B, self.Q, self.R, self.D, self.discount, dt)
 
     @cached_property
-    def _stationary(self) -> Quadratic:
-        try:
-            return riccati.continuous(self.A, self.B, self.Q, self.R, self.D, self.discount)
-        except (np.linalg.LinAlgError, ValueError) as error:
-            raise ParameterError(
-                "no control keeps the discounted cost finite: (state_matrix - discount/2, control_matrix) must be "
-                f"stabilisable and the Riccati equation solvable ({error}); "
-                f"got A = {self.A.tolist()}, B = {self.B.tolist()}"
-            ) from error
+    def _core(self) -> Core:
+        """The problem of the states that a cost sees, now or later."""
+        return self._seen(DISTINCT)
+
+    def _seen(self, tolerance: float) -> Core:
+        terminal = self.S if self.horizon is not None else np.zeros_like(self.S)
+        return Core.of(self.A, self.B, self.Q, self.R, self.D, terminal, tolerance)
+
+    @kept_by_step
+    def _held_core(self, dt: float) -> HeldSystem:
+        return riccati.hold(*self._core.matrices, self.discount, dt)
 
     @cached_property
-    def _backward(self) -> Any:
-        assert self.horizon is not None
-        return riccati.backward(self.A, self.B, self.Q, self.R, self.D, self.discount, self.horizon, self.S)
+    def _stationary(self) -> Quadratic:
+        def solve(core: Core) -> Quadratic:
+            return core.lift(riccati.continuous(*core.matrices, self.discount))
+
+        return self._told_apart(solve, lambda found: found.P)
+
+    @cached_property
+    def _backward(self) -> Callable[[Floats], Quadratic]:
+        horizon = self.horizon
+        assert horizon is not None
+
+        def flow(core: Core) -> Callable[[Floats], Quadratic]:
+            found = Flow(*core.matrices, self.discount, horizon, core.terminal)
+            return lambda tau: core.lift(found(tau))
+
+        return self._told_apart(flow, lambda found: found(np.array([horizon])).P)
+
+    def _told_apart(self, solve: Callable[[Core], Found], matrix: Callable[[Found], Floats]) -> Found:
+        """What `solve` makes of the core; refused where rounding decides what the cost sees, and that matters."""
+        try:
+            found, other = solve(self._core), self._seen(DOUBTFUL)
+            same = len(other.T) == len(self._core.T)
+            gap, size = 0.0 if same else np.abs(matrix(solve(other)) - matrix(found)).max(), np.abs(matrix(found)).max()
+        except InfiniteCostError as error:
+            raise ParameterError(
+                f"no control keeps the discounted cost finite: {error}; (state_matrix - discount/2, control_matrix) "
+                "must be stabilisable in every state that state_cost sees; "
+                f"got A = {self.A.tolist()}, B = {self.B.tolist()}"
+            ) from error
+        except (np.linalg.LinAlgError, ValueError, OverflowError) as error:
+            raise NumericalError(f"the Riccati equation cannot be solved in floats: {error}") from error
+        if gap > 1e-9 * size:
+            raise NumericalError(
+                "whether state_cost sees a state that grows is decided by rounding: make what couples them zero, or "
+                f"larger; got A = {self.A.tolist()}, Q = {self.Q.tolist()}"
+            )
+        return found
 
     def solution(self, dt: float | None = None) -> Solution:
         """The Riccati solution; with `dt`, that of the discrete Riccati equation with cross terms."""
@@ -231,9 +310,10 @@ class LQR(ControlProblem):
             if dt is None:
                 found, source = self._stationary, "algebraic Riccati equation (Anderson and Moore, 1990)"
             else:
-                found = riccati.sampled(self._held(dt), np.exp(-self.discount * dt))
+                found = self._sampled(dt)
                 source = "discrete Riccati equation of the sampled-data problem (Bertsekas, 2017)"
-            return self._solution(lambda t, x: found, "closed form", source, 0.0, with_jet=dt is None)
+            error = 0.0 if found.error < ROUNDING else found.error * self._worst(found)
+            return self._solution(lambda t, x: found, source, error, with_jet=dt is None)
         horizon = self.horizon
         if dt is not None:
             return self._sampled_solution(dt, horizon)
@@ -241,25 +321,45 @@ class LQR(ControlProblem):
         def at(t: Array, x: Array) -> Quadratic:
             tau = horizon - np.asarray(broadcast_time(t, x), dtype=np.float64)
             distinct, index = np.unique(tau, return_inverse=True)
-            return Quadratic(*(part[index.reshape(tau.shape)] for part in self._backward(distinct)))
+            found, index = self._backward(distinct), index.reshape(tau.shape)
+            return Quadratic(found.P[index], found.c[index], found.K[index])
 
-        source = "Riccati differential equation (Anderson and Moore, 1990) by DOP853, relative tolerance 1e-13"
-        return self._solution(at, "numerical", source, 1e-9, with_jet=True)
+        source = "Riccati differential equation (Anderson and Moore, 1990), its flow by doubling, relative error 1e-12"
+        error = 1e-12 * self._worst(self._backward(np.linspace(0.0, horizon, 65)))
+        return self._solution(at, source, error, with_jet=True)
+
+    def _worst(self, found: Quadratic) -> float:
+        """The largest cost in the box."""
+        half = self.state.high
+        return float(np.max((np.abs(found.P) @ half) @ half / 2 + found.c))
+
+    def _sampled(self, dt: float) -> Quadratic:
+        read.number("dt", dt, above=0.0)
+        try:
+            return self._core.lift(riccati.sampled(self._held_core(dt)))
+        except (InfiniteCostError, np.linalg.LinAlgError, ValueError, OverflowError) as error:
+            raise NumericalError(
+                f"no optimum of actions held over dt={dt} can be computed ({error}): take a shorter step"
+            ) from error
 
     def _sampled_solution(self, dt: float, horizon: float) -> Solution:
-        steps = read.steps(horizon, dt)
-        table = riccati.sampled_backward(self._held(dt), np.exp(-self.discount * dt), steps, self.S)
+        steps, core = read.steps(horizon, read.number("dt", dt, above=0.0)), self._core
+        if (steps + 1) * self.R.shape[0] * self._size > TABLE or (steps + 1) * self._size**2 > TABLE:
+            raise ParameterError(f"dt={dt} is too short a step to tabulate the horizon {horizon}: {steps} steps")
+        table = core.lift(riccati.sampled_backward(self._held_core(dt), steps, core.terminal))
+        if not all(np.isfinite(part).all() for part in table):
+            raise NumericalError(f"the least cost of actions held over dt={dt} overflows within the horizon {horizon}")
 
         def at(t: Array, x: Array) -> Quadratic:
             index = steps - np.rint(np.asarray(broadcast_time(t, x)) / dt).astype(int)
-            return Quadratic(*(part[index] for part in table))
+            return Quadratic(table.P[index], table.c[index], table.K[index])
 
         source = "backward discrete Riccati recursion of the sampled-data problem (Bertsekas, 2017)"
-        return self._solution(at, "closed form", source, 0.0, with_jet=False)
+        return self._solution(at, source, 0.0, with_jet=False)
 
-    def _solution(self, at: Any, kind: Any, source: str, error: float, *, with_jet: bool) -> Solution:
+    def _solution(self, at: Any, source: str, error: float, *, with_jet: bool) -> Solution:
         def value(t: Array, x: Array) -> Array:
-            P, c, _ = (like(part, x) for part in at(t, x))
+            P, c, _ = (like(part, x) for part in at(t, x)[:3])
             return -(dot(x, _rows(P, x)) / 2 + c)
 
         def policy(t: Array, x: Array) -> Array:
@@ -267,17 +367,18 @@ class LQR(ControlProblem):
 
         def jet(t: Array, x: Array) -> Jet:
             found = at(t, x)
-            P, c, _ = (like(part, x) for part in found)
+            P, c, _ = (like(part, x) for part in found[:3])
             Px, shape = _rows(P, x), (*x.shape, x.shape[-1])
             P_t, c_t = (like(part, x) for part in self._time_derivatives(found))
             v = -(dot(x, Px) / 2 + c)
             return Jet(v, -(dot(x, _rows(P_t, x)) / 2 + c_t), -Px, -namespace(x).broadcast_to(P, shape))
 
+        kind: Any = "numerical" if error else "closed form"
         return Solution(value, policy, kind, source, error, jet if with_jet else None)
 
     def _time_derivatives(self, found: Quadratic) -> tuple[Floats, Floats]:
         """dP/dt and dc/dt by the Riccati equation; zero over an infinite horizon."""
-        P, c, K = found
+        P, c, K = found[:3]
         if self.horizon is None:
             return np.zeros_like(P), np.zeros_like(c)
         cost = self.Q + self.A.T @ P + P @ self.A - P @ self.B @ K
