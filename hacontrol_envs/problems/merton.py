@@ -9,6 +9,7 @@ from typing import Any, final
 
 import numpy as np
 from scipy.signal import lfilter
+from scipy.special import exprel
 
 from hacontrol_envs import parameters as read
 from hacontrol_envs.arrays import Array, Floats, broadcast_time, dot, like, matvec, namespace
@@ -115,8 +116,9 @@ class Merton(ControlProblem):
             if self.horizon is None:
                 log_f = np.full(2, -np.log(self.nu))
             else:
-                later = np.log(self.bequest) / g - self.nu * left
-                log_f = np.logaddexp(later, np.log(discounting(self.nu, left)))
+                z = -self.nu * left
+                flow = np.log(left) + np.where(z > 50, z - np.log(z), np.log(exprel(np.minimum(z, 50.0))))
+                log_f = np.logaddexp(np.log(self.bequest) / g + z, flow)
             powers = [log_f]
             if g != 1:
                 powers += [g * log_f + power * wealth for power in (1 - g, -g, -1 - g)]
@@ -193,12 +195,20 @@ class Merton(ControlProblem):
         At risk aversion above 37 it begins at k* 4^{-36/(g-1)}, where utility is 4^36 times that of k*.
 
         w_i |Sigma_i| sums to at most sqrt(0.8 k*/(g max(g - 1, 1/2))), which keeps every constant action's value finite
-        over an infinite horizon. Over a finite one consumption spans [min k*(t)/4, 1.5 max k*(t)].
+        over an infinite horizon. Over a finite one w is at least a millionth of pi*, and consumption spans
+        [min k*(t)/4, 1.5 max k*(t)].
         """
         g, spare = self.risk_aversion, max(self.risk_aversion - 1, 0.5)
         ratios = 1 / self._f(np.array([0.0, 1.0]) * (self.horizon or 0.0))
         reach = np.sqrt(0.8 * ratios[0] / (g * spare))
         width = reach / (self.assets * np.linalg.norm(self.sigma, axis=1))
+        if self.horizon is not None:
+            width = np.maximum(width, 1e-6 * np.abs(self.fractions))
+        elif np.any(width < 1e-12 * np.abs(self.fractions)):
+            raise ParameterError(
+                f"lifetime utility is hardly finite: discount - (1 - risk_aversion) * M = {self.nu * g:.3g} leaves no "
+                "room around the best fractions. Raise discount, or give a horizon"
+            )
         top = ratios[0] * (1 + 0.5 / spare) if self.horizon is None else 1.5 * ratios.max()
         names = ["risky fraction"] if self.assets == 1 else [f"risky fraction {i + 1}" for i in range(self.assets)]
         low = np.append(self.fractions - width, ratios.min() * np.exp(-self._shortfall))

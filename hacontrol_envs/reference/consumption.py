@@ -58,12 +58,13 @@ def _decimals(numbers: Floats) -> NDArray[np.object_]:
 
 def _solve(matrix: NDArray[np.object_], right: NDArray[np.object_]) -> NDArray[np.object_]:
     """The solution of a positive definite system, by elimination without pivots."""
-    table = np.column_stack([matrix, right])
+    table: NDArray[np.object_] = np.column_stack([matrix, right])
     for i in range(len(table)):
         table[i] = table[i] / table[i, i]
         others = np.arange(len(table)) != i
         table[others] -= table[others, i : i + 1] * table[i]
-    return table[:, -1]
+    solved: NDArray[np.object_] = table[:, -1]
+    return solved
 
 
 def discounting(rate: Floats | float, time: Floats | float) -> Floats:
@@ -129,7 +130,7 @@ def held_ratios(f_end: float, growth: float, g: float, dt: float, steps: int) ->
     except (OverflowError, ValueError, ZeroDivisionError) as error:
         raise ParameterError(
             f"no float holds what backward induction with dt={dt} and risk_aversion={g} needs {n} steps from the end: "
-            "shorten the horizon, or bring risk_aversion closer to 1"
+            "choose a shorter dt or horizon, or bring risk_aversion closer to 1"
         ) from error
     return k, phi * dt
 
