@@ -349,7 +349,9 @@ class Merton(ControlProblem):
 
         source = "backward induction on k (one root per step), after Merton (1969)"
         found = self._solution(at(k), at(f), None, at(h), None, source)
-        rounding = 8 * np.finfo(float).eps * (steps + self.risk_aversion)
+        g, M = self.risk_aversion, self.riskless_equivalent
+        exponents = horizon * (self.discount + abs(1 - g) * (abs(M) + np.max(k[1:])))
+        rounding = 8 * np.finfo(float).eps * (steps + g + exponents)
         sizes = [np.abs(found.value(dt * np.arange(steps + 1), np.full((steps + 1, 1), x))).max() for x in (0.1, 10.0)]
         return dataclasses.replace(found, kind="numerical", error=float(rounding * max(sizes)))
 

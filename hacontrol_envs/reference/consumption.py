@@ -53,7 +53,8 @@ def best_portfolio(
 
 
 def _decimals(numbers: Floats) -> NDArray[np.object_]:
-    return np.vectorize(Decimal, otypes=[object])(numbers)
+    exact: NDArray[np.object_] = np.vectorize(Decimal, otypes=[object])(numbers)
+    return exact
 
 
 def _solve(matrix: NDArray[np.object_], right: NDArray[np.object_]) -> NDArray[np.object_]:
