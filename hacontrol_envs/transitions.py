@@ -63,6 +63,10 @@ def linear_quadratic(
             reward[first + i] = -cost[i] / 2
 
 
+LEAST_WEALTH, MOST_UTILITY = 1e-300, 1e300
+"""Wealth after a step is at least the one, and its utility in absolute value at most the other: floats end there."""
+
+
 @compiled
 def portfolio(
     x: Floats,
@@ -128,6 +132,8 @@ def portfolio(
         for i in range(rows):
             if not abs(gain[i]) < 1.0:  # ... and by a call, which no vector instruction can make, for the others
                 x_then[i, 0] = x_now[i, 0] * math.exp(gain[i])
+        for i in range(rows):
+            x_then[i, 0] = min(max(x_then[i, 0], LEAST_WEALTH), MOST_UTILITY)
 
         if g == 1:
             for i in range(rows):
@@ -152,3 +158,5 @@ def portfolio(
                 held[i] *= c[i] ** (1 - g)
         for i in range(rows):
             paid[i] = scale * held[i]
+        for i in range(rows):
+            paid[i] = min(max(paid[i], -MOST_UTILITY), MOST_UTILITY)

@@ -20,6 +20,10 @@ from hacontrol_envs.solution import Solution
 
 ORDER = 9
 """Nodes of Gauss and Hermite's rule for productivity: exact for polynomials in log Z to degree 17."""
+LEAST_DEVIATION = 1e-10
+"""Of log productivity, so that its box has a width."""
+MOST_LOG = 600.0
+"""Largest |log K| and log Z over the box."""
 
 
 @final
@@ -58,7 +62,22 @@ class BrockMirman(DiscreteProblem):
         read.number("productivity_deviation", self.productivity_deviation, above=0.0)
         if not 0.01 < self.saving_share < 0.99:
             raise ParameterError(f"capital_share * discount_factor must lie in (.01, .99), got {self.saving_share:.4g}")
+        self._refuse_what_no_float_holds()
         _ = self.state
+
+    def _refuse_what_no_float_holds(self) -> None:
+        if self.productivity_deviation < LEAST_DEVIATION:
+            raise ParameterError(
+                f"productivity_deviation must be at least {LEAST_DEVIATION:g}, got {self.productivity_deviation!r}: "
+                "the box of +-4 deviations would have no width"
+            )
+        center, spread = self._log_capital
+        low, high = center - 4 * spread, max(center + 4 * spread, 4 * self.productivity_deviation)
+        if max(-low, high) > MOST_LOG:
+            raise ParameterError(
+                f"no float holds the box of capital and productivity, from e^{low:.0f} to e^{high:.0f}: lower "
+                f"productivity_deviation={self.productivity_deviation!r} or capital_share={self.capital_share!r}"
+            )
 
     @property
     def saving_share(self) -> float:
@@ -66,11 +85,16 @@ class BrockMirman(DiscreteProblem):
         return self.capital_share * self.discount_factor
 
     @property
+    def _log_capital(self) -> tuple[float, float]:
+        """Mean and standard deviation of log K under the optimal policy."""
+        alpha, rho = self.capital_share, self.productivity_persistence
+        variance = (1 + alpha * rho) / ((1 - alpha) * (1 + alpha) * (1 - alpha * rho))
+        return math.log(self.saving_share) / (1 - alpha), self.productivity_deviation * math.sqrt(variance)
+
+    @property
     def state(self) -> Domain:  # type: ignore[override]
         """The box of capital and productivity."""
-        alpha, rho, deviation = self.capital_share, self.productivity_persistence, self.productivity_deviation
-        spread = deviation * math.sqrt((1 + alpha * rho) / ((1 - alpha**2) * (1 - alpha * rho)))
-        center = math.log(self.saving_share) / (1 - alpha)
+        (center, spread), deviation = self._log_capital, self.productivity_deviation
         low, high = ([math.exp(center + sign * 4 * spread), math.exp(sign * 4 * deviation)] for sign in (-1, 1))
         return Domain(["capital", "productivity"], low, high, "log")
 
@@ -100,7 +124,7 @@ class BrockMirman(DiscreteProblem):
 
     def _next(self, x: Array, a: Array, shock: Array) -> Array:
         xp, rho = namespace(x), self.productivity_persistence
-        innovation = self.productivity_deviation * math.sqrt(1 - rho**2)
+        innovation = self.productivity_deviation * math.sqrt((1 - rho) * (1 + rho))
         capital, productivity = a[..., 0] * self.output(x), xp.exp(rho * xp.log(x[..., 1]) + innovation * shock)
         return xp.stack(xp.broadcast_arrays(capital, productivity), axis=-1)
 
@@ -110,9 +134,10 @@ class BrockMirman(DiscreteProblem):
 
     def solution(self, dt: float | None = None) -> Solution:
         """The closed form, which is the same for any `dt` asked for: the only step is one period."""
-        alpha, beta, s = self.capital_share, self.discount_factor, self.saving_share
-        B, C = alpha / (1 - s), 1 / ((1 - s) * (1 - beta * self.productivity_persistence))
-        A = (math.log(1 - s) + beta * B * math.log(s)) / (1 - beta)
+        alpha, beta, rho, s = self.capital_share, self.discount_factor, self.productivity_persistence, self.saving_share
+        consumed, fading = (1 - alpha) + alpha * (1 - beta), (1 - beta) + beta * (1 - rho)  # 1 - s, 1 - beta rho
+        B, C = alpha / consumed, 1 / (consumed * fading)
+        A = (math.log(consumed) + beta * B * math.log(s)) / (1 - beta)
 
         def value(t: Array, x: Array) -> Array:
             xp = namespace(x)

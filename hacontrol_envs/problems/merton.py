@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, final
 
 import numpy as np
-from scipy.optimize import brentq
+from scipy.signal import lfilter
+from scipy.special import exprel
 
 from hacontrol_envs import parameters as read
 from hacontrol_envs.arrays import Array, Floats, broadcast_time, dot, like, matvec, namespace
 from hacontrol_envs.compiled import over_rows
 from hacontrol_envs.domain import Domain
-from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.errors import NumericalError, ParameterError
 from hacontrol_envs.kept import kept_by_step
 from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.reference.consumption import (
+    Portfolio,
+    best_portfolio,
+    discounted_time,
+    discounting,
+    held_ratios,
+    log_level,
+)
 from hacontrol_envs.registration import register
 from hacontrol_envs.solution import Jet, Solution
 from hacontrol_envs.transitions import portfolio
 
 LEAST_INDEPENDENCE = 1e-6
 """Of assets: smallest over largest singular value of their volatility, each row scaled to length 1. The best portfolio
-solves a system whose condition number is the inverse square of that, and below this has lost its digits."""
+solves a system whose condition number is the inverse square of that: what is known to a millionth of a millionth then
+decides where all wealth is."""
+LARGEST = 290.0
+"""Powers of ten, up and down, within which utilities, values and their derivatives must lie over the box."""
 
 
 @final
@@ -68,6 +81,11 @@ class Merton(ControlProblem):
         if self.horizon is not None:
             read.number("horizon", self.horizon, above=0.0)
         self._refuse_redundant_assets()
+        if not np.all(np.abs([*self.fractions, self.riskless_equivalent, self.nu]) < 1e100):
+            raise ParameterError(
+                f"the best portfolio is too large to compute with, pi* = {read.short(self.fractions.tolist())} with "
+                f"M = {self.riskless_equivalent:.3g}: raise volatility or risk_aversion"
+            )
         if self.horizon is None and self.nu <= 0:
             g, M = self.risk_aversion, self.riskless_equivalent
             raise ParameterError(
@@ -75,11 +93,13 @@ class Merton(ControlProblem):
                 f"M = risk_free_rate + (excess return)'pi*/2 = {M:.6g}: "
                 f"{self.discount:.6g} - ({1 - g:.6g}) * {M:.6g} = {self.nu * g:.6g}. Raise discount, or give a horizon"
             )
+        self._refuse_what_no_float_holds()
         _ = self.state, self.action
 
     def _refuse_redundant_assets(self) -> None:
-        lengths = np.linalg.norm(self.sigma, axis=1)
-        scaled = self.sigma / np.where(lengths > 0, lengths, 1.0)[:, None]
+        sizes = np.abs(self.sigma).max(axis=1, keepdims=True)
+        scaled = self.sigma / np.where(sizes > 0, sizes, 1.0)
+        scaled /= np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), 1.0)
         squares = np.maximum(np.linalg.eigvalsh(scaled @ scaled.T), 0.0)
         ratio = float(np.sqrt(squares[0] / squares[-1])) if squares[-1] > 0 else 0.0
         if ratio < LEAST_INDEPENDENCE:
@@ -89,19 +109,47 @@ class Merton(ControlProblem):
                 f"{self.volatility!r}. Leave an asset out"
             )
 
+    def _refuse_what_no_float_holds(self) -> None:
+        """Raise ParameterError unless f, V, V_xx and utility at the action box's ends are floats all over the box."""
+        g, left, wealth = self.risk_aversion, np.array([self.horizon or 0.0, 0.0]), np.log([[0.1], [10.0]])
+        with np.errstate(all="ignore"):
+            if self.horizon is None:
+                log_f = np.full(2, -np.log(self.nu))
+            else:
+                z = -self.nu * left
+                flow = np.log(left) + np.where(z > 50, z - np.log(z), np.log(exprel(np.minimum(z, 50.0))))
+                log_f = np.logaddexp(np.log(self.bequest) / g + z, flow)
+            powers = [log_f]
+            if g != 1:
+                powers += [g * log_f + power * wealth for power in (1 - g, -g, -1 - g)]
+                powers += [(1 - g) * (wealth - log_f + edge) for edge in (-self._shortfall, 1.0)]
+            reach = np.concatenate([np.ravel(power) for power in powers]) / np.log(10)
+        if not np.all(np.abs(reach) <= LARGEST):
+            ends = "" if self.horizon is None else f", horizon={self.horizon!r} and bequest={self.bequest!r}"
+            raise ParameterError(
+                f"no float holds the utilities and values at risk_aversion={g!r}{ends}: between wealth 0.1 and 10 they "
+                f"reach from 10^{reach.min():.0f} to 10^{reach.max():.0f}. Bring risk_aversion closer to 1"
+                + ("" if self.horizon is None else ", bequest closer to 1, or shorten the horizon")
+            )
+
     @cached_property
-    def excess(self) -> Floats:
-        """mu - r_f, (assets,)."""
+    def expected(self) -> Floats:
+        """mu, (assets,)."""
         mu = np.atleast_1d(read.array("expected_return", self.expected_return))
         if mu.ndim != 1:
             raise ParameterError(f"expected_return must be a number or a vector, got shape {mu.shape}")
-        excess: Floats = mu - self.risk_free_rate
+        return mu
+
+    @cached_property
+    def excess(self) -> Floats:
+        """mu - r_f, (assets,)."""
+        excess: Floats = self.expected - self.risk_free_rate
         return excess
 
     @property
     def assets(self) -> int:
         """Number of risky assets."""
-        return len(self.excess)
+        return len(self.expected)
 
     @cached_property
     def sigma(self) -> Floats:
@@ -117,21 +165,23 @@ class Merton(ControlProblem):
         return int(self.sigma.shape[1])
 
     @cached_property
+    def _portfolio(self) -> Portfolio:
+        return best_portfolio(self.expected, self.sigma, self.risk_free_rate, self.risk_aversion, self.discount)
+
+    @property
     def fractions(self) -> Floats:
         """pi*, (assets,)."""
-        solved: Floats = np.linalg.solve(self.sigma @ self.sigma.T, self.excess) / self.risk_aversion
-        return solved
+        return self._portfolio.fractions
 
-    @cached_property
+    @property
     def riskless_equivalent(self) -> float:
         """M, the riskless rate that is as good as the best portfolio."""
-        return float(self.risk_free_rate + self.excess @ self.fractions / 2)
+        return self._portfolio.riskless_equivalent
 
-    @cached_property
+    @property
     def nu(self) -> float:
         """nu = (rho - (1-g) M)/g, the optimal consumption-wealth ratio over an infinite horizon."""
-        g = self.risk_aversion
-        return (self.discount - (1 - g) * self.riskless_equivalent) / g
+        return self._portfolio.nu
 
     @cached_property
     def state(self) -> Domain:  # type: ignore[override]
@@ -142,17 +192,32 @@ class Merton(ControlProblem):
     def action(self) -> Domain:  # type: ignore[override]
         """Fractions in [pi* - w, pi* + w/2], consumption in [k*/4, k* (1 + 1/2 / max(g - 1, 1/2))].
 
+        At risk aversion above 37 it begins at k* 4^{-36/(g-1)}, where utility is 4^36 times that of k*.
+
         w_i |Sigma_i| sums to at most sqrt(0.8 k*/(g max(g - 1, 1/2))), which keeps every constant action's value finite
-        over an infinite horizon. Over a finite one consumption spans [min k*(t)/4, 1.5 max k*(t)].
+        over an infinite horizon. Over a finite one w is at least a millionth of pi*, and consumption spans
+        [min k*(t)/4, 1.5 max k*(t)].
         """
         g, spare = self.risk_aversion, max(self.risk_aversion - 1, 0.5)
         ratios = 1 / self._f(np.array([0.0, 1.0]) * (self.horizon or 0.0))
         reach = np.sqrt(0.8 * ratios[0] / (g * spare))
         width = reach / (self.assets * np.linalg.norm(self.sigma, axis=1))
+        if self.horizon is not None:
+            width = np.maximum(width, 1e-6 * np.abs(self.fractions))
+        elif np.any(width < 1e-12 * np.abs(self.fractions)):
+            raise ParameterError(
+                f"lifetime utility is hardly finite: discount - (1 - risk_aversion) * M = {self.nu * g:.3g} leaves no "
+                "room around the best fractions. Raise discount, or give a horizon"
+            )
         top = ratios[0] * (1 + 0.5 / spare) if self.horizon is None else 1.5 * ratios.max()
         names = ["risky fraction"] if self.assets == 1 else [f"risky fraction {i + 1}" for i in range(self.assets)]
-        low = np.append(self.fractions - width, ratios.min() / 4)
+        low = np.append(self.fractions - width, ratios.min() * np.exp(-self._shortfall))
         return Domain([*names, "consumption / wealth"], low, np.append(self.fractions + width / 2, top))
+
+    @property
+    def _shortfall(self) -> float:
+        """How far below log k* the action box goes."""
+        return float(np.log(4.0) * min(1.0, 36 / max(self.risk_aversion - 1, 1.0)))
 
     def drift(self, t: Array, x: Array, a: Array) -> Array:
         return (self._mean_growth(a) * x[..., 0])[..., None]
@@ -220,8 +285,8 @@ class Merton(ControlProblem):
     def _constants(self, dt: float) -> Floats:
         """r_f, rho, g, dt, int_0^dt e^{-rho s} ds and int_0^dt s e^{-rho s} ds."""
         rho = float(self.discount)
-        flow = float(_discounting(np.float64(rho), dt))
-        return np.array([self.risk_free_rate, rho, self.risk_aversion, dt, flow, _discounted_time(rho, dt)])
+        flow = discounting(rho, dt)
+        return np.array([self.risk_free_rate, rho, self.risk_aversion, dt, flow, discounted_time(rho, dt)])
 
     def constant_action_value(self, x: Floats, a: Floats) -> Floats:
         """Value from wealth x (..., 1) of holding action a (..., assets + 1) forever, (...); -inf where it diverges.
@@ -243,81 +308,66 @@ class Merton(ControlProblem):
     def solution(self, dt: float | None = None) -> Solution:
         """Merton's closed form; with `dt` over a finite horizon, backward induction on the consumption ratio."""
         if dt is not None and self.horizon is not None:
-            return self._sampled_solution(dt, self.horizon)
+            return self._sampled_solution(read.number("dt", dt, above=0.0), self.horizon)
         h, h_t = (self._h, self._h_t) if self.risk_aversion == 1 else (np.zeros_like, np.zeros_like)
         return self._solution(lambda t: 1 / self._f(t), self._f, self._f_t, h, h_t, "Merton (1969, 1971)")
 
     def _f(self, t: Floats) -> Floats:
         """f' = nu f - 1, f(T) = bequest^{1/g}."""
-        nu, g = self.nu, self.risk_aversion
         if self.horizon is None:
-            return np.full_like(t, 1 / nu)
-        tau = self.horizon - t
-        f: Floats = self.bequest ** (1 / g) * np.exp(-nu * tau) + _discounting(np.float64(nu), tau)
+            return np.full_like(t, 1 / self.nu)
+        left = self.horizon - t
+        f: Floats = self.bequest ** (1 / self.risk_aversion) * np.exp(-self.nu * left) + discounting(self.nu, left)
         return f
 
     def _f_t(self, t: Floats) -> Floats:
-        return self.nu * self._f(t) - 1
+        """nu f - 1 without what cancels."""
+        if self.horizon is None:
+            return np.zeros_like(t)
+        f_t: Floats = (self.nu * self.bequest ** (1 / self.risk_aversion) - 1) * np.exp(-self.nu * (self.horizon - t))
+        return f_t
 
     def _h(self, t: Floats) -> Floats:
-        """Log utility: h' = rho h + log f - M f + 1, h(T) = 0, by Gauss-Legendre quadrature of its closed form."""
+        rho, M = self.discount, self.riskless_equivalent
         if self.horizon is None:
-            rho, M = self.discount, self.riskless_equivalent
             return np.full_like(t, (np.log(rho) + M / rho - 1) / rho)
-        nodes, weights = np.polynomial.legendre.leggauss(64)
-        ahead = (self.horizon - t)[..., None] * (nodes + 1) / 2
-        f = self._f(t[..., None] + ahead)
-        integrand = np.exp(-self.discount * ahead) * (self.riskless_equivalent * f - np.log(f) - 1)
-        return (self.horizon - t) / 2 * (integrand @ weights)
+        return log_level(rho, M, self.bequest, self.horizon - t)[0]
 
     def _h_t(self, t: Floats) -> Floats:
-        f = self._f(t)
-        return self.discount * self._h(t) + np.log(f) - self.riskless_equivalent * f + 1
+        if self.horizon is None:
+            return np.zeros_like(t)
+        return log_level(self.discount, self.riskless_equivalent, self.bequest, self.horizon - t)[1]
 
     def _sampled_solution(self, dt: float, horizon: float) -> Solution:
         steps = read.steps(horizon, dt)
-        k, f, h = (np.asarray(column) for column in self._sampled_table(dt, steps))
+        k, f, h = self._sampled_table(dt, steps, horizon)
+        if not np.all(np.isfinite([k[1:], f[1:], h[1:]])):
+            raise NumericalError(f"backward induction over {steps} steps of dt={dt} is not finite: shorten the horizon")
 
         def at(table: Floats) -> Any:
             return lambda t: table[steps - np.rint(t / dt).astype(int)]
 
         source = "backward induction on k (one root per step), after Merton (1969)"
-        return self._solution(at(k), at(f), None, at(h), None, source)
+        found = self._solution(at(k), at(f), None, at(h), None, source)
+        g, M = self.risk_aversion, self.riskless_equivalent
+        exponents = horizon * (self.discount + abs(1 - g) * (abs(M) + np.max(k[1:])))
+        rounding = 8 * np.finfo(float).eps * (steps + g + exponents)
+        sizes = [np.abs(found.value(dt * np.arange(steps + 1), np.full((steps + 1, 1), x))).max() for x in (0.1, 10.0)]
+        return dataclasses.replace(found, kind="numerical", error=float(rounding * max(sizes)))
 
-    def _sampled_table(self, dt: float, steps: int) -> tuple[list[float], list[float], list[float]]:
+    def _sampled_table(self, dt: float, steps: int, horizon: float) -> tuple[Floats, Floats, Floats]:
         """k, f and h with 0 .. steps steps to go; the best fractions stay pi*, whatever k."""
         rho, g, M = self.discount, self.risk_aversion, self.riskless_equivalent
-        gamma = np.exp(-rho * dt)
-        ks, fs, hs = [np.nan], [self.bequest ** (1 / g)], [0.0]
-        for _ in range(steps):
-            f, h = fs[-1], hs[-1]
-            if g == 1:
-                flow, drag = _discounting(np.float64(rho), dt), _discounted_time(rho, dt)
-                k = float(flow / (drag + gamma * f * dt))
-                fs.append(float(flow + gamma * f))
-                hs.append(float(np.log(k) * flow + (M - k) * (drag + gamma * f * dt) + gamma * h))
-            else:
-                k, worth = self._best_ratio(f, dt)
-                fs.append(worth ** (1 / g))
-                hs.append(0.0)
-            ks.append(k)
-        return ks, fs, hs
-
-    def _best_ratio(self, f: float, dt: float) -> tuple[float, float]:
-        """argmax and max of k^{1-g} int_0^dt e^{-c s} ds + e^{-c dt} f^g over (1-g), c = rho - (1-g)(M - k)."""
-        g = self.risk_aversion
-
-        def parts(k: float) -> tuple[float, float]:
-            rate = self.discount - (1 - g) * (self.riskless_equivalent - k)
-            return rate, float(_discounting(np.float64(rate), dt))
-
-        def slope(k: float) -> float:
-            rate, flow = parts(k)
-            return float(k**-g * (flow - k * _discounted_time(rate, dt)) - dt * np.exp(-rate * dt) * f**g)
-
-        k = float(brentq(slope, 0.01 / (f + dt), 10 / f, xtol=1e-15, rtol=1e-14))
-        rate, flow = parts(k)
-        return k, float(k ** (1 - g) * flow + np.exp(-rate * dt) * f**g)
+        if g != 1:
+            k, f = held_ratios(self.bequest ** (1 / g), rho - (1 - g) * M, g, dt, steps)
+            return k, f, np.zeros(steps + 1)
+        f = self._f(horizon - dt * np.arange(steps + 1.0))
+        gamma, flow = np.exp(-rho * dt), discounting(rho, dt)
+        drag = discounted_time(rho, dt) + gamma * dt * f[:-1]
+        k = np.append(np.nan, flow / drag)
+        paid = np.log(k[1:]) * flow + (M - k[1:]) * drag
+        h = lfilter([1.0], [1.0, -gamma], np.append(0.0, paid))
+        return k, f, h
 
     def _solution(self, k: Any, f: Any, f_t: Any, h: Any, h_t: Any, source: str) -> Solution:
         g = self.risk_aversion
@@ -341,22 +391,6 @@ class Merton(ControlProblem):
             return Jet(value(t, x), v_t, v_x[..., None], (-g * v_x / wealth)[..., None, None])
 
         return Solution(value, policy, "closed form", source, 0.0, jet if f_t else None)
-
-
-def _discounting(rate: Floats | np.float64, time: Floats | float) -> Floats:
-    """int_0^time e^{-rate s} ds, for any sign of the rate."""
-    z = np.asarray(rate * time)
-    safe = np.where(z == 0, 1.0, z)
-    result: Floats = np.where(z == 0, 1.0, -np.expm1(-safe) / safe) * time
-    return result
-
-
-def _discounted_time(rate: float, time: float) -> float:
-    """int_0^time s e^{-rate s} ds, by its series where the closed form would cancel."""
-    z = rate * time
-    if abs(z) < 1e-2:
-        return time**2 * (1 / 2 - z / 3 + z**2 / 8 - z**3 / 30 + z**4 / 144 - z**5 / 840)
-    return float((-np.expm1(-z) - z * np.exp(-z)) / rate**2)
 
 
 register("Merton-v0", Merton, dt=0.25, max_episode_steps=200)
