@@ -2,7 +2,7 @@
 
 Every draw is a set of paths from one law that the economy visits: one for each state to which Z may move and one for
 the state in which it stays, all moved by the same uniforms. Of these paths only what a *surrogate* does not explain is
-left to chance: with s = (log K, Gini),
+left to chance: with s = (log K, Gini, the square of log K less its mean),
 
     s' = B(Z) (1, s),    X = G(Z) (1, s)    for X one of the aggregates,
 
@@ -203,16 +203,17 @@ def _read_state(name: str, given: Any, n_z: int) -> int:
 
 
 def _after_one_quarter(solution: ReferenceSolution, z: int, laws: Floats) -> Floats:
-    """Mean log K and Gini, (2,), of the economies with these laws (S, n_e, n_a) a quarter after Z was z."""
+    """Mean s, (3,), of the economies with these laws (S, n_e, n_a) a quarter after Z was z."""
     economy, now = solution.economy, np.full(len(laws), z)
     laws = laws @ Transport(economy.assets, on_grid(economy, solution.policy, now, laws), economy.income_chain[z, z])
-    found: Floats = _state(economy, laws).mean(axis=0)
+    found: Floats = _state(solution, laws).mean(axis=0)
     return found
 
 
-def _state(economy: KrusellSmith, law: Floats) -> Floats:
-    """log K and Gini, (..., 2)."""
-    return np.stack([np.log(economy.capital_of(law)), gini(law, economy.assets)], axis=-1)
+def _state(solution: ReferenceSolution, law: Floats) -> Floats:
+    """s, (..., 3), of laws (..., n_e, n_a); see the module."""
+    x = np.log(solution.economy.capital_of(law))
+    return np.stack([x, gini(law, solution.economy.assets), (x - np.log(solution.capital)) ** 2], axis=-1)
 
 
 class _Arm(NamedTuple):
@@ -221,7 +222,7 @@ class _Arm(NamedTuple):
     z: NDArray[np.int64]
     """(T + 1, draws)."""
     state: Floats
-    """log K and Gini, (T + 2, draws, 2)."""
+    """s, (T + 2, draws, 3)."""
     observed: Floats
     """What `UNITS` names, (T + 1, draws, 8)."""
     output: float
@@ -233,7 +234,7 @@ class _Arm(NamedTuple):
         economy = solution.economy
         later = chains.draw(economy.aggregate_chain, np.full(len(law), then), uniforms)
         z = np.concatenate([np.full((1, len(law)), start), later])
-        state = np.stack([_state(economy, now) for now in laws_along(economy, solution.policy, z, law)])[1:]
+        state = np.stack([_state(solution, now) for now in laws_along(economy, solution.policy, z, law)])[1:]
         z, capital, inequality = z[1:-1], np.exp(state[..., 0]), state[:-1, :, 1]
         invested = capital[1:] - (1 - economy.depreciation) * capital[:-1]
         capital, productivity, labour = capital[:-1], economy.productivity[z], economy.labour[z]
@@ -247,24 +248,24 @@ class _Surrogate(NamedTuple):
     """s' - center = B(Z) (1, s - center) and X = G(Z) (1, s - center), see the module."""
 
     center: Floats
-    """(2,)."""
+    """(3,)."""
     state: Floats
-    """B, (n_z, 2, 3)."""
+    """B, (n_z, 3, 4)."""
     observed: Floats
-    """G, (n_z, 8, 3)."""
+    """G, (n_z, 8, 4)."""
 
     @classmethod
     def fitted(cls, arms: Sequence[_Arm], states: int) -> _Surrogate:
         """By least squares on all quarters of some arms."""
         z = np.concatenate([arm.z.ravel() for arm in arms])
         now, after = (
-            np.concatenate([arm.state[rows].reshape(-1, 2) for arm in arms]) for rows in (np.s_[:-1], np.s_[1:])
+            np.concatenate([arm.state[rows].reshape(-1, 3) for arm in arms]) for rows in (np.s_[:-1], np.s_[1:])
         )
         center = now.mean(axis=0)
         observed = np.concatenate([arm.observed.reshape(-1, len(UNITS)) for arm in arms])
         y = np.hstack([after - center, observed])
         found, _ = by_state(z, np.hstack([np.ones((len(now), 1)), now - center]), y, states)
-        return cls(center, found[:, :2], found[:, 2:])
+        return cls(center, found[:, :3], found[:, 3:])
 
     def along(self, arm: _Arm) -> Floats:
         """X on an arm's paths of Z from its first s, (T + 1, draws, 8)."""
@@ -277,7 +278,7 @@ class _Surrogate(NamedTuple):
 
     def expected(self, chain: Floats, z: int, state: Floats, quarters: int) -> Floats:
         """The expectation of X from state z of the chain and this s, (quarters + 1, 8)."""
-        law = np.zeros((len(chain), 3))  # E[(1, s - center) 1{Z = z}]
+        law = np.zeros((len(chain), 4))  # E[(1, s - center) 1{Z = z}]
         law[z] = np.append(1.0, state - self.center)
         found = np.empty((quarters + 1, self.observed.shape[1]))
         for t in range(quarters + 1):

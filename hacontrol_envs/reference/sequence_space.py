@@ -100,8 +100,7 @@ def _path_of_z(economy: KrusellSmith, shock: Any, persistence: Any, horizon: int
     if variance == 0:
         raise ParameterError("Z does not move in this economy, so that its chain has no persistence: give one")
     covariance = chains.expected(economy.aggregate_chain, law * levels, levels, horizon + TAIL)
-    path: Floats = shock * (covariance / variance)
-    return np.asarray(path)
+    return np.asarray(shock * (covariance / variance))
 
 
 class _Announced(NamedTuple):
@@ -119,7 +118,10 @@ class Linearised:
 
     def __init__(self, steady: SteadyState, quarters: int) -> None:
         self.steady, self.economy, self.dates = steady, steady.economy, quarters + 1
-        self.transport = Transport(self.economy.assets, steady.saving, steady.averages.chain)
+        assets = self.economy.assets
+        self.saving = np.clip(steady.saving, assets[0], assets[-1])  # as the lottery does
+        self.inside = self.saving == steady.saving
+        self.transport = Transport(assets, self.saving, steady.averages.chain)
 
     @cached_property
     def interest_rate(self) -> _Announced:
@@ -182,7 +184,7 @@ class Linearised:
     @cached_property
     def _expected(self) -> Floats:
         """E_t, (T - 1, n_e n_a)."""
-        found = [self.steady.saving]
+        found = [self.saving]
         for _ in range(self.dates - 2):
             found.append(self.transport @ found[-1])
         return np.stack(found).reshape(self.dates - 1, -1)
@@ -193,7 +195,7 @@ class Linearised:
         law, jacobian = np.empty((T, steady.law.size)), np.empty((T, T))
         both = zip(self._choices(r, w), self._choices(-r, -w), strict=True)
         for j, (up, down) in enumerate(both):
-            change = (up - down) / (2 * (r + w))
+            change = np.where(self.inside, (up - down) / (2 * (r + w)), 0.0)
             jacobian[0, j], law[j] = np.vdot(steady.law, change), self._migration(change).ravel()
         jacobian[1:] = self._expected @ law.T
         for t in range(1, T):
@@ -202,10 +204,9 @@ class Linearised:
 
     def _migration(self, change: Floats) -> Floats:
         """Derivative of the next law, (n_e, n_a), in the choices of all cells along `change` (n_e, n_a)."""
-        assets, saving = self.economy.assets, self.steady.saving
+        assets, saving = self.economy.assets, self.saving
         k = np.clip(np.searchsorted(assets, saving, side="right") - 1, 0, len(assets) - 2)
-        inside = (saving >= assets[0]) & (saving <= assets[-1])
-        flow = np.where(inside, self.steady.law * change / np.diff(assets)[k], 0.0)
+        flow = self.steady.law * change / np.diff(assets)[k]
         moved = np.zeros_like(flow)
         rows = np.arange(len(flow))[:, None]
         np.add.at(moved, (rows, k), -flow)
