@@ -106,6 +106,21 @@ def employment(
     return chain
 
 
+def expected(chain: Floats, first: Floats, values: Floats, quarters: int) -> Floats:
+    """Expectations of values (n,) of a chain's states at quarters 0, 1, ..., (quarters + 1,).
+
+    Args:
+        chain: (n, n).
+        first: probabilities of the states at quarter 0, or a difference of such, (n,).
+        values, quarters: see above.
+    """
+    found = np.empty(quarters + 1)
+    for t in range(quarters + 1):
+        found[t] = first @ values
+        first = first @ chain
+    return found
+
+
 def draw(chain: Floats, first: NDArray[np.int64], uniforms: Floats) -> NDArray[np.int64]:
     """Paths of the chain from the states `first` (...): uniforms (T, ...) in [0, 1) give (T + 1, ...).
 

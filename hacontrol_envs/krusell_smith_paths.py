@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
@@ -10,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hacontrol_envs import chains
+from hacontrol_envs import parameters as read
 from hacontrol_envs.arrays import Floats
+from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.figures import panels
 from hacontrol_envs.krusell_smith import KrusellSmith
 from hacontrol_envs.transport import Transport
@@ -18,6 +21,10 @@ from hacontrol_envs.transport import Transport
 HouseholdPolicy: TypeAlias = Callable[[Floats, NDArray[np.int64], NDArray[np.int64], Floats], Floats]
 """a' (..., m) of m households in each of some economies: of own assets and e (..., m), Z (...), law (..., n_e, n_a)."""
 
+LONGEST = 10_000_000
+"""Quarters of a path at most."""
+UNCLOSED, MASSLESS = 1e-6, 1e-12
+"""By how much the masses of a law may miss one, and a mass zero."""
 COLOURS = {"productivity": "#5b8c2a", "capital": "#0b6e8f", "consumption": "#d1691e"}
 
 
@@ -60,8 +67,9 @@ class Path:
         """A matplotlib Figure of productivity, capital and consumption over the last quarters, of the first economy.
 
         Raises:
-            ParameterError: matplotlib is not installed.
+            ParameterError: matplotlib is not installed, or `last` is no count of quarters.
         """
+        last = read.count("last", last)
         figure, three = panels(3)
         for axes, name in zip(three, COLOURS, strict=True):
             values = getattr(self, name).reshape(len(getattr(self, name)), -1)[-last:, 0]
@@ -73,12 +81,17 @@ class Path:
 def path_of_z(
     economy: KrusellSmith, quarters: int, seed: int, count: int | None = None, first: Any = None
 ) -> NDArray[np.int64]:
-    """States of Z, (quarters + 1,) or (quarters + 1, count), from the states `first` or from their stationary law."""
-    rng = np.random.default_rng(seed)
-    size = () if count is None else (count,)
+    """States of Z, (quarters + 1,) or (quarters + 1, count), from the states `first` or from their stationary law.
+
+    Raises:
+        ParameterError: no such number of quarters, paths or seed, or no such states.
+    """
+    quarters = read.count("quarters", quarters, at_least=0, at_most=LONGEST)
+    rng = np.random.default_rng(read.count("seed", seed, at_least=0))
+    size = () if count is None else (read.count("count", count),)
     if first is None:
         first = rng.choice(len(economy.productivity), size, p=economy.joint_law.sum(axis=1))
-    states = np.broadcast_to(np.asarray(first, dtype=np.int64), size)
+    states = np.broadcast_to(read_states(economy, np.atleast_1d(first)).reshape(np.shape(first)), size)
     return chains.draw(economy.aggregate_chain, states, rng.random((quarters, *size)))
 
 
@@ -99,14 +112,69 @@ def simulate(economy: KrusellSmith, policy: HouseholdPolicy, z: NDArray[np.int64
         z, law: see above; one law may do for all.
         every: keep the laws of quarters 0, every, 2 every, ...; 0 keeps the last only.
     """
-    law = np.broadcast_to(law, (*z.shape[1:], *np.shape(law)[-2:]))
-    capital, kept, laws = [economy.capital_of(law)], list[int](), list[Floats]()
-    for t in range(len(z)):
+    z, every = read_states(economy, z), read.count("every", every, at_least=0)
+    law = np.broadcast_to(read_law(economy, law), (*z.shape[1:], *np.shape(law)[-2:]))
+    capital, kept, laws = list[Floats](), list[int](), list[Floats]()
+    for t, now in enumerate(laws_along(economy, policy, z, law)):
+        capital.append(economy.capital_of(now))
         if (every and t % every == 0) or (not every and t == len(z) - 1):
             kept.append(t)
-            laws.append(law)
-        if t < len(z) - 1:
-            choice = on_grid(economy, policy, z[t], law)
-            law = law @ Transport(economy.assets, choice, economy.income_chain[z[t], z[t + 1]])
-            capital.append(economy.capital_of(law))
+            laws.append(now)
     return Path(economy, z, np.stack(capital), np.asarray(kept), np.stack(laws))
+
+
+def laws_along(economy: KrusellSmith, policy: HouseholdPolicy, z: NDArray[np.int64], law: Floats) -> Iterator[Floats]:
+    """The laws (..., n_e, n_a) at every quarter along states z (T + 1, ...), from one of them."""
+    yield law
+    for now, then in itertools.pairwise(z):
+        choice = on_grid(economy, policy, now, law)
+        law = law @ Transport(economy.assets, choice, economy.income_chain[now, then])
+        yield law
+
+
+def read_states(economy: KrusellSmith, given: Any) -> NDArray[np.int64]:
+    """A path of states of Z, whole numbers (T + 1, ...).
+
+    Raises:
+        ParameterError: anything else.
+    """
+    z = read.whole_numbers("z", given)
+    n_z = len(economy.productivity)
+    if z.ndim == 0 or z.size == 0 or np.any((z < 0) | (z >= n_z)):
+        raise ParameterError(
+            f"z must be a path of states of Z, (T + 1, ...), from 0 to {n_z - 1}, got {read.short(given)}"
+        )
+    return z
+
+
+def read_path(economy: KrusellSmith, given: Any) -> NDArray[np.int64]:
+    """A path of states of Z of one economy, (T + 1,).
+
+    Raises:
+        ParameterError: anything else.
+    """
+    z = read_states(economy, given)
+    if z.ndim != 1:
+        raise ParameterError(f"z must be the path of one economy, (T + 1,), got shape {z.shape}")
+    return z
+
+
+def read_law(economy: KrusellSmith, given: Any) -> Floats:
+    """Laws (..., n_e, n_a) of an economy: masses that are not negative and sum to one.
+
+    Raises:
+        ParameterError: anything else.
+    """
+    shape = len(economy.skill), len(economy.assets)
+    try:
+        law = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"a law must be an array of masses, (..., {shape}), got {read.short(given)}") from error
+    if law.shape[-2:] != shape:
+        raise ParameterError(f"a law must have shape (..., n_e, n_a) = (..., {shape}), got {law.shape}")
+    mass = law.sum(axis=(-2, -1))
+    if not (np.all(law >= -MASSLESS) and np.all(np.abs(mass - 1) <= UNCLOSED)):
+        raise ParameterError(
+            f"a law must have masses of at least 0 that sum to one, got {law.min()} and {read.short(mass)}"
+        )
+    return law

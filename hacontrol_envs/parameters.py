@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ParameterError, UnknownParameterError, nearest
@@ -116,6 +117,17 @@ def array(name: str, given: Any) -> Floats:
     if not np.all(np.isfinite(raw)):
         raise ParameterError(f"{name} must be finite, got {short(given)}")
     return raw.astype(np.float64)
+
+
+def whole_numbers(name: str, given: Any) -> NDArray[np.int64]:
+    """An array of whole numbers."""
+    try:
+        raw = np.asarray(given)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"{name} must be an array of whole numbers, got {short(given)}") from error
+    if raw.dtype.kind not in "iu" or np.any(raw > np.iinfo(np.int64).max):
+        raise ParameterError(f"{name} must be an array of whole numbers, got {short(given)}")
+    return raw.astype(np.int64)
 
 
 def matrix(name: str, given: Any, rows: int, columns: int | None = None) -> Floats:

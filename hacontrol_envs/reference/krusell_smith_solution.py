@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hacontrol_envs import krusell_smith_measures as measures
+from hacontrol_envs import parameters as read
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.krusell_smith import KrusellSmith
 from hacontrol_envs.krusell_smith_calibrations import CALIBRATIONS
-from hacontrol_envs.krusell_smith_paths import Path, path_of_z
+from hacontrol_envs.krusell_smith_paths import Path, path_of_z, read_law, read_path
 from hacontrol_envs.krusell_smith_responses import ImpulseResponse, impulse_response
 from hacontrol_envs.parameters import one_of
 from hacontrol_envs.reference import disk, egm, krusell_smith
@@ -148,14 +149,24 @@ class ReferenceSolution:
             every: keep the laws of quarters 0, every, 2 every, ...; 0 keeps none.
 
         Raises:
-            ParameterError: `law` without the `z` that it belongs to.
+            ParameterError: arguments that make no sense, or a law of whose `z` nothing is known, or no law for `z`.
         """
+        quarters, every = read.count("quarters", quarters), read.count("every", every, at_least=0)
+        seed, z = read.count("seed", seed, at_least=0), None if z is None else read_path(self.economy, z)
         if law is None:
-            first = seed % len(self.ergodic.z) if z is None else int(np.argmax(self.ergodic.z == z[0]))
+            kept = [seed % len(self.ergodic.z)] if z is None else np.flatnonzero(self.ergodic.z == z[0]).tolist()
+            if not kept:
+                raise ParameterError("none of the laws in `ergodic` is of the first state of z: give the law, too")
+            first = kept[0]
             law = self.ergodic.laws[first]
             z = path_of_z(self.economy, quarters, seed, first=self.ergodic.z[first]) if z is None else z
         if z is None:
             raise ParameterError("simulate was given a law without z: which states of Z does it belong to?")
+        law = read_law(self.economy, law)
+        if law.ndim != 2:
+            raise ParameterError(
+                f"simulate moves one law, (n_e, n_a), got shape {law.shape}; krusell_smith_paths moves any"
+            )
         keep = -(-len(z) // every) if every else 0
         arrays = self.thresholds, self.nodes, self.moment, z, law
         capital, _, laws = krusell_smith.simulate(self.economy, *arrays, max(every, 1), keep)

@@ -16,6 +16,7 @@ from hacontrol_envs.transport import Transport, stationary_law
 
 if TYPE_CHECKING:
     from hacontrol_envs.krusell_smith import KrusellSmith
+    from hacontrol_envs.krusell_smith_responses import ImpulseResponse
 
 CONVERGED = 1e-11
 """Largest change of a threshold relative to consumption at which a policy is said to be found."""
@@ -119,6 +120,30 @@ class SteadyState:
     def policy(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
         """a' (..., m) as if prices were always these: a household policy that ignores Z (...) and the law."""
         return self.saving_at(assets, e)
+
+    def impulse_response(
+        self,
+        shock: float | None = None,
+        persistence: float | None = None,
+        horizon: int = 300,
+        *,
+        productivity: Floats | None = None,
+    ) -> ImpulseResponse:
+        """What aggregates do after log Z moves, with perfect foresight and to first order; see `sequence_space`.
+
+        Args:
+            shock: log Z less its mean at quarter 0, .01 by default.
+            persistence: log Z decays by this factor a quarter; None for the autocorrelations of the economy's chain.
+            horizon: quarters.
+            productivity: the whole path of log Z less its mean, (horizon + 1,), instead.
+
+        Raises:
+            ParameterError: arguments that make no sense.
+            NumericalError: no path was found along which the market clears.
+        """
+        from hacontrol_envs.reference import sequence_space
+
+        return sequence_space.impulse_response(self, shock, persistence, horizon, productivity)
 
     @cached_property
     def averages(self) -> Averages:
