@@ -1,0 +1,30 @@
+"""What the subjects share: how parameters are drawn, and how two answers are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from hacontrol_benchmarks.legal import WrongAnswer
+
+Uniform = Callable[[], float]
+"""A uniform number in [0, 1]."""
+
+
+def log_uniform(u: Uniform, low: float, high: float) -> float:
+    """A number between two positive ones, its logarithm uniform."""
+    return float(low * (high / low) ** u())
+
+
+def require_close(name: str, got: Any, right: Any, allowed: Any, parameters: dict[str, Any]) -> None:
+    """Raise WrongAnswer unless `got` is finite and within `allowed` of `right`, entry by entry."""
+    got, right, allowed = np.broadcast_arrays(*(np.asarray(part, dtype=np.float64) for part in (got, right, allowed)))
+    wrong = ~(np.abs(got - right) <= allowed)
+    if wrong.any():
+        first = np.flatnonzero(wrong)[0]
+        raise WrongAnswer(
+            f"{name} is {got.flat[first]:.17g} instead of {right.flat[first]:.17g}, off by more than "
+            f"{allowed.flat[first]:.3g}, at {parameters!r}"
+        )
