@@ -337,7 +337,7 @@ class LQR(ControlProblem):
         read.number("dt", dt, above=0.0)
         try:
             return self._core.lift(riccati.sampled(self._held_core(dt)))
-        except (InfiniteCostError, np.linalg.LinAlgError, ValueError, OverflowError) as error:
+        except (NumericalError, np.linalg.LinAlgError, ValueError, OverflowError) as error:
             raise NumericalError(
                 f"no optimum of actions held over dt={dt} can be computed ({error}): take a shorter step"
             ) from error

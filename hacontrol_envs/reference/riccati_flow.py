@@ -15,7 +15,7 @@ from hacontrol_envs.reference.riccati_map import EPS, Span, pace, short_span, sy
 DEGREE = 24
 """Of the polynomial in time on each panel."""
 RESOLVED = 1e-12
-"""Largest of its last two coefficients, relative to the panel's largest values."""
+"""Largest of its last two coefficients, of c and of P, relative to the largest values on the panel."""
 DECAYED = 1e-18
 """The same relative to the largest values so far."""
 PANELS = 20_000
@@ -84,6 +84,7 @@ class Flow:
         later = np.linalg.solve(system[1:, 1:], length * paid[1:] - system[1:, 0] * c)
         found = np.column_stack([np.append(c, later), costs.reshape(DEGREE + 1, -1)])
         largest = np.abs(found).max(axis=0)
+        largest[1:] = largest[1:].max()
         self._largest = np.maximum(self._largest, largest)
         left = np.abs((self._to_coefficients @ found)[-2:]).max(axis=0)
         return found, bool(np.all(left <= RESOLVED * largest + DECAYED * self._largest))

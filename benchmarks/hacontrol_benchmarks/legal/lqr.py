@@ -167,7 +167,8 @@ def _judge_finite(p: LQR, found: Solution, parameters: dict[str, Any]) -> None:
             require_close(f"P at {tau} to go", got, right, 1e-11 * max(right, top.item()), parameters)
         return
     H = np.block([[-shifted, S], [p.Q, shifted.T]])
-    unit = math.sqrt(max(np.abs(p.Q).max(), np.abs(p.S).max(), 1e-300) / max(np.abs(S).max(), 1e-300))
+    unit = math.sqrt(max(np.abs(p.Q).max(), np.abs(p.S).max()) / np.abs(S).max()) if S.any() else 1.0
+    unit = unit or 1.0
     like = np.diag([unit**0.5] * n + [unit**-0.5] * n)
     H = like @ H @ np.linalg.inv(like)
     steps = max(1, math.ceil(np.abs(H).sum(axis=0).max() * T))
@@ -205,9 +206,11 @@ def _judge_held(p: LQR, parameters: dict[str, Any]) -> None:
     if n > 2:
         return  # two states tell what three would, and decimals take their time
     eye, zero, one, none = np.eye(n), np.zeros((n, n)), np.eye(m), np.zeros((m, n))
-    J = np.block([[p.A, p.B], [np.zeros((m, n + m))]])
-    W = np.block([[p.Q, np.zeros_like(p.B)], [np.zeros_like(p.B.T), p.R]])
-    joint, M = _exponential(J, dt)[:n], _integral(J - p.discount / 2 * np.eye(n + m), W, dt)
+    unit = float(np.abs(p.B).max()) / rate or 1.0  # of actions, in which decimals need not be many
+    units = np.diag([1.0] * n + [unit] * m)
+    J = np.block([[p.A, p.B / unit], [np.zeros((m, n + m))]])
+    W = np.block([[p.Q, np.zeros_like(p.B)], [np.zeros_like(p.B.T), p.R / unit**2]])
+    joint, M = _exponential(J, dt)[:n] @ units, units @ _integral(J - p.discount / 2 * np.eye(n + m), W, dt) @ units
     moved = p.exact_step(0.0, np.vstack([eye, none]), np.vstack([0 * p.B, one]), dt, np.zeros((n + m, n))).T
     require_close("F and G", moved, joint, 1e-12 * np.abs(joint).max(axis=0), parameters)
     root, C = p.exact_step(0.0, zero, np.zeros(m), dt, eye).T, _integral(p.A.T, p.D @ p.D.T, dt)
@@ -224,8 +227,8 @@ def _sampled_matrix(p: LQR, dt: float, parameters: dict[str, Any]) -> tuple[Floa
     found, n = p.solution(dt), len(p.A)
     continuous = matrix(p, p.solution(), 0.0)[0]
     level = float(np.asarray(found.value(0.0, np.zeros(n))))
-    far = np.sqrt(1 - 1e3 * level / np.maximum(np.diag(continuous), 1e-300))
-    x = np.diag(np.where(np.diag(continuous) > 0, far, 1.0))
+    weights = np.diag(continuous)
+    x = np.diag(np.sqrt(1 - 1e3 * level / np.where(weights > 0, weights, np.inf)))
     both = np.array([[level - float(np.asarray(found.value(0.0, v + w))) for w in x] for v in x])
     own = np.diag(both) / 4
     P = (both - own[:, None] - own) / np.outer(np.diag(x), np.diag(x))
@@ -249,7 +252,7 @@ def _judge_bellman(p: LQR, dt: float, joint: Floats, M: Floats, parameters: dict
     require_close("Bellman", again, P, loose * np.sqrt(np.outer(np.diag(sizes), np.diag(sizes))), parameters)
     H = M + gamma * joint.T @ P @ joint
     n, most = len(P), abs(M) + gamma * abs(joint).T @ abs(P) @ abs(joint)
-    slope, size = H[n:, :n] - H[n:, n:] @ K, most[n:, :n] + most[n:, n:] @ abs(K)
+    slope, size = H[n:, :n] - H[n:, n:] @ K, np.sqrt(np.outer(np.diag(most)[n:], np.diag(most)[:n]))
     require_close("slope in the action", slope, 0.0, loose * size, parameters)
     if dt * np.abs(p.A).max() < 1e-9:
         continuous = matrix(p, p.solution(), 0.0)[0]
@@ -265,13 +268,18 @@ def _exponential(A: Floats, t: float) -> Floats:
 
 def _integral(F: Floats, W: Floats, t: float) -> Floats:
     """int_0^t e^{F's} W e^{Fs} ds by the block exponential of Van Loan (1978), in decimals."""
-    n = len(F)
-    block = _decimal_exponential(np.block([[-F.T, W], [np.zeros((n, n)), F]]), t)
+    n, size, rate = len(F), float(np.abs(W).max()) or 1.0, float(np.abs(F).max())
+    block = _decimal_exponential(np.block([[-F.T, W * (rate / size)], [np.zeros((n, n)), F]]), t)
     with localcontext() as context:
         context.prec = _digits(F, t)
         lower = [row[n:] for row in block[n:]]
         upper = [row[n:] for row in block[:n]]
-        return np.array([[float(sum(lower[k][i] * upper[k][j] for k in range(n))) for j in range(n)] for i in range(n)])
+        return np.array(
+            [
+                [float(sum(lower[k][i] * upper[k][j] for k in range(n))) * (size / rate) for j in range(n)]
+                for i in range(n)
+            ]
+        )
 
 
 def _digits(A: Floats, t: float) -> int:
