@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.linalg import expm
 
+from hacontrol_benchmarks.regret import regret
 from hacontrol_envs import LQR
 from hacontrol_envs.errors import NumericalError, ParameterError
 from hacontrol_envs.reference import riccati
@@ -28,6 +29,14 @@ def one(p, x, dt=None, t=0.0):
 @pytest.mark.parametrize("dt", [None, 0.1, 1e-9])
 def test_where_nothing_costs_nothing_is_done(dt):
     assert one(LQR(state_matrix=1.0, state_cost=0.0, noise_matrix=0.0), [1.0], dt) == (0.0, np.zeros(1))
+
+
+def test_the_optimum_that_costs_nothing_loses_nothing_and_others_infinitely_more():
+    p = LQR(state_matrix=1.0, state_cost=0.0, noise_matrix=0.0)
+    best, worse = (regret(p, lambda t, x, k=k: -k * x, 0.1, paths=8, max_steps=50, seed=0) for k in (0.0, 1.9))
+    assert (best.regret, best.loss) == (0.0, 0.0)
+    assert (worse.loss, worse.loss_error) == (np.inf, 0.0)
+    assert worse.regret > 0
 
 
 @pytest.mark.parametrize("dt", [None, 0.1])

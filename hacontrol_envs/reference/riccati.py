@@ -124,9 +124,9 @@ def sampled(held: HeldSystem) -> Quadratic:
         rest = rest + 2 * symmetric(change.T @ P) + change.T @ P @ change
         size = abs(M[:n, :n]) + 2 * symmetric(abs(M[:n, n:]) @ abs(K)) + abs(K).T @ abs(M[n:, n:]) @ abs(K)
         size = size + 2 * symmetric(most.T @ abs(P)) + most.T @ abs(P) @ abs(change)
-        cayley: Floats = np.linalg.solve(2 * np.eye(n) + change, change)
+        cayley = np.linalg.solve(2 * np.eye(n) + change, change)
         left = (np.eye(n) - cayley) / math.sqrt(2)
-        return Newton(cayley, symmetric(left.T @ rest @ left), symmetric(left.T @ size @ left))
+        return Newton(np.asarray(cayley, np.float64), symmetric(left.T @ rest @ left), symmetric(left.T @ size @ left))
 
     P, error = _polished(P, newton)
     spent = held.constant + gamma * np.sum(held.covariance * P)

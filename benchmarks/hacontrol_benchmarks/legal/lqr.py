@@ -148,7 +148,8 @@ def _unseen(p: LQR) -> Floats:
     held = dict(pivots)
     free = [j for j in range(n) if j not in held]
     basis = [[float(-held[i][j]) if i in held else float(i == j) for i in range(n)] for j in free]
-    return np.array(basis, dtype=np.float64).reshape(len(free), n).T
+    found: Floats = np.array(basis, dtype=np.float64).reshape(len(free), n).T
+    return found
 
 
 def _judge_finite(p: LQR, found: Solution, parameters: dict[str, Any]) -> None:
