@@ -91,7 +91,7 @@ def _judge_stationary(p: LQR, found: Solution, parameters: dict[str, Any]) -> No
         require_close("P", P, right, 1e-13 * right, parameters)
     free = _unseen(p)
     size = np.sqrt(np.outer(np.diag(P), np.diag(P)))
-    require_close("P on what no cost sees", P @ free, 0.0, 1e-12 * np.abs(P).max() * np.abs(free), parameters)
+    require_close("P on what no cost sees", P @ free, 0.0, 1e-12 * np.abs(P).max() * np.abs(free).max(initial=0.0), parameters)
     exact = p.Q + _long(shifted.T, P) + _long(P, shifted) - _long(_long(P, S), P)
     sizes = np.abs(p.Q) + 2 * np.abs(shifted).T @ np.abs(P) + np.abs(P) @ np.abs(S) @ np.abs(P)
     sizes = np.sqrt(np.outer(np.diag(sizes), np.diag(sizes)))
@@ -159,7 +159,7 @@ def _judge_finite(p: LQR, found: Solution, parameters: dict[str, Any]) -> None:
     first, last = matrix(p, found, 0.0)[0], matrix(p, found, T)[0]
     require_close("P at T", last, p.S, 1e-13 * np.sqrt(np.outer(np.diag(p.S), np.diag(p.S))), parameters)
     free = _unseen(p)
-    require_close("P on what no cost sees", first @ free, 0.0, 1e-12 * np.abs(first).max() * np.abs(free), parameters)
+    require_close("P on what no cost sees", first @ free, 0.0, 1e-12 * np.abs(first).max() * np.abs(free).max(initial=0.0), parameters)
     top = np.maximum(np.diag(first), np.diag(last))
     if n == 1:
         for tau in (T, T * 1e-3, T / 3):
