@@ -16,8 +16,12 @@ def value_loss(problem: Problem, optimum: Solution, start: Floats, regret: float
     """Relative value loss (J* - J) / |J*|, J* averaged over initial states `start`: for rewards with a natural zero.
 
     A problem whose utility has no unit, so that this ratio means nothing, registers its own: `@value_loss.register`.
+    Where the optimum loses nothing at all, J* = 0, any regret is infinitely more.
     """
-    return regret / abs(_mean_value(optimum, start)) if regret else 0.0
+    scale = abs(_mean_value(optimum, start))
+    if not regret:
+        return 0.0
+    return regret / scale if scale else math.copysign(math.inf, regret)
 
 
 @value_loss.register

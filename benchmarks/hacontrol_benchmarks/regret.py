@@ -80,7 +80,7 @@ def regret(
         regret=lost,
         standard_error=error,
         loss=loss,
-        loss_error=abs(value_loss(problem, optimum, start, lost + error) - loss),
+        loss_error=abs(value_loss(problem, optimum, start, lost + error) - loss) if math.isfinite(loss) else 0.0,
         horizon=(len(means) - 1) * dt,
         last_tenth=_last_tenth(means) / means[-1] if means[-1] > 0 else 0.0,
     )

@@ -324,8 +324,9 @@ class LQR(ControlProblem):
             found, index = self._backward(distinct), index.reshape(tau.shape)
             return Quadratic(found.P[index], found.c[index], found.K[index])
 
-        source = "Riccati differential equation (Anderson and Moore, 1990), its flow by doubling, relative error 1e-12"
-        error = 1e-12 * self._worst(self._backward(np.linspace(0.0, horizon, 65)))
+        source = "Riccati differential equation (Anderson and Moore, 1990), its flow by doubling"
+        sample = self._backward(np.linspace(0.0, horizon, 65))
+        error = sample.error * self._worst(sample)
         return self._solution(at, source, error, with_jet=True)
 
     def _worst(self, found: Quadratic) -> float:
@@ -337,7 +338,7 @@ class LQR(ControlProblem):
         read.number("dt", dt, above=0.0)
         try:
             return self._core.lift(riccati.sampled(self._held_core(dt)))
-        except (InfiniteCostError, np.linalg.LinAlgError, ValueError, OverflowError) as error:
+        except (NumericalError, np.linalg.LinAlgError, ValueError, OverflowError) as error:
             raise NumericalError(
                 f"no optimum of actions held over dt={dt} can be computed ({error}): take a shorter step"
             ) from error

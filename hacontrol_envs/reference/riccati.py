@@ -126,7 +126,7 @@ def sampled(held: HeldSystem) -> Quadratic:
         size = size + 2 * symmetric(most.T @ abs(P)) + most.T @ abs(P) @ abs(change)
         cayley = np.linalg.solve(2 * np.eye(n) + change, change)
         left = (np.eye(n) - cayley) / math.sqrt(2)
-        return Newton(cayley, symmetric(left.T @ rest @ left), symmetric(left.T @ size @ left))
+        return Newton(np.asarray(cayley, np.float64), symmetric(left.T @ rest @ left), symmetric(left.T @ size @ left))
 
     P, error = _polished(P, newton)
     spent = held.constant + gamma * np.sum(held.covariance * P)

@@ -10,15 +10,16 @@ from numpy.polynomial import chebyshev
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import NumericalError
 from hacontrol_envs.reference.riccati import Quadratic, in_like_units
-from hacontrol_envs.reference.riccati_map import EPS, Span, pace, short_span, symmetric
+from hacontrol_envs.reference.riccati_map import Span, pace, short_span, symmetric
 
 DEGREE = 24
 """Of the polynomial in time on each panel."""
-RESOLVED = 1e-12
-"""Largest of its last two coefficients, relative to the panel's largest values."""
+RESOLVED = (1e-12, 1e-9)
+"""Largest of its last two coefficients, of c and of P, relative to the largest values on the panel; the second where
+rounding, as of cheap control of a stiff system, does not allow the first."""
 DECAYED = 1e-18
 """The same relative to the largest values so far."""
-PANELS = 20_000
+PANELS = 4000
 """At most; they double in length wherever the solution lets them."""
 
 
@@ -46,10 +47,15 @@ class Flow:
         self._slope = chebyshev.chebvander(points, DEGREE - 1) @ slopes @ self._to_coefficients
         self._start = np.append(0.0, terminal)
         self._largest = np.zeros(1 + len(A) ** 2)
+        self.tolerance = RESOLVED[0]
         with np.errstate(all="ignore"):
-            self._march(terminal)
+            if not self._march(terminal):
+                self.tolerance = RESOLVED[1]
+                if not self._march(terminal):
+                    raise NumericalError(f"the optimum varies too often to be followed over the horizon {horizon}")
 
-    def _march(self, P: Floats) -> None:
+    def _march(self, P: Floats) -> bool:
+        """Fill the panels from P at the end on; False where they are too many."""
         Q, S, unit = in_like_units(self._Q, self._S)
         start = np.abs(S @ P).sum(axis=0).max() / unit  # how quickly a large terminal cost falls
         finest = max(0, math.ceil(math.log2(self.horizon * (1 / pace(self._A, S, Q) + 4 * start))))
@@ -66,13 +72,14 @@ class Flow:
                 raise NumericalError(f"the least cost overflows within the horizon {self.horizon}")
             panels.append(self._to_coefficients @ found)
             if len(panels) > PANELS:
-                raise NumericalError(f"the optimum varies too often to be followed over the horizon {self.horizon}")
+                return False
             at, P, c = at + 2**level, symmetric(found[-1, 1:].reshape(P.shape)), float(found[-1, 0])
-            if overflow and np.all(np.abs(found - found[0]) <= 100 * EPS * np.abs(found[0])):
+            if overflow and np.all(np.abs(found - found[0]) <= self.tolerance * _sizes(found)):
                 at = 2**finest  # at rest, though what no cost sees on the way explodes
             edges.append(self.horizon * (at / 2**finest))
             level += at % 2 ** (level + 1) == 0 and at < 2**finest
         self._edges, self._panels = np.array(edges), np.array(panels)
+        return True
 
     def _panel(self, spans: list[Span], level: int, P: Floats, c: float, length: float) -> tuple[Floats, bool]:
         """c and P at the nodes of a panel, (DEGREE + 1, 1 + n n), and whether a polynomial follows them."""
@@ -83,10 +90,10 @@ class Flow:
         system = self._slope + self._rho * length * np.eye(DEGREE + 1)
         later = np.linalg.solve(system[1:, 1:], length * paid[1:] - system[1:, 0] * c)
         found = np.column_stack([np.append(c, later), costs.reshape(DEGREE + 1, -1)])
-        largest = np.abs(found).max(axis=0)
+        largest = _sizes(found)
         self._largest = np.maximum(self._largest, largest)
         left = np.abs((self._to_coefficients @ found)[-2:]).max(axis=0)
-        return found, bool(np.all(left <= RESOLVED * largest + DECAYED * self._largest))
+        return found, bool(np.all(left <= self.tolerance * largest + DECAYED * self._largest))
 
     def __call__(self, tau: Floats) -> Quadratic:
         """P (k, n, n), c (k,) and K (k, m, n) at these times to go (k,)."""
@@ -97,4 +104,11 @@ class Flow:
         y = np.einsum("kd,kdi->ki", weights, self._panels[panel])
         y[tau == 0] = self._start
         P = symmetric(y[:, 1:].reshape(-1, n, n))
-        return Quadratic(P, y[:, 0], self._feedback @ P)
+        return Quadratic(P, y[:, 0], self._feedback @ P, self.tolerance)
+
+
+def _sizes(found: Floats) -> Floats:
+    """The largest size of c and of any entry of P, for each of them, (1 + n n,)."""
+    largest: Floats = np.abs(found).max(axis=0)
+    largest[1:] = largest[1:].max()
+    return largest

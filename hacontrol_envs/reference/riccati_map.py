@@ -35,14 +35,14 @@ class Span(NamedTuple):
 
     def __call__(self, P: Floats) -> Floats:
         """The cost at the beginning, (..., n, n)."""
-        left = symmetric(np.linalg.solve(np.eye(P.shape[-1]) + P @ self.G, P))
+        left = symmetric(_solved(np.eye(P.shape[-1]) + P @ self.G, P))
         return self.H + symmetric(_transposed(self.E) @ left @ self.E)
 
     def twice(self) -> Span:
         """The span followed by itself."""
         E, change, G, H = self
         eye = np.eye(E.shape[-1])
-        both = np.linalg.solve(eye + G @ H, np.concatenate([G @ H @ E, E, G @ _transposed(E)], axis=-1))
+        both = _solved(eye + G @ H, np.concatenate([G @ H @ E, E, G @ _transposed(E)], axis=-1))
         lost, kept, reach = np.split(both, 3, axis=-1)
         changed, far = 2 * change + change @ change - E @ lost, E @ kept
         small = np.abs(changed) < 0.5
@@ -158,3 +158,11 @@ def symmetric(M: NDArray[Any]) -> Floats:
 def _transposed(M: NDArray[Any]) -> Floats:
     turned: Floats = M.swapaxes(-1, -2)
     return turned
+
+
+def _solved(M: Floats, right: Floats) -> Floats:
+    """M^{-1} right; not a number where M, whose eigenvalues are at least 1, has outgrown what floats hold."""
+    try:
+        return np.asarray(np.linalg.solve(M, right), np.float64)
+    except np.linalg.LinAlgError:
+        return np.full(np.broadcast_shapes(M.shape[:-1] + right.shape[-1:], right.shape), np.nan)
