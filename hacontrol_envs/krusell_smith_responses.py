@@ -29,6 +29,7 @@ from hacontrol_envs.errors import NumericalError, ParameterError
 from hacontrol_envs.figures import draw_response, panels
 from hacontrol_envs.inequality import gini
 from hacontrol_envs.krusell_smith_paths import COLOURS, laws_along, on_grid
+from hacontrol_envs.reference.krusell_smith_steady import Averages
 from hacontrol_envs.reference.law_of_motion import by_state
 from hacontrol_envs.transport import Transport
 
@@ -66,7 +67,7 @@ class ImpulseResponse:
     capital: Floats
     """Of log K; zero at first."""
     investment: Floats
-    """Of investment, as a share of mean output."""
+    """Of investment, relative to output at mean Z, labour and K."""
     wage: Floats
     """Of log w."""
     interest_rate: Floats
@@ -163,8 +164,8 @@ def impulse_response(
     )
     if not np.all(np.isfinite([mean, error])):
         raise NumericalError(f"aggregates are not finite within {quarters} quarters: ask for fewer")
-    invested = list(UNITS).index("investment")
-    output = arms[start].output
+    averages, alpha, invested = Averages.of(economy), economy.capital_share, list(UNITS).index("investment")
+    output = averages.productivity * solution.capital**alpha * averages.labour ** (1 - alpha)
     mean[:, invested] /= output
     error[:, invested] /= output
     only = int(np.argmax(chances)) if chances.max() == 1 else None
@@ -225,8 +226,6 @@ class _Arm(NamedTuple):
     """s, (T + 2, draws, 3)."""
     observed: Floats
     """What `UNITS` names, (T + 1, draws, 8)."""
-    output: float
-    """Mean level."""
 
     @classmethod
     def of(cls, solution: ReferenceSolution, start: int, then: int, law: Floats, uniforms: Floats) -> _Arm:
@@ -241,7 +240,7 @@ class _Arm(NamedTuple):
         output = productivity * capital**economy.capital_share * labour ** (1 - economy.capital_share)
         r, wage = economy.prices(capital, z)
         logs = (np.log(one) for one in (productivity, output, output - invested, capital))
-        return cls(z, state, np.stack([*logs, invested, np.log(wage), r, inequality], axis=-1), float(output.mean()))
+        return cls(z, state, np.stack([*logs, invested, np.log(wage), r, inequality], axis=-1))
 
 
 class _Surrogate(NamedTuple):

@@ -224,7 +224,8 @@ def test_a_net_that_starts_from_nothing_does_not_end_in_the_trivial_cloud() -> N
 
 
 @pytest.mark.parametrize(
-    "name", ["truth", "envs", "generator", "kills", "equilibria", "transport", "krusell_smith", "deqn_step"]
+    "name",
+    ["truth", "envs", "generator", "kills", "equilibria", "transport", "krusell_smith", "deqn_step", "responses"],
 )
 def test_measured_figures_met_their_targets(name: str) -> None:
     rows = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["rows"]
