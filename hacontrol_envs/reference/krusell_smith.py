@@ -245,7 +245,7 @@ class Households:
 
 def start(economy: KrusellSmith, z: int) -> Floats:
     """The steady state's law with the share of every e that belongs to z, (n_e, n_a)."""
-    law, joint = economy.steady_state().law, economy.joint_law
+    law, joint = economy.steady_state(cut=True).law, economy.joint_law
     found = law * (joint[z] / joint[z].sum() / joint.sum(axis=0))[:, None]
     shares: Floats = found / found.sum()
     return shares
