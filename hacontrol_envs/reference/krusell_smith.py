@@ -219,12 +219,24 @@ class Households:
         Raises:
             EquilibriumError: they do not settle.
         """
+        count, change = self._iterate(thresholds, nodes, beliefs, MOST_POLICY, tolerance)
+        if not change <= tolerance:
+            raise EquilibriumError(f"no policy was found in {count} iterations: the last changed it by {change:.2g}")
+        return count
+
+    def residual(self, thresholds: Floats, nodes: Nodes, beliefs: Beliefs) -> float:
+        """The largest change of a threshold, relative to consumption, by one more iteration."""
+        return self._iterate(thresholds.copy(), nodes, beliefs, 1, 0.0)[1]
+
+    def _iterate(
+        self, thresholds: Floats, nodes: Nodes, beliefs: Beliefs, most: int, tolerance: float
+    ) -> tuple[int, float]:
         economy, z = self.economy, np.arange(len(self._chain))
         x, v = nodes.points
         following, v_following = beliefs(x, v, z[:, None])  # (n_z, n_k) and (n_z, n_k, n_z)
         now = economy.prices(np.exp(x), z[:, None])
         then = economy.prices(np.exp(following)[:, :, None], z)
-        count, change = egm.iterate(
+        return egm.iterate(
             thresholds,
             economy.assets,
             nodes.weights(*np.broadcast_arrays(following[..., None], v_following)),
@@ -235,12 +247,9 @@ class Households:
             self._chain,
             economy.discount_factor,
             economy.risk_aversion,
-            MOST_POLICY,
+            most,
             tolerance,
         )
-        if not change <= tolerance:
-            raise EquilibriumError(f"no policy was found in {count} iterations: the last changed it by {change:.2g}")
-        return count
 
 
 def start(economy: KrusellSmith, z: int) -> Floats:
