@@ -63,7 +63,10 @@ def tauchen(persistence: float, deviation: float, states: int, reach: float = 3.
     low, high = at[:, :-1], at[:, 1:]
     chain: Floats = np.where(low > 0, ndtr(-low) - ndtr(-high), ndtr(high) - ndtr(low))
     if not (np.all(np.diag(chain, 1) > 0) and np.all(np.diag(chain, -1) > 0)):
-        raise ParameterError(f"Tauchen's method with {states} states has no chain of persistence {persistence:g}: {HINT}")
+        raise ParameterError(
+            f"Tauchen's method with {states} states has no chain of persistence {persistence:g}: some "
+            f"state is never left; {HINT}"
+        )
     return x * deviation / np.sqrt(stationary(chain) @ x**2), chain
 
 

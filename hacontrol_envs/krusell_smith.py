@@ -102,7 +102,8 @@ class KrusellSmith:
         """Nodes of the histogram, (n_a,), increasing from `borrowing_limit` to `asset_max`."""
         top = self._given_top
         if self.parameters.get("asset_max") is None:
-            others = {name: given for name, given in self.parameters.items() if name not in ("asset_max", "asset_nodes")}
+            grid = "asset_max", "asset_nodes"
+            others = {name: given for name, given in self.parameters.items() if name not in grid}
             top = _chosen_top(json.dumps(others, sort_keys=True))
         return asset_grid(self.borrowing_limit, top, self._nodes)
 

@@ -16,7 +16,7 @@ from hacontrol_envs.errors import EquilibriumError
 from hacontrol_envs.krusell_smith import KrusellSmith
 from hacontrol_envs.population import MOST_SAVED, draw, whole
 from hacontrol_envs.reference import egm
-from hacontrol_envs.reference.krusell_smith_steady import Averages
+from hacontrol_envs.reference.krusell_smith_market import Averages
 from hacontrol_envs.transport import Transport
 
 WANDERS = 5.0

@@ -24,6 +24,12 @@ VARIABLE = "HACONTROL_CACHE"
 LABEL, SEAL = "parameters", "sha256"
 """The entries that say what a file is about, and the digest of the others."""
 
+WRONG = (
+    *(OSError, ValueError, LookupError, EOFError, AttributeError, TypeError, RuntimeError, MemoryError),
+    *(ArithmeticError, zipfile.BadZipFile),
+)
+"""What reading a file raises that is torn, foreign or forged."""
+
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -56,9 +62,7 @@ def read(name: str, about: Mapping[str, Any]) -> dict[str, NDArray[Any]] | None:
                 arrays = {key: found[key] for key in found.files}
         seal = str(arrays.pop(SEAL))
         return arrays if seal == _seal(arrays) and str(arrays.pop(LABEL)) == _label(about) else None
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, RuntimeError, MemoryError, OverflowError):
-        return None
-    except zipfile.BadZipFile:
+    except WRONG:
         return None
 
 

@@ -47,7 +47,7 @@ def iterate(
         tolerance: of the largest change of a threshold relative to consumption.
 
     Returns:
-        Iterations and the last change: not a number as soon as anything is none, infinite where consumption is negative.
+        Iterations and the last change: not a number as soon as one is not, infinite where consumption is negative.
 
     Powers are taken of consumption relative to the lowest that may follow, so that none overflows whatever the risk
     aversion; where zero may follow (no income at a limit of zero), consumption is zero.

@@ -20,7 +20,8 @@ from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import EquilibriumError
 from hacontrol_envs.krusell_smith_paths import path_of_z
 from hacontrol_envs.reference import egm, histogram
-from hacontrol_envs.reference.krusell_smith_steady import Averages, SteadyState
+from hacontrol_envs.reference.krusell_smith_market import Averages
+from hacontrol_envs.reference.krusell_smith_steady import SteadyState
 from hacontrol_envs.reference.law_of_motion import FEW, Beliefs, Moment, Nodes, by_state
 from hacontrol_envs.reference.mixing import Mixing
 from hacontrol_envs.transport import Transport

