@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+import json
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
@@ -17,6 +18,9 @@ from hacontrol_envs.reference import krusell_smith_steady
 if TYPE_CHECKING:
     from hacontrol_envs.reference.krusell_smith_solution import ReferenceSolution
     from hacontrol_envs.reference.krusell_smith_steady import SteadyState
+
+MOST_NODES = 100_000
+"""Of assets: more would not fit into memory."""
 
 
 class Prices(NamedTuple):
@@ -43,7 +47,9 @@ class KrusellSmith:
 
     Args:
         calibration: "ssj" or "jedc"; see `krusell_smith_calibrations` for these and for what can be overridden.
-        parameters: of the calibration, by name.
+        parameters: of the calibration, by name. `asset_max`, the highest node of assets, is chosen where none is given:
+            400, or as many times the double as leave a share below 1e-6 of households and of output at the top of the
+            steady state.
 
     Raises:
         ParameterError: parameters that make no sense.
@@ -61,8 +67,6 @@ class KrusellSmith:
     """delta."""
     borrowing_limit: float
     """a_min."""
-    assets: Floats
-    """Nodes of the histogram, (n_a,), increasing from `borrowing_limit`."""
     skill: Floats
     """Levels of e, (n_e,): productivity, or 0 unemployed and 1 employed."""
     productivity: Floats
@@ -86,12 +90,22 @@ class KrusellSmith:
         if self.depreciation > 1:
             raise ParameterError(f"depreciation must be at most 1, got {every['depreciation']!r}")
         self.borrowing_limit = read.number("borrowing_limit", every["borrowing_limit"])
-        top = read.number("asset_max", every["asset_max"], above=self.borrowing_limit)
-        nodes = read.count("asset_nodes", every["asset_nodes"], at_least=10)
-        self.assets = asset_grid(self.borrowing_limit, top, nodes)
+        top = krusell_smith_steady.FIRST_TOP if every["asset_max"] is None else every["asset_max"]
+        self._given_top = read.number("asset_max", top, above=max(self.borrowing_limit, 0.0))
+        self._nodes = read.count("asset_nodes", every["asset_nodes"], at_least=10, at_most=MOST_NODES)
         made = calibrations.processes(calibration, every)
         self.skill, self.productivity, self.labour = made.skill, made.productivity, made.labour
         self.earnings, self.aggregate_chain, self.income_chain = made.earnings, made.aggregate_chain, made.income_chain
+
+    @cached_property
+    def assets(self) -> Floats:
+        """Nodes of the histogram, (n_a,), increasing from `borrowing_limit` to `asset_max`."""
+        top = self._given_top
+        if self.parameters.get("asset_max") is None:
+            grid = "asset_max", "asset_nodes"
+            others = {name: given for name, given in self.parameters.items() if name not in grid}
+            top = _chosen_top(json.dumps(others, sort_keys=True))
+        return asset_grid(self.borrowing_limit, top, self._nodes)
 
     def prices(self, capital: Array, z: Any) -> Prices:
         """Of capital (...) and labour, at the states z (...), whole numbers; NumPy or torch, broadcasting."""
@@ -138,13 +152,24 @@ class KrusellSmith:
     def _steady_state(self) -> SteadyState:
         return krusell_smith_steady.solve(self)
 
-    def steady_state(self) -> SteadyState:
+    def steady_state(self, *, cut: bool = False) -> SteadyState:
         """The stationary equilibrium with Z, L, earnings and P(e'|e) at their means; see `SteadyState`.
 
+        Warns with TruncationWarning where more than 1e-4 of households are at the top of the grid, or of output is lost
+        there. If several interest rates clear the market, it is at the first of them that is met from near the highest.
+
+        Args:
+            cut: take it whatever the grid cuts off, and do not warn: an environment may begin there, but no figures of
+                the economy can be had from it.
+
         Raises:
-            EquilibriumError: there is none, or its law of assets is not determined.
+            EquilibriumError: there is none, its law of assets is not determined, or the grid cuts off more than 1 %.
+            NumericalError: the one found does not clear the markets.
         """
-        return self._steady_state
+        found = self._steady_state
+        if not cut:
+            krusell_smith_steady.check_top(self, "steady state", found.share_at_top, found.output_lost)
+        return found
 
     @cached_property
     def _solutions(self) -> dict[str, ReferenceSolution]:
@@ -159,7 +184,8 @@ class KrusellSmith:
                 that is K and a moment of the law, as exact as the rest.
 
         Raises:
-            EquilibriumError: none was found.
+            EquilibriumError: none was found, or the grid cuts off more than 1 % of households or of output.
+            NumericalError: what was found fails its own test.
             ParameterError: other beliefs.
         """
         if beliefs not in self._solutions:
@@ -172,6 +198,15 @@ class KrusellSmith:
         given = {name: value for name, value in self.parameters.items() if name != "calibration"}
         shown = repr(self.parameters["calibration"]), *(f"{name}={value!r}" for name, value in given.items())
         return f"KrusellSmith({', '.join(shown)})"
+
+
+@lru_cache(maxsize=256)
+def _chosen_top(parameters: str) -> float:
+    """The end of the grid for parameters, as JSON, that leave it to be chosen."""
+    given = json.loads(parameters)
+    return krusell_smith_steady.chosen_top(
+        lambda top: KrusellSmith(**given, asset_max=top, asset_nodes=krusell_smith_steady.PROBE)
+    )
 
 
 def asset_grid(low: float, high: float, nodes: int) -> Floats:

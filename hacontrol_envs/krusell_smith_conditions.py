@@ -16,7 +16,7 @@ from hacontrol_envs.errors import EquilibriumError
 from hacontrol_envs.krusell_smith import KrusellSmith
 from hacontrol_envs.population import MOST_SAVED, draw, whole
 from hacontrol_envs.reference import egm
-from hacontrol_envs.reference.krusell_smith_steady import Averages
+from hacontrol_envs.reference.krusell_smith_market import Averages
 from hacontrol_envs.transport import Transport
 
 WANDERS = 5.0
@@ -138,7 +138,7 @@ class KrusellSmithConditions(PopulationConditions):
         economy, joint = self.economy, self.economy.joint_law
         z = draw(np.broadcast_to(joint.sum(axis=1), (size, len(joint))), rng.standard_normal(size))
         if near:
-            wealth, spread = economy.steady_state().law, self.spread
+            wealth, spread = economy.steady_state(cut=True).law, self.spread
             wealth = wealth / wealth.sum(axis=1, keepdims=True)
         else:
             wealth, spread = np.tile(self._exponential(), (self.states, 1)), GUESSED
@@ -177,7 +177,7 @@ class _AtRest:
     """
 
     def __init__(self, economy: KrusellSmith) -> None:
-        steady, n_z = economy.steady_state(), len(economy.productivity)
+        steady, n_z = economy.steady_state(cut=True), len(economy.productivity)
         prices = economy.prices(np.full(n_z, steady.capital), np.arange(n_z))
         gross, income = 1 + prices.interest_rate, prices.wage[:, None] * economy.earnings
         thresholds = np.tile(steady.thresholds, (n_z, 1, 1, 1))

@@ -66,7 +66,7 @@ class PopulationProblem(DiscreteProblem):
     @cached_property
     def _law_box(self) -> Floats:
         """Upper ends of the masses' box, (n_e n_a,)."""
-        law = self.economy.steady_state().law.ravel()
+        law = self.economy.steady_state(cut=True).law.ravel()
         return np.maximum(5 * law, 1 / len(law))
 
     def _box(self, own: list[tuple[str, float, float]]) -> Domain:
@@ -84,7 +84,7 @@ class PopulationProblem(DiscreteProblem):
         A law is the steady state's, with the shares of e that belong to z, and with all wealth above the limit times
         one factor, whose logarithm has the standard deviation `spread`.
         """
-        economy, steady = self.economy, self.economy.steady_state().law
+        economy, steady = self.economy, self.economy.steady_state(cut=True).law
         joint = economy.joint_law
         z = draw(np.broadcast_to(joint.sum(axis=1), (size, len(joint))), rng.standard_normal(size))
         above = economy.assets - economy.borrowing_limit

@@ -88,3 +88,27 @@ def test_draws_have_the_chain_s_frequencies_whatever_the_batch():
     np.add.at(counts, (paths[:-1], paths[1:]), 1)
     np.testing.assert_allclose(counts / counts.sum(axis=1, keepdims=True), chain, atol=0.01)
     np.testing.assert_array_equal(paths[:, 3], chains.draw(chain, np.int64(0), uniforms[:, 3]))
+
+
+@pytest.mark.parametrize(("persistence", "states"), [(0.95, 2), (0.99, 3), (0.9, 5), (0.5, 2), (0.3, 9), (0.98, 5)])
+def test_tauchen_is_symmetric_tails_and_all(persistence, states):
+    """Both ends are as likely: probabilities of 1e-30 at the upper end are no less exact than those at the lower."""
+    x, chain = chains.tauchen(persistence, 0.5, states)
+    np.testing.assert_allclose(chain, chain[::-1, ::-1], rtol=1e-10)
+    law = chains.stationary(chain)
+    np.testing.assert_allclose(law, law[::-1], rtol=1e-8)
+    np.testing.assert_allclose([law @ x, law @ x**2], [0, 0.25], atol=1e-9)
+
+
+def test_the_published_chain_has_another_autocorrelation_and_says_so():
+    for persistence, states, right in ((0.9, 5, 0.9315), (0.99, 5, 0.99999993), (0.95, 51, 0.95)):
+        assert abs(chains.autocorrelation(*chains.tauchen(persistence, 1.0, states)) - right) < 0.05 * (1 - right)
+    np.testing.assert_allclose(chains.autocorrelation(*chains.rouwenhorst(0.97, 1.0, 7)), 0.97, rtol=1e-13)
+    with pytest.raises(ParameterError, match=r"no chain of persistence 0\.9999: .*[Rr]ouwenhorst"):
+        chains.tauchen(0.9999, 1.0, 5)
+
+
+def test_reducible_chains_have_no_one_law():
+    for chain in (np.eye(2), [[0.5, 0.5], [0.0, 1.0]]):
+        with pytest.raises(ParameterError, match="no one stationary law"):
+            chains.stationary(np.asarray(chain))

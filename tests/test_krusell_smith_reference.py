@@ -13,7 +13,7 @@ import pytest
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.krusell_smith import KrusellSmith
 from hacontrol_envs.krusell_smith_paths import simulate
-from hacontrol_envs.reference import disk, krusell_smith
+from hacontrol_envs.reference import disk, krusell_smith, krusell_smith_solution
 from hacontrol_envs.reference.krusell_smith_solution import ReferenceSolution
 from hacontrol_envs.reference.law_of_motion import Beliefs, LawOfMotion, Nodes
 from krusell_smith_economies import economy, tiny
@@ -202,6 +202,74 @@ def test_solution_is_kept_on_disk_with_its_parameters(cache, monkeypatch):
     law = first.ergodic.laws[0]
     households = np.ones(3), np.ones(3, dtype=np.int64), 0, law
     np.testing.assert_array_equal(again.policy(*households), first.policy(*households))
+
+
+def _forged(arrays: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Files that someone made who knows how to seal them: each with one thing changed."""
+    poisoned = 1.3 * arrays["thresholds"]
+    shifted = arrays["laws"][:, :, ::-1].copy()
+    beliefs, worse, later = arrays["beliefs"].copy(), arrays["law_of_motion"].copy(), arrays["z"].copy()
+    beliefs[:, 0, 0] += 0.01
+    worse[:, 0] += 0.01
+    later[:] = 7
+    others = arrays["others"] * np.array([1.0, 1.0, 0.0, 1.0])
+    return {
+        "a poisoned policy": {"thresholds": poisoned},
+        "policies of another economy": {"thresholds": arrays["thresholds"] + 0.01},
+        "another belief": {"beliefs": beliefs},
+        "another law of motion": {"law_of_motion": worse},
+        "no forecast error": {"den_haan": np.zeros(2)},
+        "no Euler error": {"euler": np.full(3, -12.0)},
+        "nobody at the top": {"others": others},
+        "other laws": {"laws": shifted},
+        "laws that are none": {"laws": 2 * arrays["laws"]},
+        "states of Z that are none": {"z": later},
+        "a short table": {"thresholds": arrays["thresholds"][..., :-1]},
+        "a wide table": {"thresholds": np.concatenate([arrays["thresholds"]] * 2, axis=1)},
+        "single precision": {"thresholds": arrays["thresholds"].astype(np.float32)},
+        "another count of nodes": {"nodes": np.array([*arrays["nodes"][:2], 1e9])},
+        "no numbers": {"thresholds": np.full_like(arrays["thresholds"], np.nan)},
+        "infinite figures": {"euler": np.full(3, np.inf)},
+        "an R2 above one": {"r2": arrays["r2"] + 1},
+        "no moment": {"phi": np.zeros_like(arrays["phi"])},
+    }
+
+
+def test_forged_files_count_as_absent(cache):
+    """A digest can be made by whoever writes a file; what the file says is recomputed."""
+    first = KrusellSmith("jedc", asset_nodes=60).reference_solution()
+    (file,) = cache.iterdir()
+    with np.load(file, allow_pickle=False) as kept:
+        arrays = {name: kept[name] for name in kept.files if name not in (disk.LABEL, disk.SEAL)}
+        about = json.loads(str(kept[disk.LABEL]))
+    assert disk.place("krusell-smith", about) == file
+    load = krusell_smith_solution._kept
+    one = KrusellSmith("jedc", asset_nodes=60)
+    assert load(one, "two moments", about).capital == first.capital
+    for name, changed in _forged(arrays).items():
+        disk.write("krusell-smith", about, arrays | changed)
+        assert disk.read("krusell-smith", about) is not None, name  # well sealed
+        assert load(one, "two moments", about) is None, name
+    for missing in arrays:
+        disk.write("krusell-smith", about, {name: array for name, array in arrays.items() if name != missing})
+        assert load(one, "two moments", about) is None, missing
+    disk.write("krusell-smith", about, arrays | {"den_haan": np.zeros(2)})
+    assert one.reference_solution().den_haan == first.den_haan  # computed anew
+    assert load(one, "two moments", about).den_haan == first.den_haan  # and put there
+
+
+def test_a_file_whose_numbers_were_altered_is_not_read(cache):
+    disk.write("thing", {"n": 1}, {"x": np.arange(4.0), "y": np.ones(2)})
+    path = disk.place("thing", {"n": 1})
+    with np.load(path) as kept:
+        entries = dict(kept)
+    for changed in ({"x": np.arange(4.0) * 1.3}, {"x": np.arange(4)}, {"x": np.arange(4.0)[None]}, {"z": np.ones(1)}):
+        np.savez(path, **entries | changed)
+        assert disk.read("thing", {"n": 1}) is None
+    np.savez_compressed(path, **entries)  # so that a small file cannot ask for much memory
+    assert disk.read("thing", {"n": 1}) is None
+    np.savez(path, **entries)
+    assert disk.read("thing", {"n": 1}) is not None
 
 
 def test_whatever_is_wrong_with_a_file_it_counts_as_absent(cache):

@@ -18,7 +18,14 @@ from hacontrol_envs.errors import CheckpointError, ParameterError  # noqa: E402
 
 SMALL = {"asset_nodes": 12, "asset_max": 60.0}
 ECONOMIES = {
-    "ssj": {"calibration": "ssj", "productivity_states": 3, "income_states": 2, "productivity_deviation": 0.1, **SMALL},
+    "ssj": {
+        "calibration": "ssj",
+        "productivity_states": 3,
+        "productivity_method": "rouwenhorst",
+        "income_states": 2,
+        "productivity_deviation": 0.1,
+        **SMALL,
+    },
     "jedc": {
         "calibration": "jedc",
         "intertemporal_elasticity": 0.5,

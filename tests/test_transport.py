@@ -404,3 +404,12 @@ def test_contenders_move_laws_alike(policy):
     if measure_transport.STACKED in calls:
         np.testing.assert_allclose(np.swapaxes(calls[measure_transport.STACKED](), 0, 1), ours, atol=1e-15)
         np.testing.assert_allclose(calls[measure_transport.ONE_BY_ONE](), ours, atol=1e-15)
+
+
+def test_a_law_with_mass_at_one_end_only_is_found_from_there():
+    """Steps up .3, down .1 on 400 nodes: masses in ratio 3, so that the lowest has 3^-399 of the highest."""
+    n, up, down = 400, 0.3, 0.1
+    chain = np.diag(np.full(n - 1, up), 1) + np.diag(np.full(n - 1, down), -1)
+    chain += np.diag(1 - chain.sum(axis=1))
+    right = 3.0 ** (np.arange(n) - (n - 1.0))
+    np.testing.assert_allclose(stationary_law(chain), right / right.sum(), rtol=1e-9, atol=1e-14)

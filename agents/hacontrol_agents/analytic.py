@@ -98,11 +98,11 @@ class SteadyStateAgent(_KnownHousehold):
 
     def saving(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
         """a' (..., m), as a `krusell_smith_paths.HouseholdPolicy`."""
-        return self.problem.economy.steady_state().policy(assets, e, z, law)
+        return self.problem.economy.steady_state(cut=True).policy(assets, e, z, law)
 
     def policy(self, t: Array, x: Floats) -> Floats:
         assets, e, *_ = self.problem.seen(x)
-        return self.problem.share_of(self.problem.economy.steady_state().saving_at(assets, e), x)
+        return self.problem.share_of(self.problem.economy.steady_state(cut=True).saving_at(assets, e), x)
 
 
 @final

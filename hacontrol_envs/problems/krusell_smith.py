@@ -94,7 +94,7 @@ class KrusellSmithHousehold(PopulationProblem):
     @cached_property
     def observation(self) -> Domain:
         """What is observed; see the class."""
-        economy, steady = self.economy, self.economy.steady_state()
+        economy, steady = self.economy, self.economy.steady_state(cut=True)
         span = economy.assets[-1] - economy.borrowing_limit
         levels = [widened(table.min(), table.max()) for table in (economy.skill, economy.productivity)]
         names, low, high = ["assets above the limit + 1", "skill", "productivity"], [1.0], [1.0 + span]
@@ -223,7 +223,7 @@ class KrusellSmithHousehold(PopulationProblem):
     def _population_policy(self) -> HouseholdPolicy:
         if callable(self.population):
             return self.population
-        return self._reference.policy if self.population == "reference" else self.economy.steady_state().policy
+        return self._reference.policy if self.population == "reference" else self.economy.steady_state(cut=True).policy
 
     def _draw_states(self, rng: np.random.Generator, size: int, spread: float) -> Floats:
         z, law = self.populations(rng, size, spread)

@@ -1,4 +1,8 @@
-"""Results that take long, kept on disk as arrays: whatever is wrong with a file, it counts as absent."""
+"""Results that take long, kept on disk as arrays: whatever is wrong with a file, it counts as absent.
+
+A digest tells a file that was torn or altered by accident. It does not tell one that was forged, by whoever can write
+it: what arrays are used for is to be checked by who uses them.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +21,14 @@ from numpy.typing import NDArray
 
 VARIABLE = "HACONTROL_CACHE"
 """The environment variable that names the folder."""
-LABEL = "parameters"
-"""The entry that says what a file is about."""
+LABEL, SEAL = "parameters", "sha256"
+"""The entries that say what a file is about, and the digest of the others."""
+
+WRONG = (
+    *(OSError, ValueError, LookupError, EOFError, AttributeError, TypeError, RuntimeError, MemoryError),
+    *(ArithmeticError, zipfile.BadZipFile),
+)
+"""What reading a file raises that is torn, foreign or forged."""
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -42,10 +52,17 @@ def place(name: str, about: Mapping[str, Any]) -> Path:
 def read(name: str, about: Mapping[str, Any]) -> dict[str, NDArray[Any]] | None:
     """The arrays kept under this name about this, or None: absent, torn, unreadable, or about something else."""
     try:
-        with place(name, about).open("rb") as file, np.load(file, allow_pickle=False) as found:
-            arrays = {key: found[key] for key in found.files}
-        return arrays if str(arrays.pop(LABEL)) == _label(about) else None
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, RuntimeError, zipfile.BadZipFile):
+        with place(name, about).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            members = zipfile.ZipFile(file).infolist()
+            if any(one.compress_type != zipfile.ZIP_STORED or one.file_size > size for one in members):
+                return None  # `write` compresses nothing: no small file asks for much memory
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as found:
+                arrays = {key: found[key] for key in found.files}
+        seal = str(arrays.pop(SEAL))
+        return arrays if seal == _seal(arrays) and str(arrays.pop(LABEL)) == _label(about) else None
+    except WRONG:
         return None
 
 
@@ -58,8 +75,9 @@ def write(name: str, about: Mapping[str, Any], arrays: Arrays) -> None:
     except (OSError, RuntimeError):
         return
     try:
+        entries = {LABEL: np.array(_label(about)), **arrays}
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, **{LABEL: np.array(_label(about)), **arrays})  # type: ignore[arg-type]
+            np.savez(file, **entries, **{SEAL: np.array(_seal(entries))})  # type: ignore[arg-type]
         os.replace(temporary, path)
     except OSError:
         Path(temporary).unlink(missing_ok=True)
@@ -67,3 +85,13 @@ def write(name: str, about: Mapping[str, Any], arrays: Arrays) -> None:
 
 def _label(about: Mapping[str, Any]) -> str:
     return json.dumps(about, sort_keys=True)
+
+
+def _seal(arrays: Arrays) -> str:
+    """The digest of all names, kinds, shapes and numbers."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -47,10 +47,15 @@ def iterate(
         tolerance: of the largest change of a threshold relative to consumption.
 
     Returns:
-        Iterations and the last change.
+        Iterations and the last change: not a number as soon as one is not, infinite where consumption is negative.
+
+    Powers are taken of consumption relative to the lowest that may follow, so that none overflows whatever the risk
+    aversion; where zero may follow (no income at a limit of zero), consumption is zero.
     """
     n_z, n_k, n_e, n_a = thresholds.shape
     future, known = np.empty((n_e, n_a)), thresholds.copy()
+    simple = risk_aversion == 1.0 or risk_aversion == 2.0
+    later, lowest = np.empty((1 if simple else n_z * n_e, n_a)), np.ones(n_a)
     at, widths, slopes, marginal = np.empty(n_a), np.empty(n_a), np.empty(n_a), np.empty(n_a)
     steps, change = assets[1:] - assets[:-1], np.inf
     count = 0
@@ -60,6 +65,8 @@ def iterate(
         for z in range(n_z):
             for k in range(n_k):
                 future[:] = 0.0
+                if not simple:
+                    lowest[:] = np.inf
                 for y in range(n_z):
                     R = forecast_gross[z, k, y]
                     for f in range(n_e):
@@ -107,12 +114,29 @@ def iterate(
                                 marginal[m] = R / (marginal[m] * marginal[m])
                         else:
                             for m in range(n_a):
-                                marginal[m] = R * marginal[m] ** -risk_aversion
+                                later[y * n_e + f, m] = marginal[m]
+                                if not marginal[m] >= lowest[m]:
+                                    lowest[m] = marginal[m]
+                            continue
                         for e in range(n_e):
                             p = chain[z, e, y, f]
                             if p != 0.0:
                                 for m in range(n_a):
                                     future[e, m] += p * marginal[m]
+                if not simple:
+                    for y in range(n_z):
+                        R = forecast_gross[z, k, y]
+                        for f in range(n_e):
+                            for m in range(n_a):
+                                if lowest[m] == 0.0:
+                                    marginal[m] = R
+                                else:
+                                    marginal[m] = R * (later[y * n_e + f, m] / lowest[m]) ** -risk_aversion
+                            for e in range(n_e):
+                                p = chain[z, e, y, f]
+                                if p != 0.0:
+                                    for m in range(n_a):
+                                        future[e, m] += p * marginal[m]
                 R = gross[z, k]
                 for e in range(n_e):
                     y_e = income[z, k, e]
@@ -123,9 +147,15 @@ def iterate(
                         elif risk_aversion == 2.0:
                             c = 1 / np.sqrt(u)
                         else:
-                            c = u ** (-1 / risk_aversion)
+                            c = lowest[m] * u ** (-1 / risk_aversion)
                         found = (c + assets[m] - y_e) / R
-                        change = max(change, abs(found - thresholds[z, k, e, m]) / c)
+                        moved = abs(found - thresholds[z, k, e, m])
+                        if c > 0.0:
+                            moved /= c
+                        elif not (c == 0.0 and moved == 0.0):
+                            moved = np.inf if c <= 0.0 else np.nan
+                        if change == change and not moved <= change:
+                            change = moved
                         thresholds[z, k, e, m] = found
         known[:] = thresholds
     return count, change

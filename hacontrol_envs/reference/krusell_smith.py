@@ -20,7 +20,8 @@ from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import EquilibriumError
 from hacontrol_envs.krusell_smith_paths import path_of_z
 from hacontrol_envs.reference import egm, histogram
-from hacontrol_envs.reference.krusell_smith_steady import Averages, SteadyState
+from hacontrol_envs.reference.krusell_smith_market import Averages
+from hacontrol_envs.reference.krusell_smith_steady import SteadyState
 from hacontrol_envs.reference.law_of_motion import FEW, Beliefs, Moment, Nodes, by_state
 from hacontrol_envs.reference.mixing import Mixing
 from hacontrol_envs.transport import Transport
@@ -219,12 +220,24 @@ class Households:
         Raises:
             EquilibriumError: they do not settle.
         """
+        count, change = self._iterate(thresholds, nodes, beliefs, MOST_POLICY, tolerance)
+        if not change <= tolerance:
+            raise EquilibriumError(f"no policy was found in {count} iterations: the last changed it by {change:.2g}")
+        return count
+
+    def residual(self, thresholds: Floats, nodes: Nodes, beliefs: Beliefs) -> float:
+        """The largest change of a threshold, relative to consumption, by one more iteration."""
+        return self._iterate(thresholds.copy(), nodes, beliefs, 1, 0.0)[1]
+
+    def _iterate(
+        self, thresholds: Floats, nodes: Nodes, beliefs: Beliefs, most: int, tolerance: float
+    ) -> tuple[int, float]:
         economy, z = self.economy, np.arange(len(self._chain))
         x, v = nodes.points
         following, v_following = beliefs(x, v, z[:, None])  # (n_z, n_k) and (n_z, n_k, n_z)
         now = economy.prices(np.exp(x), z[:, None])
         then = economy.prices(np.exp(following)[:, :, None], z)
-        count, change = egm.iterate(
+        return egm.iterate(
             thresholds,
             economy.assets,
             nodes.weights(*np.broadcast_arrays(following[..., None], v_following)),
@@ -235,17 +248,14 @@ class Households:
             self._chain,
             economy.discount_factor,
             economy.risk_aversion,
-            MOST_POLICY,
+            most,
             tolerance,
         )
-        if not change <= tolerance:
-            raise EquilibriumError(f"no policy was found in {count} iterations: the last changed it by {change:.2g}")
-        return count
 
 
 def start(economy: KrusellSmith, z: int) -> Floats:
     """The steady state's law with the share of every e that belongs to z, (n_e, n_a)."""
-    law, joint = economy.steady_state().law, economy.joint_law
+    law, joint = economy.steady_state(cut=True).law, economy.joint_law
     found = law * (joint[z] / joint[z].sum() / joint.sum(axis=0))[:, None]
     shares: Floats = found / found.sum()
     return shares

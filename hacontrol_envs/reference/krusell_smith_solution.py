@@ -16,22 +16,19 @@ from numpy.typing import NDArray
 from hacontrol_envs import krusell_smith_measures as measures
 from hacontrol_envs import parameters as read
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.errors import NumericalError, ParameterError
 from hacontrol_envs.krusell_smith import KrusellSmith
 from hacontrol_envs.krusell_smith_calibrations import CALIBRATIONS
-from hacontrol_envs.krusell_smith_paths import Path, path_of_z, read_law, read_path
+from hacontrol_envs.krusell_smith_paths import Path, on_grid, path_of_z, read_law, read_path
 from hacontrol_envs.krusell_smith_responses import ImpulseResponse, impulse_response
 from hacontrol_envs.parameters import one_of
-from hacontrol_envs.reference import disk, egm, krusell_smith
+from hacontrol_envs.reference import disk, egm, krusell_smith, krusell_smith_steady
+from hacontrol_envs.reference.krusell_smith_judged import checked, judged, recheck
 from hacontrol_envs.reference.krusell_smith_value import HouseholdValue
 from hacontrol_envs.reference.law_of_motion import Beliefs, LawOfMotion, Moment, Nodes
 
-FORMAT = 2
+FORMAT = 3
 """Of the file on disk; raise it when the method changes."""
-ERGODIC = 64
-"""Laws kept from the long path."""
-JUDGED, EVERY, SEED = 10_000, 50, 20_300
-"""Quarters of the path on which the solution is judged, how often its law is, and its seed."""
 
 
 class Ergodic(NamedTuple):
@@ -77,6 +74,8 @@ class ReferenceSolution:
     """At all cells of 200 laws of these."""
     share_at_top: float
     """Of households, at the highest node, on average: that the grid ends there matters less than this."""
+    output_lost: float
+    """The share of output that households would save above the grid, where nothing is kept, on average."""
 
     @property
     def capital(self) -> float:
@@ -178,27 +177,39 @@ class ReferenceSolution:
 
     def __repr__(self) -> str:
         figures = f"capital={self.capital:.6g}, euler={self.euler.mean:.2f}, den_haan={self.den_haan.mean:.2g}"
-        return f"ReferenceSolution({figures}, gap={self.gap:.1g})"
+        return f"ReferenceSolution({figures}, gap={self.gap:.1g}, share_at_top={self.share_at_top:.2g})"
 
 
 def of(economy: KrusellSmith, form: str, progress: bool) -> ReferenceSolution:
     """The solution of an economy: from disk, or computed and put there.
 
     Raises:
-        EquilibriumError: none was found.
+        EquilibriumError: none was found, or the grid cuts its law.
+        NumericalError: its figures are not finite.
         ParameterError: another form of beliefs.
     """
     one_of("beliefs", form, krusell_smith.FORMS)
     defaults = CALIBRATIONS[economy.parameters["calibration"]]
-    about = {"format": FORMAT, "beliefs": form, "parameters": {**defaults, **economy.parameters}}
-    if (arrays := disk.read("krusell-smith", about)) is not None:
-        try:
-            return _loaded(economy, form, arrays)
-        except (KeyError, ValueError, TypeError):
-            pass  # of another kind than the label says: computed anew
-    with _reporting(progress) as report:
-        found = computed(economy, form, report)
-    disk.write("krusell-smith", about, _saved(found))
+    parameters = {**defaults, **economy.parameters, "asset_max": float(economy.assets[-1])}
+    about = {"format": FORMAT, "beliefs": form, "parameters": parameters}
+    if (found := _kept(economy, form, about)) is None:
+        with _reporting(progress) as report:
+            found = computed(economy, form, report)
+        disk.write("krusell-smith", about, _saved(found))
+    krusell_smith_steady.check_top(economy, "reference solution", found.share_at_top, found.output_lost)
+    return found
+
+
+def _kept(economy: KrusellSmith, form: str, about: dict[str, Any]) -> ReferenceSolution | None:
+    """The solution on disk, or None: absent, not of its form, or not what it claims to be."""
+    if (arrays := disk.read("krusell-smith", about)) is None:
+        return None
+    try:
+        with np.errstate(all="ignore"):
+            found = _loaded(economy, form, checked(economy, form, arrays))
+            recheck(found)
+    except (KeyError, ValueError, ArithmeticError):
+        return None
     return found
 
 
@@ -206,14 +217,7 @@ def computed(economy: KrusellSmith, form: str, report: krusell_smith.Report) -> 
     """The solution, computed and judged on a path of its own."""
     found, burn = krusell_smith.solve(economy, form, report), krusell_smith.BURN_IN
     report("Euler and Den Haan errors", 0.97)
-    z = path_of_z(economy, burn + JUDGED, SEED)
-    begin = krusell_smith.start(economy, int(z[0]))
-    count = 1 + len(z) // EVERY
-    arrays = found.thresholds, found.nodes, found.moment, z, begin
-    capital, _, laws = krusell_smith.simulate(economy, *arrays, EVERY, count)
-    first = burn // EVERY
-    laws, when = laws[first:], np.arange(first * EVERY, len(z), EVERY)
-    some = np.linspace(0, len(laws) - 1, ERGODIC).round().astype(np.int64)
+    path = judged(economy, found.thresholds, found.nodes, found.moment)
     law, r2 = LawOfMotion.fitted(found.z[burn:], found.capital[burn:], len(economy.productivity))
     made = ReferenceSolution(
         economy=economy,
@@ -226,12 +230,29 @@ def computed(economy: KrusellSmith, form: str, report: krusell_smith.Report) -> 
         gap=found.gap,
         law_of_motion=law,
         r2=r2,
-        ergodic=Ergodic(z[when[some]], laws[some]),
-        den_haan=measures.den_haan(law, Path(economy, z[burn:], capital[burn:], when, laws)),
+        ergodic=Ergodic(path.z[path.when[path.some]], path.laws[path.some]),
+        den_haan=measures.den_haan(law, Path(economy, path.z, path.capital, path.when, path.laws)),
         euler=measures.EulerErrors(0.0, 0.0, 0.0),
-        share_at_top=float(laws[:, :, -1].sum(axis=-1).mean()),
+        share_at_top=path.share_at_top,
+        output_lost=0.0,
     )
-    return dataclasses.replace(made, euler=measures.euler_errors(economy, made.policy, z[when], laws))
+    z = path.z[path.when]
+    made = dataclasses.replace(
+        made, euler=measures.euler_errors(economy, made.policy, z, path.laws), output_lost=_lost(made)
+    )
+    figures = [made.capital, *made.den_haan, *made.euler, made.share_at_top, made.output_lost, *found.capital]
+    if not np.all(np.isfinite(figures)) or not np.all(np.isfinite(made.beliefs.coefficients)):
+        raise NumericalError(f"the reference solution of {economy!r} has figures that are not finite")
+    return made
+
+
+def _lost(solution: ReferenceSolution) -> float:
+    """The share of output that is saved above the grid, on average over the laws that are kept."""
+    economy, (z, laws) = solution.economy, solution.ergodic
+    above = np.maximum(on_grid(economy, solution.policy, z, laws) - economy.assets[-1], 0.0)
+    capital, alpha = economy.capital_of(laws), economy.capital_share
+    output = economy.productivity[z] * capital**alpha * economy.labour[z] ** (1 - alpha)
+    return float(((laws * above).sum(axis=(-2, -1)) / output).mean())
 
 
 def _saved(solution: ReferenceSolution) -> dict[str, NDArray[Any]]:
@@ -250,16 +271,14 @@ def _saved(solution: ReferenceSolution) -> dict[str, NDArray[Any]]:
         "laws": solution.ergodic.laws,
         "den_haan": np.array(solution.den_haan),
         "euler": np.array(solution.euler),
-        "others": np.array([beliefs.center, solution.gap, solution.share_at_top]),
+        "others": np.array([beliefs.center, solution.gap, solution.share_at_top, solution.output_lost]),
     }
 
 
 def _loaded(economy: KrusellSmith, form: str, arrays: dict[str, NDArray[Any]]) -> ReferenceSolution:
     low, high, count = arrays["nodes"]
-    center, gap, top = map(float, arrays["others"])
+    center, gap, top, lost = map(float, arrays["others"])
     nodes = Nodes(float(low), float(high), int(count), arrays["bounds"])
-    if arrays["thresholds"].shape != (len(economy.productivity), nodes.size, len(economy.skill), len(economy.assets)):
-        raise ValueError("thresholds of another shape")
     return ReferenceSolution(
         economy=economy,
         form=form,
@@ -275,6 +294,7 @@ def _loaded(economy: KrusellSmith, form: str, arrays: dict[str, NDArray[Any]]) -
         den_haan=measures.PathErrors(*map(float, arrays["den_haan"])),
         euler=measures.EulerErrors(*map(float, arrays["euler"])),
         share_at_top=top,
+        output_lost=lost,
     )
 
 

@@ -2,54 +2,37 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from scipy.optimize import brentq
+from scipy.special import expit
 
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.errors import EquilibriumError
+from hacontrol_envs.errors import EquilibriumError, HacontrolError, NumericalError, TruncationWarning
 from hacontrol_envs.reference import egm
-from hacontrol_envs.transport import Transport, stationary_law
+from hacontrol_envs.reference.krusell_smith_market import Averages, Households, ShortGridError
 
 if TYPE_CHECKING:
     from hacontrol_envs.krusell_smith import KrusellSmith
     from hacontrol_envs.krusell_smith_responses import ImpulseResponse
 
-CONVERGED = 1e-11
-"""Largest change of a threshold relative to consumption at which a policy is said to be found."""
-CLEARED = 3e-9
-"""Relative gap between supply and demand that is rounding of the policy, and counts as none."""
-MOST = 20_000
-"""Iterations on a policy."""
+BALANCED = 1e-7
+"""Largest error, relative, with which a steady state is one: of capital's market, of the balance of goods."""
+NOTICED, REFUSED = 1e-4, 1e-2
+"""Shares of households at the top of a grid, or of output lost there, that are warned of and refused."""
+NEGLIGIBLE, MOST_TOP = 1e-6, 1e7
+"""The same for a grid whose end is chosen, and its highest end."""
+FIRST_TOP, PROBE = 400.0, 100
+"""The end that is tried first, and the nodes of the grid on which it is tried."""
+FARTHEST = 30.0
+"""Of t, see `_root`: a share of e^-30 of an interval."""
 NO_RISK = 1e-12
 """Spread of earnings below which there is no risk."""
-
-
-@final
-@dataclass(frozen=True)
-class Averages:
-    """An economy with aggregate productivity, labour, earnings and the chain of e at their means."""
-
-    productivity: float
-    """E Z."""
-    labour: float
-    """E L."""
-    earnings: Floats
-    """E[y | e], (n_e,)."""
-    chain: Floats
-    """P(e'|e) over the stationary law of (Z, e), (n_e, n_e)."""
-
-    @classmethod
-    def of(cls, economy: KrusellSmith) -> Averages:
-        """Those of an economy."""
-        joint, moves = economy.joint_law, np.einsum("zy,zyef->zef", economy.aggregate_chain, economy.income_chain)
-        by_z, by_e = joint.sum(axis=1), joint.sum(axis=0)
-        earnings = (joint * economy.earnings).sum(axis=0) / by_e
-        chain = np.einsum("ze,zef->ef", joint, moves) / by_e[:, None]
-        return cls(float(by_z @ economy.productivity), float(by_z @ economy.labour), earnings, chain)
 
 
 @final
@@ -89,6 +72,25 @@ class SteadyState:
     def share_at_top(self) -> float:
         """Households at the highest node: that the grid ends there matters less than this."""
         return float(self.law[:, -1].sum())
+
+    @property
+    def output(self) -> float:
+        """Y = Z K^alpha L^(1 - alpha) = C + delta K + `output_lost` Y, C the mean of `consumption`."""
+        economy, mean = self.economy, self.averages
+        return float(
+            mean.productivity * self.capital**economy.capital_share * mean.labour ** (1 - economy.capital_share)
+        )
+
+    @property
+    def output_lost(self) -> float:
+        """The share of output that households would save above the grid, where nothing is kept."""
+        return float((self.law * np.maximum(self.saving - self.economy.assets[-1], 0.0)).sum() / self.output)
+
+    @property
+    def goods_error(self) -> float:
+        """(C + delta K + lost)/Y - 1."""
+        used = (self.law * self.consumption).sum() + self.economy.depreciation * self.capital
+        return float(used / self.output + self.output_lost - 1)
 
     def lorenz(self) -> tuple[Floats, Floats]:
         """Shares of households, poorest first, and of assets that they hold, (n_a + 1,) each, from 0 to 1."""
@@ -152,74 +154,51 @@ class SteadyState:
 
     def __repr__(self) -> str:
         figures = f"capital={self.capital:.8g}, interest_rate={self.interest_rate:.8g}, wage={self.wage:.8g}"
-        return f"SteadyState({figures}, share_constrained={self.share_constrained:.4g}, gini={self.gini:.4g})"
+        shares = f"share_constrained={self.share_constrained:.4g}, share_at_top={self.share_at_top:.2g}"
+        return f"SteadyState({figures}, {shares}, gini={self.gini:.4g})"
 
 
-@final
-class _Households:
-    """Households at constant prices, each problem begun where the last ended."""
+def check_top(economy: KrusellSmith, what: str, share_at_top: float, output_lost: float) -> None:
+    """Warn where the end of the grid cuts off more than `NOTICED` of households or of output.
 
-    def __init__(self, economy: KrusellSmith) -> None:
-        self.economy, self.averages = economy, Averages.of(economy)
-        self.thresholds: Floats = np.empty((1, 1, len(economy.skill), len(economy.assets)))
-        # Of whoever chooses each node: carried from one interest rate to the next, for it is positive at all of them.
-        self.consumption: Floats = self.wage(0.0) + (economy.assets - economy.borrowing_limit) / 9
-        self.consumption = np.tile(self.consumption, (len(economy.skill), 1))
-        self.law = np.empty(0)
+    Raises:
+        EquilibriumError: it cuts off more than `REFUSED`.
+    """
+    if max(share_at_top, output_lost) <= NOTICED:
+        return
+    top = float(economy.assets[-1])
+    told = (
+        f"the grid cuts the law of the {what}: {100 * share_at_top:.2g} % of households are at asset_max={top:g}, and "
+        f"{100 * output_lost:.2g} % of output is saved above it and lost; take a higher asset_max, or none: then it is "
+        "chosen"
+    )
+    if max(share_at_top, output_lost) > REFUSED:
+        raise EquilibriumError(told)
+    warnings.warn(told, TruncationWarning, stacklevel=3)
 
-    def demand(self, r: float) -> float:
-        """K at which firms pay the interest rate r."""
-        economy, mean = self.economy, self.averages
-        alpha, product = economy.capital_share, economy.capital_share * mean.productivity
-        return float(mean.labour * (product / (r + economy.depreciation)) ** (1 / (1 - alpha)))
 
-    def wage(self, r: float) -> float:
-        """w where firms pay r."""
-        alpha, mean = self.economy.capital_share, self.averages
-        return float((1 - alpha) * mean.productivity * (self.demand(r) / mean.labour) ** alpha)
+def chosen_top(probe: Callable[[float], KrusellSmith]) -> float:
+    """The least of 400, 800, 1600, ... at which a grid cuts off a negligible part of the steady state's law.
 
-    def excess(self, r: float) -> float:
-        """(S - D)/(S + D) of the capital supplied and demanded, both above the borrowing limit."""
-        economy, income = self.economy, self.wage(r) * self.averages.earnings
-        if r * economy.borrowing_limit + income.min() <= 0:
-            raise EquilibriumError(
-                f"at borrowing_limit={economy.borrowing_limit:g} and the interest rate {r:.4g} a household with the "
-                f"lowest income, {income.min():.4g}, has nothing to consume: raise the limit, or that income"
-            )
-        fixed = economy.assets - income[:, None]
-        self.thresholds[0, 0] = (self.consumption + fixed) / (1 + r)
-        gross, chain = np.full((1, 1), 1 + r), self.averages.chain[None, :, None, :]
-        count, change = egm.iterate(
-            self.thresholds,
-            economy.assets,
-            np.ones((1, 1, 1, 1)),
-            gross,
-            income.reshape(1, 1, -1),
-            gross.reshape(1, 1, 1),
-            income.reshape(1, 1, 1, -1),
-            np.ascontiguousarray(chain),
-            economy.discount_factor,
-            economy.risk_aversion,
-            MOST,
-            CONVERGED,
-        )
-        if not change <= CONVERGED:
-            raise EquilibriumError(f"no policy was found at the interest rate {r:.6g} in {count} iterations")
-        self.consumption = (1 + r) * self.thresholds[0, 0] - fixed
-        self.law = stationary_law(Transport(economy.assets, self.saving(), self.averages.chain))
-        limit = economy.borrowing_limit
-        supply, demand = float(economy.capital_of(self.law)) - limit, self.demand(r) - limit
-        gap = (supply - demand) / (supply + demand)
-        return gap if abs(gap) > CLEARED else 0.0
+    Args:
+        probe: the economy on `PROBE` nodes up to a given end.
 
-    def saving(self) -> Floats:
-        """a' at the nodes, (n_e, n_a)."""
-        economy = self.economy
-        n_e, n_a = len(economy.skill), len(economy.assets)
-        points, e = np.tile(economy.assets, (1, n_e)), np.repeat(np.arange(n_e), n_a)[None]
-        out = np.empty((1, n_e * n_a))
-        egm.choose(self.thresholds, economy.assets, np.zeros(1, dtype=np.int64), np.ones((1, 1)), points, e, out)
-        return out.reshape(n_e, n_a)
+    Returns:
+        It; 400 where there is no steady state, of which `solve` will say why.
+    """
+    top = FIRST_TOP
+    while top <= MOST_TOP:
+        try:
+            found = solve(probe(top))
+        except ShortGridError:
+            top *= 2
+            continue
+        except HacontrolError:
+            return FIRST_TOP
+        if max(found.share_at_top, found.output_lost) <= NEGLIGIBLE:
+            return top
+        top *= 2
+    return FIRST_TOP
 
 
 def solve(economy: KrusellSmith) -> SteadyState:
@@ -227,45 +206,64 @@ def solve(economy: KrusellSmith) -> SteadyState:
 
     Raises:
         EquilibriumError: there is none, or its law of assets is not determined.
+        NumericalError: the one found is none to within `BALANCED`.
     """
-    households, patience = _Households(economy), 1 / economy.discount_factor - 1
+    households = Households(economy)
     if np.ptp(households.averages.earnings) <= NO_RISK:
         raise EquilibriumError(
-            f"without risk to incomes the interest rate is 1/discount_factor - 1 = {patience:.6g}, capital is "
-            f"{households.demand(patience):.6g} and every law of assets with that mean is stationary: there is no one "
-            "steady state"
+            f"without risk to incomes the interest rate is 1/discount_factor - 1 = {households.patience:.6g}, capital "
+            f"is {households.demand(households.patience):.6g} and every law of assets with that mean is stationary: there "
+            "is no one steady state"
         )
-    r = _root(households, patience)
+    r = _root(households)
     households.excess(r)
     saving, wage = households.saving(), households.wage(r)
     cash = (1 + r) * economy.assets + wage * households.averages.earnings[:, None]
     capital = float(economy.capital_of(households.law))
-    error = float(np.log(capital / households.demand(r)))
-    return SteadyState(
+    error = float(np.log(capital / households.demand(r))) if capital > 0 else np.nan
+    found = SteadyState(
         economy, capital, r, wage, households.law, cash - saving, saving, households.thresholds[0, 0], error
     )
+    if not (abs(error) <= BALANCED and abs(found.goods_error) <= BALANCED):
+        raise NumericalError(
+            f"no steady state was found: at the interest rate {r:.8g} households supply {np.expm1(error):.2g} more "
+            f"capital than firms use, and {found.goods_error:.2g} of output is out of balance; try more asset_nodes"
+        )
+    return found
 
 
-def _root(households: _Households, patience: float) -> float:
-    """The interest rate between -delta and 1/beta - 1 at which capital supplied is that demanded.
+def _root(households: Households) -> float:
+    """The interest rate at which capital supplied is that demanded, in the highest interval that has one.
 
-    Sought in the logarithm of the share of that interval by which it stays below 1/beta - 1: what households supply
-    rises without bound there, about as one over that share.
+    Sought by t, where r = high - (high - low) / (1 + e^-t): what households supply rises without bound at 1/beta - 1,
+    about as one over the distance from there. From 5 % of the interval below its upper end the search goes to where
+    supply and demand come closer; if several rates clear the market, it is the first met there.
     """
-    span = patience + households.economy.depreciation
+    why, cut = "", False
+    for low, high in households.intervals():
+        edge = high
 
-    def excess(x: float) -> float:
-        return households.excess(patience - span * float(np.exp(x)))
+        def excess(t: float, low: float = low, high: float = high) -> float:
+            return households.excess(high - (high - low) * float(expit(t)))
 
-    x, step = np.log(0.05), -0.5 if (now := excess(np.log(0.05))) < 0 else 0.5
-    for _ in range(60):
-        if x + step >= 0:
-            raise EquilibriumError(f"households save too much at every interest rate above {-span + patience:.4g}")
-        before, now = now, excess(x + step)
-        if before * now <= 0:
-            found = brentq(excess, min(x, x + step), max(x, x + step), xtol=1e-10, rtol=1e-13)
-            return float(patience - span * np.exp(found))
-        x, step = x + step, 1.6 * step
-    raise EquilibriumError(
-        f"households save too little at every interest rate up to {patience:.6g}: is there hardly any risk?"
-    )
+        t, step = -3.0, -0.5 if (now := excess(-3.0)) < 0 else 0.5
+        while now and abs(t) < FARTHEST:
+            before, now = now, excess(t + step)
+            if before * now < 0:
+                t = float(brentq(excess, min(t, t + step), max(t, t + step), xtol=1e-10, rtol=1e-13))
+                now = 0.0
+            else:
+                t, step = t + step, 1.6 * step
+        economy = households.economy
+        if not now:
+            return high - (high - low) * float(expit(t))
+        top = float(households.law[:, -1].sum())
+        if now > 0:
+            why = f"households save too much at every interest rate between {low:.4g} and {edge:.4g}"
+        elif top > NEGLIGIBLE:
+            cut, why = True, f"{100 * top:.3g} % of households are at asset_max={economy.assets[-1]:g}: raise it"
+        elif high < households.patience and economy.borrowing_limit < 0:
+            raise EquilibriumError(households.starved(high))
+        else:
+            why = f"households save too little at every interest rate up to {edge:.6g}: is there hardly any risk?"
+    raise (ShortGridError if cut else EquilibriumError)(f"no interest rate clears the market for capital: {why}")

@@ -10,6 +10,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
+from hacontrol_envs import chains
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import EquilibriumError, ParameterError
 
@@ -18,6 +19,9 @@ ROUNDING = 1e-12
 
 SETTLING = 30
 """Periods by which a uniform law has found nodes that have mass."""
+
+FEW = 1000
+"""Nodes among which a law is found by elimination without subtraction where all else failed."""
 
 UNPIVOTED: dict[str, Any] = {"permc_spec": "COLAMD", "diag_pivot_thresh": 0.0}
 """SuperLU for 1 - T', whose diagonal dominates its columns: it needs no pivoting."""
@@ -61,14 +65,33 @@ def stationary(chain: Any) -> Floats:
     stays = np.flatnonzero(~leaving[label])
     inner = matrix[stays][:, stays]
     classes, member = np.unique(label[stays], return_inverse=True)
-    masses = balanced(inner - sparse.eye_array(len(stays)), _likely(inner, member), **UNPIVOTED)
-    masses = np.maximum(masses, 0.0)
-    weights = np.bincount(member, _arriving(matrix, stays)) if len(classes) > 1 else 1.0
+    weights = np.bincount(member, _arriving(matrix, stays)) if len(classes) > 1 else np.ones(1)
     law: Floats = np.zeros(len(label))
-    law[stays] = masses * (weights / np.bincount(member, masses))[member]
-    if not (moves := abs(law @ matrix - law).sum()) <= ROUNDING:
-        raise EquilibriumError(f"no stationary law found: mass {moves:.1e} of the one found still moves in each period")
-    return law
+    moves, masses = np.inf, _settled(inner)
+    places = np.arange(len(stays), dtype=np.float64)
+    # Whoever holds on to a node with hardly any mass finds nothing: then what was found tells of a better one, or the
+    # mass is at an end.
+    for heavy in (None, None, places, -places):
+        masses = _solved(inner, _heaviest(masses if heavy is None else heavy, member))
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            law[stays] = masses * (weights / np.bincount(member, masses))[member]
+            if (moves := abs(law @ matrix - law).sum()) <= ROUNDING:
+                return law
+    if len(classes) == 1 and len(stays) <= FEW:
+        law[stays] = chains.stationary(inner.toarray())
+        if (moves := abs(law @ matrix - law).sum()) <= ROUNDING:
+            return law
+    raise EquilibriumError(f"no stationary law found: mass {moves:.1e} of the one found still moves in each period")
+
+
+def _solved(chain: Any, nodes: NDArray[np.intp]) -> Floats:
+    """Masses (N,) in proportion to a stationary law's, found from 1 at these nodes, none negative."""
+    try:
+        found = balanced(chain - sparse.eye_array(chain.shape[0]), nodes, **UNPIVOTED)
+    except RuntimeError:  # a factor is singular
+        return _settled(chain)
+    masses: Floats = np.maximum(np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0), 0.0)
+    return masses
 
 
 def _stochastic(given: Any) -> Any:
@@ -80,11 +103,17 @@ def _stochastic(given: Any) -> Any:
     return matrix
 
 
-def _likely(matrix: Any, member: NDArray[np.intp]) -> NDArray[np.intp]:
-    """The node of each class that has most mass after a while."""
-    law, step = np.ones(len(member)), matrix.T.tocsr()
+def _settled(chain: Any) -> Floats:
+    """What a uniform law of mass N has become after a while, (N,)."""
+    law, step = np.ones(chain.shape[0]), chain.T.tocsr()
     for _ in range(SETTLING):
         law = step @ law
+    settled: Floats = law
+    return settled
+
+
+def _heaviest(law: Floats, member: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The node of each class that has most mass."""
     order = np.lexsort((law, member))
     last: NDArray[np.intp] = order[np.append(np.diff(member[order]) > 0, True)]
     return last
