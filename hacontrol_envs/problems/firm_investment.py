@@ -300,11 +300,14 @@ class FirmInvestment(ControlProblem):
     @cached_property
     def _numerical(self) -> Solution:
         """Of order 4; where policy iteration does not settle on that, of order 1, extrapolated."""
-        maps = edge_nodes, edge_nodes
         try:
-            return grid_solution(refine(self, maps, SHAPES))
+            return grid_solution(refine(self, (edge_nodes, edge_nodes), SHAPES))
         except NumericalError:
-            return monotone_solution(self, maps, NESTED)
+            return self._monotone
+
+    @cached_property
+    def _monotone(self) -> Solution:
+        return monotone_solution(self, (edge_nodes, edge_nodes), NESTED)
 
     @kept_by_step
     def _sampled(self, dt: float) -> Solution:

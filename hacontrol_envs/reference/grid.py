@@ -259,7 +259,7 @@ class Grid:
         gap, size = np.abs(matrix @ solved - right).max(), (abs(matrix) @ np.abs(solved)).max()
         if not gap <= BALANCE * size:
             raise NumericalError(
-                f"the value of a policy on a grid {self.shape} is off by {gap / size:.1g} in its equation"
+                f"the value of a policy on a grid {self.shape} misses its equation by {gap / size:.1g}"
             )
         return solved
 

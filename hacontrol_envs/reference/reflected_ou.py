@@ -26,7 +26,7 @@ LONGEST = 20.0
 NEWTON_STEPS = 4
 """To invert distribution functions, from linear interpolation in cells a few hundredths of a deviation wide."""
 INVERTED = 1e-7
-"""By how much an inverse may miss its distribution function; it is right to 1e-10 for the parameters of our problems."""
+"""By how much an inverse may miss its distribution function; mostly it does by 1e-10."""
 PLACES, SHOCKS, TIMES = 161, 265, 32
 """Sizes of the tables: distances from the edge, xi, and times within a step at which E[e^z] is known near an edge."""
 
@@ -243,6 +243,6 @@ def _inverse(cdf: Callable[[Floats], Floats], pdf: Callable[[Floats], Floats], g
         found = np.clip(found - (cdf(found) - wanted) / pdf(found), low, high)
     if not (gap := np.abs(cdf(found) - wanted).max()) <= INVERTED:
         raise NumericalError(
-            f"the law of a reflected step has no inverse: its distribution function is off by {gap:.1g}"
+            f"the law of a reflected step is not inverted: its distribution function is off by {gap:.1g}"
         )
     return found
