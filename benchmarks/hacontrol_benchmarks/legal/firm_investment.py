@@ -10,7 +10,7 @@ from hacontrol_benchmarks.legal.draws import Uniform, log_uniform, require_close
 from hacontrol_envs import FirmInvestment
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.reference.grid import Grid
-from hacontrol_envs.reference.hjb_grid import GridValue, extrapolate, solve
+from hacontrol_envs.reference.hjb_grid import GridValue, solve
 
 SHAPES = (25, 25), (49, 49), (97, 97)
 """Nodes of the monotone scheme."""
@@ -43,7 +43,8 @@ def draw(u: Uniform) -> dict[str, Any]:
 def judge(parameters: dict[str, Any]) -> None:
     """The value is that of a monotone scheme to the errors of both, by which the policy loses little; steps are finite.
 
-    A quarter of the last difference of its values is more than what extrapolation leaves.
+    Its error, of order 1, is about the last difference of its values; one and a half of that is allowed, since layers
+    at the edges make extrapolation of coarse grids worse than the finest.
     """
     p = FirmInvestment(**parameters)
     found = p.solution()
@@ -51,9 +52,8 @@ def judge(parameters: dict[str, Any]) -> None:
     x = p.state.from_unit(np.random.default_rng(1).uniform(-1, 1, (2000, 2)))
     grids = [_monotone(p, shape) for shape in SHAPES]
     values = [grid.value(0.0, x) for grid in grids]
-    right, _ = extrapolate(values)
-    allowed = found.error + np.abs(values[-1] - values[-2]).max() / 4
-    require_close("V", found.value(0.0, x), right, allowed, parameters)
+    allowed = found.error + 1.5 * np.abs(values[-1] - values[-2]).max()
+    require_close("V", found.value(0.0, x), values[-1], allowed, parameters)
     fine = grids[-1]
     lost = fine.V - fine.grid.evaluate(found.policy(0.0, fine.grid.x))
     require_close("what the policy loses", np.maximum(lost, 0.0), 0.0, allowed, parameters)
