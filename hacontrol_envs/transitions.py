@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from hacontrol_envs.arrays import Floats
+from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.compiled import compiled
 
 
@@ -65,6 +65,11 @@ def linear_quadratic(
 
 LEAST_WEALTH, MOST_UTILITY = 1e-300, 1e300
 """Wealth after a step is at least the one, and its utility in absolute value at most the other: floats end there."""
+
+
+def saturated(utility: Array) -> Array:
+    """Utility that NumPy's floats hold, as `portfolio` pays it; of other libraries as it is."""
+    return np.clip(utility, -MOST_UTILITY, MOST_UTILITY) if isinstance(utility, (np.ndarray, np.generic)) else utility
 
 
 @compiled

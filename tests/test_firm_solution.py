@@ -9,8 +9,9 @@ import pytest
 from scipy.integrate import quad, solve_bvp
 
 from hacontrol_envs import FirmInvestment
+from hacontrol_envs.errors import NumericalError
 from hacontrol_envs.reference.grid import Grid, edge_nodes
-from hacontrol_envs.reference.hjb_grid import GridValue, refine, solve
+from hacontrol_envs.reference.hjb_grid import GridValue, extrapolate, monotone_solution, refine, solve
 
 WIDE = {"capital_bounds": (0.02, 50.0), "productivity_bound": 1.0}
 WEDGE = FirmInvestment(price=0.5, volatility=0.4, purchase_price=1.2, resale_price=0.9)
@@ -162,3 +163,41 @@ def test_smoothed_costs_that_are_symmetric_are_kinked_ones():
 def test_no_optimum_is_claimed_where_the_control_is_none():
     assert FirmInvestment(adjustment="as-published").solution() is None
     assert FirmInvestment(adjustment="as-published").solution(dt=0.1) is None
+
+
+@pytest.mark.parametrize("down", [6.0, 20.0, 100.0])
+def test_cheap_to_build_and_dear_to_sell(down, monkeypatch):
+    """Where investing costs next to nothing V has layers on which order 4 does not settle: the monotone scheme does.
+
+    Its error covers what extrapolation on other nodes finds, and its policy loses less than that on them.
+    """
+    monkeypatch.setattr("hacontrol_envs.problems.firm_investment.NESTED", ((21, 31), (41, 61), (81, 121)))
+    p = FirmInvestment(adjustment_cost_up=0.05, adjustment_cost_down=down)
+    with pytest.raises(NumericalError, match=r"order 4 .* not converged"):
+        refine(p, (edge_nodes, edge_nodes), ((41, 61),))
+    found = p._monotone
+    grids = [Grid(p, (edge_nodes(count + 10), edge_nodes(count))) for count in (31, 61, 121)]
+    V = [solve(grid)[0] for grid in grids]
+    x = p.state.from_unit(np.random.default_rng(1).uniform(-1, 1, (2000, 2)))
+    right, _ = extrapolate([GridValue(grid, values).value(0.0, x) for grid, values in zip(grids, V, strict=True)])
+    assert np.abs(found.value(0.0, x) - right).max() < found.error < 0.01 * np.abs(right).max()
+    lost = V[-1] - grids[-1].evaluate(found.policy(0.0, grids[-1].x))
+    assert lost.max() < found.error
+
+
+def test_the_monotone_scheme_agrees_with_order_4():
+    p = FirmInvestment()
+    exact, found = p.solution(), monotone_solution(p, (edge_nodes, edge_nodes), ((21, 31), (41, 61), (81, 121)))
+    x = p.state.from_unit(np.random.default_rng(1).uniform(-1, 1, (2000, 2)))
+    assert exact.error < np.abs(found.value(0.0, x) - exact.value(0.0, x)).max() + exact.error < found.error
+
+
+def test_a_solver_whose_numbers_are_not_right_says_so(monkeypatch):
+    p = FirmInvestment()
+    grid = Grid(p, (edge_nodes(15), edge_nodes(15)))
+    a = np.full((len(grid.x), 1), 0.08)
+    monkeypatch.setattr("hacontrol_envs.reference.grid.BALANCE", 0.0)
+    with pytest.raises(NumericalError, match="misses its equation"):
+        grid.evaluate(a)
+    with pytest.raises(NumericalError, match="no stationary law found"):
+        grid.law(a)

@@ -13,12 +13,12 @@ from hacontrol_envs import parameters as read
 from hacontrol_envs.arrays import Array, Floats, namespace
 from hacontrol_envs.compiled import over_rows
 from hacontrol_envs.domain import Domain, Edge
-from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.errors import NumericalError, ParameterError
 from hacontrol_envs.kept import kept_by_step
 from hacontrol_envs.problem import ControlProblem
 from hacontrol_envs.reference import bellman_grid
 from hacontrol_envs.reference.grid import edge_nodes
-from hacontrol_envs.reference.hjb_grid import GridValue, grid_solution, refine
+from hacontrol_envs.reference.hjb_grid import GridValue, grid_solution, monotone_solution, refine
 from hacontrol_envs.reference.reflected_ou import ReflectedOU
 from hacontrol_envs.registration import register
 from hacontrol_envs.solution import Solution
@@ -29,6 +29,8 @@ STEEPNESS = 5.0
 """How fast the smoothed cost goes from theta_- to theta_+ as the shadow price passes the price of capital."""
 SHAPES = ((41, 61), (61, 91), (81, 141))
 """Nodes of capital and productivity in the grids of `solution()`: the last two tell its error."""
+NESTED = ((41, 61), (81, 121), (161, 241))
+"""The same in grids of order 1, each twice as fine as the one before."""
 NEWTON_STEPS = 12
 """To invert the smoothed rule; it converges to rounding in at most eight from where it starts."""
 
@@ -297,7 +299,15 @@ class FirmInvestment(ControlProblem):
 
     @cached_property
     def _numerical(self) -> Solution:
-        return grid_solution(refine(self, (edge_nodes, edge_nodes), SHAPES))
+        """Of order 4; where policy iteration does not settle on that, of order 1, extrapolated."""
+        try:
+            return grid_solution(refine(self, (edge_nodes, edge_nodes), SHAPES))
+        except NumericalError:
+            return self._monotone
+
+    @cached_property
+    def _monotone(self) -> Solution:
+        return monotone_solution(self, (edge_nodes, edge_nodes), NESTED)
 
     @kept_by_step
     def _sampled(self, dt: float) -> Solution:

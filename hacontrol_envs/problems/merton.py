@@ -28,7 +28,7 @@ from hacontrol_envs.reference.consumption import (
 )
 from hacontrol_envs.registration import register
 from hacontrol_envs.solution import Jet, Solution
-from hacontrol_envs.transitions import portfolio
+from hacontrol_envs.transitions import portfolio, saturated
 
 LEAST_INDEPENDENCE = 1e-6
 """Of assets: smallest over largest singular value of their volatility, each row scaled to length 1. The best portfolio
@@ -251,7 +251,7 @@ class Merton(ControlProblem):
         return self.action.clip(xp.stack([fraction, ratio], axis=-1))
 
     def terminal_reward(self, x: Array) -> Array:
-        return self.bequest * self._utility(x[..., 0])
+        return saturated(self.bequest * self._utility(x[..., 0]))
 
     def initial_state(self, rng: np.random.Generator, size: int) -> Floats:
         drawn: Floats = np.exp(rng.uniform(-np.log(2.0), np.log(2.0), (size, 1)))
@@ -263,7 +263,8 @@ class Merton(ControlProblem):
 
     def _utility(self, c: Array) -> Array:
         g = self.risk_aversion
-        return namespace(c).log(c) if g == 1 else c ** (1 - g) / (1 - g)
+        with np.errstate(over="ignore"):
+            return namespace(c).log(c) if g == 1 else saturated(c ** (1 - g) / (1 - g))
 
     def exact_step(self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats) -> Floats:
         return self.exact_transition(t, x, a, dt, noise)[0]

@@ -21,7 +21,7 @@ from scipy.sparse.linalg import LinearOperator, gmres, splu
 from scipy.stats import norm
 
 from hacontrol_envs.arrays import Array, Floats
-from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.errors import NumericalError
 from hacontrol_envs.problem import ControlProblem
 from hacontrol_envs.reference.grid import MONOTONE, Grid
 from hacontrol_envs.reference.hjb_grid import GridValue, difference
@@ -103,8 +103,8 @@ class HeldGrid:
         size = (len(start), len(start))
         system, inverse = (LinearOperator(size, matvec=f, dtype=np.float64) for f in (operator, self._inverse(a)))
         V, failed = gmres(system, reward, x0=start, rtol=1e-11, atol=0.0, restart=100, maxiter=5, M=inverse)
-        if failed:
-            raise ParameterError(f"GMRES has not converged on a grid {self.grid.shape} at dt={self.dt}")
+        if failed or not np.all(np.isfinite(V)):
+            raise NumericalError(f"GMRES has not converged on a grid {self.grid.shape} at dt={self.dt}")
         return np.asarray(V)
 
     def _inverse(self, a: Floats) -> Callable[[Floats], Floats]:
@@ -120,7 +120,7 @@ class HeldGrid:
         """V (N,) and the actions (N, 1) that are best for it, from values `start` (N,).
 
         Raises:
-            ParameterError: it does not converge.
+            NumericalError: it does not converge.
         """
         V = start
         for _ in range(MOST_POLICIES):
@@ -128,7 +128,7 @@ class HeldGrid:
             before, V = V, self.evaluate(a, V)
             if np.abs(V - before).max() <= TOLERANCE * np.abs(V).max():
                 return V, a
-        raise ParameterError(f"policy iteration has not converged after {MOST_POLICIES} policies at dt={self.dt}")
+        raise NumericalError(f"policy iteration has not converged after {MOST_POLICIES} policies at dt={self.dt}")
 
 
 def golden_section(height: Callable[[Floats], Floats], low: Floats, high: Floats) -> Floats:

@@ -27,12 +27,14 @@ from scipy.interpolate import make_interp_spline
 from scipy.sparse.linalg import splu
 
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.errors import NumericalError, ParameterError
 from hacontrol_envs.problem import ControlProblem
 from hacontrol_envs.reference.stationary import balanced
 
 MOST_DRIFT = 5.0
 """Drift times spacing over squared diffusion up to which a difference of order 4 looks both ways."""
+BALANCE = 1e-9
+"""By how much the two sides of a linear equation may differ, relative to its terms."""
 MONOTONE: dict[str, Any] = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.0, "options": {"SymmetricMode": True}}
 """SuperLU for matrices with a symmetric pattern and a dominant diagonal, which need no pivoting."""
 
@@ -236,15 +238,29 @@ class Grid:
 
         `likely` is a node that has mass (the middle of the grid by default): its equation, which the others imply, is
         replaced by m = 1 there.
+
+        Raises:
+            NumericalError: no law is found that stays where it is.
         """
         node = len(a) // 2 if likely is None else likely
-        masses = balanced(self.generator(a, upwind=False), node, **self._superlu)
+        L = self.generator(a, upwind=False)
+        masses = balanced(L, node, **self._superlu)
         masses /= masses.sum()
+        moved, flows = np.abs(L.T @ masses).sum(), (abs(L).T @ np.abs(masses)).sum()
+        if not moved <= BALANCE * flows:
+            raise NumericalError(
+                f"no stationary law found on a grid {self.shape}: of its flows {moved / flows:.1g} are not balanced"
+            )
         positive = np.maximum(masses, 0.0)
         return positive / positive.sum(), float(positive.sum() - 1)
 
     def _solve(self, matrix: Any, right: Floats) -> Floats:
         solved: Floats = splu(matrix.tocsc(), **self._superlu).solve(right)
+        gap, size = np.abs(matrix @ solved - right).max(), (abs(matrix) @ np.abs(solved)).max()
+        if not gap <= BALANCE * size:
+            raise NumericalError(
+                f"the value of a policy on a grid {self.shape} misses its equation by {gap / size:.1g}"
+            )
         return solved
 
     @property

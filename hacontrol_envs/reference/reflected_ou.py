@@ -13,7 +13,7 @@ from scipy.linalg import expm
 from scipy.special import ndtr
 
 from hacontrol_envs.arrays import Floats, dot
-from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.errors import NumericalError, ParameterError
 
 NEAR = 9.0
 """Standard deviations from an edge beyond which a step does not know of it: it gets there with probability 1e-18."""
@@ -25,6 +25,8 @@ LONGEST = 20.0
 """Most that kappa dt may be."""
 NEWTON_STEPS = 4
 """To invert distribution functions, from linear interpolation in cells a few hundredths of a deviation wide."""
+INVERTED = 1e-7
+"""By how much an inverse may miss its distribution function; mostly it does by 1e-10."""
 PLACES, SHOCKS, TIMES = 161, 265, 32
 """Sizes of the tables: distances from the edge, xi, and times within a step at which E[e^z] is known near an edge."""
 
@@ -239,4 +241,8 @@ def _inverse(cdf: Callable[[Floats], Floats], pdf: Callable[[Floats], Floats], g
     found: Floats = np.clip(low + (high - low) * (wanted - before) / np.maximum(after - before, 1e-300), low, high)
     for _ in range(NEWTON_STEPS):
         found = np.clip(found - (cdf(found) - wanted) / pdf(found), low, high)
+    if not (gap := np.abs(cdf(found) - wanted).max()) <= INVERTED:
+        raise NumericalError(
+            f"the law of a reflected step is not inverted: its distribution function is off by {gap:.1g}"
+        )
     return found
