@@ -103,7 +103,7 @@ def _even(limits: Limits, most: int) -> Floats:
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     if last - first + 1 < 2:
         return np.array([low, high])
-    found: Floats = step * np.arange(first, last + 1)
+    found: Floats = step * np.arange(first, last + 1, dtype=np.float64)
     return found
 
 

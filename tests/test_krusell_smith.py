@@ -72,7 +72,10 @@ BAD = [
     ({"calibration": "sjj"}, "did you mean 'ssj'"),
     ({"calibration": None}, "calibration must be one of"),
     ({"discount_factr": 0.9}, "did you mean 'discount_factor'"),
-    ({"calibration": "jedc", "productivity_persistence": 0.9}, "unexpected keyword argument 'productivity_persistence'"),
+    (
+        {"calibration": "jedc", "productivity_persistence": 0.9},
+        "unexpected keyword argument 'productivity_persistence'",
+    ),
     ({"discount_factor": 1.0}, "discount_factor must be below 1"),
     ({"discount_factor": "0.9"}, "must be a number"),
     ({"intertemporal_elasticity": 0.0}, "greater than 0"),
