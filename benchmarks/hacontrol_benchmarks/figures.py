@@ -46,12 +46,12 @@ def figure_path(path: str | os.PathLike[str]) -> Path:
     known = FigureCanvasBase.get_supported_filetypes()
     if target.suffix.lstrip(".").lower() not in known:
         raise ParameterError(f"a figure is saved as one of {', '.join(sorted(known))}, got {short(target.name)}")
-    if target.is_dir():
+    if os.path.isdir(target):  # unlike Path.is_dir false, too, where a name is too long
         raise ParameterError(f"a figure is a file, but {shown} is a folder: name a file in it")
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise ParameterError(f"cannot write {shown}: there is no folder {short(str(target.parent))}; make it first")
-    new = not target.exists()
-    if not new and not target.is_file():
+    new = not os.path.exists(target)
+    if not new and not os.path.isfile(target):
         raise ParameterError(f"cannot write {shown}: it is not a file")
     try:
         with open(target, "ab"):  # finds read-only folders, names that are too long and zero bytes; changes nothing
