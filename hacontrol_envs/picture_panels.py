@@ -44,6 +44,7 @@ class Panel(abc.ABC):
         self.axes.xaxis.set_label_coords(0.5, -16 * figure.dpi / 72 / self.axes.bbox.height)
         self.x, self.y = Scale.linear(), Scale.linear()
         self.most = most
+        self.limits_set: tuple[Limits, Limits] | None = None
         self.artists: list[Any] = []
 
     @abc.abstractmethod
@@ -51,9 +52,11 @@ class Panel(abc.ABC):
         """Move the artists to where a film is, and return the limits of both axes in coordinates."""
 
     def set_limits(self, limits: tuple[Limits, Limits]) -> None:
-        """Set the limits of both axes."""
-        self.axes.set_xlim(*limits[0])
-        self.axes.set_ylim(*limits[1])
+        """Set the limits of both axes, which costs as much as a line."""
+        if limits != self.limits_set:
+            self.axes.set_xlim(*limits[0])
+            self.axes.set_ylim(*limits[1])
+            self.limits_set = limits
 
     def set_ticks(self, limits: tuple[Limits, Limits]) -> None:
         """Set the ticks of both axes."""

@@ -249,6 +249,7 @@ class _Canvas:
             return self.backgrounds[number, limits]
         panel = self.panels[number]
         panel.set_ticks(limits)
+        panel.limits_set = None  # ticks may have moved them
         panel.set_limits(limits)
         self.renderer.restore_region(self.base)
         panel.axes.draw(self.renderer)
