@@ -35,7 +35,7 @@ MORE: tuple[tuple[str, dict[str, Any], int], ...] = (
 """Id, parameters and rows of what is measured besides every id by itself."""
 
 
-def measure(steps: int = 100, episodes: int = 3) -> list[measured.Row]:
+def measure(steps: int = 60, episodes: int = 2) -> list[measured.Row]:
     """One row for every environment."""
     cases = [(id, PARAMETERS.get(id, {}), 1) for id in registered_ids()]
     return [_case(*case, steps, episodes) for case in (*cases, *MORE)]
@@ -83,7 +83,7 @@ COLUMNS = {
 }
 
 
-def main(steps: int = 100, episodes: int = 3, json: Path | None = None) -> int:
+def main(steps: int = 60, episodes: int = 2, json: Path | None = None) -> int:
     """Measure what a frame costs.
 
     Args:
