@@ -44,11 +44,11 @@ class Scale:
 
     @classmethod
     def of(cls, box: Domain, component: int) -> Scale:
-        """Linear or decimal logarithms, as a component of a domain is; at least 1/15 of its width."""
+        """Linear or decimal logarithms, as a component of a domain is; at least 1/8 of its width."""
         low, high = float(box.low[component]), float(box.high[component])
         if not box.log[component]:
-            return cls.linear((high - low) / 15)
-        return cls(lambda x: np.log10(np.maximum(x, 1e-300)), lambda c: 10.0**c, math.log10(high / low) / 15, False)
+            return cls.linear((high - low) / 8)
+        return cls(lambda x: np.log10(np.maximum(x, 1e-300)), lambda c: 10.0**c, math.log10(high / low) / 8, False)
 
     @classmethod
     def stretched(cls, low: float) -> Scale:
