@@ -33,6 +33,7 @@ class Domain:
         low, high: (n,) finite bounds, low < high; low > 0 on a logarithmic scale.
         scales: "linear" or "log", one for all components or one each.
         edges: "open", "reflecting" or "constrained", one for all components or one each.
+        units: what components are measured in, for plots, one for all or one each; "" where there is none.
 
     Raises:
         ParameterError: bounds that are not finite, not increasing, or not positive on a logarithmic scale.
@@ -45,12 +46,14 @@ class Domain:
         high: Sequence[float] | Floats,
         scales: Scale | Sequence[Scale] = "linear",
         edges: Edge | Sequence[Edge] = "open",
+        units: str | Sequence[str] = "",
     ) -> None:
         self.names = tuple(names)
         self.low = np.asarray(low, dtype=np.float64)
         self.high = np.asarray(high, dtype=np.float64)
         self.scales: tuple[Scale, ...] = (scales,) * len(self.names) if isinstance(scales, str) else tuple(scales)
         self.edges: tuple[Edge, ...] = (edges,) * len(self.names) if isinstance(edges, str) else tuple(edges)
+        self.units = (units,) * len(self.names) if isinstance(units, str) else tuple(units)
         self.log = np.array([scale == "log" for scale in self.scales])
         self.closed = np.array([edge != "open" for edge in self.edges])
         self.constrained = np.array([edge == "constrained" for edge in self.edges])
@@ -61,8 +64,11 @@ class Domain:
 
     def _refuse_bad_bounds(self) -> None:
         n = len(self.names)
-        if n == 0 or not self.low.shape == self.high.shape == self.log.shape == (len(self.edges),) == (n,):
-            raise ParameterError(f"a domain of {n} names needs {n} low and high bounds, scales and edges, got {self!r}")
+        lengths = {len(self.log), len(self.edges), len(self.units)}
+        if n == 0 or not self.low.shape == self.high.shape == (n,) or lengths != {n}:
+            raise ParameterError(
+                f"a domain of {n} names needs {n} low and high bounds, scales, edges and units, got {self!r}"
+            )
         if not set(self.edges) <= set(get_args(Edge)):
             raise ParameterError(f"an edge is one of {', '.join(get_args(Edge))}, got {self!r}")
         if not (np.all(np.isfinite(self.low)) and np.all(np.isfinite(self.high)) and np.all(self.low < self.high)):
@@ -78,6 +84,11 @@ class Domain:
     def dimension(self) -> int:
         """Number of components n."""
         return len(self.names)
+
+    def label(self, component: int) -> str:
+        """The name of a component with its unit, as axes say it."""
+        unit = self.units[component]
+        return f"{self.names[component]} ({unit})" if unit else self.names[component]
 
     def coordinates(self, x: Array) -> Array:
         """c(x): the logarithm of the components on a logarithmic scale, the others unchanged, (..., n)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import json
+from collections.abc import Callable
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -16,6 +17,7 @@ from hacontrol_envs.discrete import DiscreteProblem
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import ParameterError, ResetError
 from hacontrol_envs.krusell_smith import KrusellSmith
+from hacontrol_envs.picture import LawPicture, Picture
 from hacontrol_envs.transport import Transport
 
 NODES = 200
@@ -40,6 +42,7 @@ class PopulationProblem(DiscreteProblem):
 
     own: int
     """Components of the state that are the learner's own."""
+    time_unit = "quarters"
 
     def __init__(self, calibration: str, parameters: dict[str, Any]) -> None:
         given = {"calibration": calibration, "asset_nodes": NODES, **parameters}
@@ -93,6 +96,31 @@ class PopulationProblem(DiscreteProblem):
         share = (joint[z] / joint[z].sum(axis=1, keepdims=True)) / steady.sum(axis=1)
         moved: Floats = (steady * share[..., None]) @ Transport(economy.assets, choice, np.eye(self.shape[0]))
         return z, moved / moved.sum(axis=(-2, -1), keepdims=True)
+
+    def _picture(
+        self, own: list[tuple[str, str, float, float]], own_components: Callable[[Floats], list[Floats]]
+    ) -> Picture:
+        """Components of the learner's own (name, unit, low, high), then K and Z; the law as a histogram over assets."""
+        economy, steady = self.economy, self.economy.steady_state()
+        level = widened(economy.productivity.min(), economy.productivity.max())
+        parts = [*own, ("capital", "goods", 0.7 * steady.capital, 1.4 * steady.capital), ("productivity", "", *level)]
+        names, units, low, high = (list(part) for part in zip(*parts, strict=True))
+
+        def components(x: Floats) -> Floats:
+            common = [economy.capital_of(self.law(x)), economy.productivity[self.aggregate(x)]]
+            return np.stack([*own_components(x), *common], axis=-1)
+
+        law = LawPicture(
+            nodes=economy.assets,
+            label="assets (goods)",
+            masses=self.law,
+            groups=tuple(f"skill {skill:.3g}" for skill in economy.skill),
+            usual=steady.law.sum(axis=0),
+            usual_name="steady state",
+            own=(lambda x: float(x[0])) if own else None,
+            action_label="" if own else "share of cash on hand saved (above the limit)",
+        )
+        return Picture(Domain(names, low, high, units=units), components, law)
 
     def initial_state(self, rng: np.random.Generator, size: int) -> Floats:
         """Populations near the steady state, and the learner's own state drawn from them."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from hacontrol_envs.arrays import Array, Floats, dot, namespace
 from hacontrol_envs.domain import Domain
+from hacontrol_envs.picture import Picture
 from hacontrol_envs.solution import Jet, Solution
 
 
@@ -35,6 +36,8 @@ class Problem(abc.ABC):
     """rho, the discount rate per unit of time."""
     noise_dim: int
     """Dimension of the noise."""
+    time_unit: str = "the problem's own unit"
+    """What time is measured in, for plots."""
 
     @abc.abstractmethod
     def initial_state(self, rng: np.random.Generator, size: int) -> Floats:
@@ -48,6 +51,10 @@ class Problem(abc.ABC):
     def observe(self, x: Array) -> Array:
         """What is observed of states x (..., n): the state itself, unless a subclass says otherwise."""
         return x
+
+    def picture(self) -> Picture:
+        """What `render` draws of the state: every observed component over time, unless a subclass knows better."""
+        return Picture(self.observation, self.observe)
 
     def some_states(self, rng: np.random.Generator, size: int) -> Floats:
         """States (size, n) all over the box, to look at the problem: uniform in unit coordinates."""

@@ -17,7 +17,7 @@ from hacontrol_envs.inputs import ResetOptions, read_action, read_options, read_
 from hacontrol_envs.loops import clip_and_scale, tick
 from hacontrol_envs.parameters import count, short
 from hacontrol_envs.problem import Problem
-from hacontrol_envs.rendering import Film
+from hacontrol_envs.rendering import Film, Screen
 from hacontrol_envs.sampled import SampledProblem, refuse_render_mode
 from hacontrol_envs.streams import RowStreams
 
@@ -73,8 +73,8 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
         self._physical: Floats = np.zeros_like(self._given)
         self._log_action = bool(problem.action.log.any())
         self._noise: Floats = np.zeros((N, self._integrator.noise_dim))
-        solution = problem.solution() if render_mode else None
-        self._films = [Film(problem, solution) for _ in range(N)] if render_mode else []
+        screen = Screen(problem, self.dt)
+        self._films = [Film(screen) for _ in range(N)] if render_mode else []
 
     @property
     def state(self) -> Floats:

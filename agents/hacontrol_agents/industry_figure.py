@@ -9,7 +9,7 @@ import numpy as np
 
 from hacontrol_envs import Equilibrium
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.figures import filled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,19 +44,11 @@ def industry_figure(learner: IndustryLearner, truth: Equilibrium | None = None) 
     Raises:
         ParameterError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ParameterError("plot needs matplotlib: pip install matplotlib") from error
     scene = _Scene(learner, truth)
     panels = scene.panels()
-    figure = Figure(figsize=(13.8, 3.3 * -(-len(panels) // 3)), layout="constrained", dpi=150)
-    grid = figure.subplots(-(-len(panels) // 3), 3, squeeze=False).ravel()
-    for axes, panel in zip(grid, panels, strict=False):
+    figure, grid = filled(len(panels))
+    for axes, panel in zip(grid, panels, strict=True):
         panel(axes)
-        axes.spines[["top", "right"]].set_visible(False)
-    for axes in grid[len(panels) :]:
-        axes.set_axis_off()
     title = f"FirmIndustry by {learner.name}: P = {learner.price:.6g}"
     figure.suptitle(title if truth is None else f"{title}, true P = {truth.price:.6g} (dashed)", fontsize="medium")
     return figure
@@ -119,8 +111,8 @@ class _Scene:
             if self.truth is not None:
                 axes.plot(k, self.truth.value(k, z), **TRUTH)
         axes.grid(alpha=0.25, linewidth=0.6)
-        axes.legend(frameon=False, fontsize="small")
         self._along_capital(axes, "value")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, frameon=False, fontsize="small")
 
     def policy(self, axes: Axes) -> None:
         """The rate of investment, where it is zero (dotted) and depreciation, and where nothing is done."""
@@ -187,7 +179,7 @@ class _Scene:
         axes.set_xticks(np.geomspace(self.k[0, 0], self.k[-1, 0], 7)[1::2])
         axes.xaxis.set_major_formatter("{x:.3g}")
         axes.minorticks_off()
-        axes.set(xlabel="capital", title=title)
+        axes.set(xlabel="capital (goods)", title=title)
 
     def _over_states(self, axes: Axes, title: str) -> None:
         self._along_capital(axes, title)

@@ -71,11 +71,12 @@ def time_step(folder: tyro.conf.Positional[Path], out: Path | None = None) -> in
         folder: where `hacontrol run` kept the results.
         out: the figure; time_step.png in the folder by default.
     """
-    from hacontrol_benchmarks.figures import save_figure
+    from hacontrol_benchmarks.figures import figure_path, save_figure
     from hacontrol_benchmarks.time_step_figure import time_step_figure
 
+    target = figure_path(out) if out else folder / "time_step.png"
     found = write_studies(folder, Console())
-    print(folder / FILE, save_figure(time_step_figure(found), out or folder / "time_step.png"), sep="\n")
+    print(folder / FILE, save_figure(time_step_figure(found), target), sep="\n")
     return 0
 
 
@@ -100,11 +101,14 @@ def compare(
         seed: seed of learning and of the trajectories.
         parameters: keyword arguments of the environment as JSON, such as '{"dimension": 2}'.
     """
-    from hacontrol_benchmarks.compare import compare_figure
-    from hacontrol_benchmarks.figures import save_figure
+    from hacontrol_benchmarks.compare import compare_figure, refuse_unknown
+    from hacontrol_benchmarks.figures import figure_path, save_figure
 
+    figure_path(out)  # nothing is trained for a figure that cannot be written
     task = Task(problem=env, env=env, parameters=_read_parameters(parameters), label="", agent="", seed=seed)
     made = task.make_env()
+    if env not in hacontrol_envs.economies():
+        refuse_unknown(made)
     found: dict[str, Any] = {}
     for name in agent or ("hjb-fp-pinn" if env in hacontrol_envs.economies() else "npi",):
         refuse_other_subject(name, env)

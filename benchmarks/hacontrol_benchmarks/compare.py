@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,11 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hacontrol_agents import Agent
-from hacontrol_benchmarks.figures import COLOURS, TRUTH, make_log
+from hacontrol_benchmarks.compare_households import HouseholdScene
+from hacontrol_benchmarks.figures import TRUTH, colours, draw_learning, learning_curve, make_log, name_lines
 from hacontrol_benchmarks.law import Policy, act, exact_law
-from hacontrol_envs import Solution
+from hacontrol_envs import Problem, Solution
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.figures import filled
+from hacontrol_envs.problems.krusell_smith import KrusellSmithHousehold
 
 Agents: TypeAlias = "dict[str, Agent]"
 Panel: TypeAlias = "Callable[[Axes], None]"
@@ -30,26 +34,36 @@ def compare_figure(agents: Agents, env: Any, *, seed: int = 0) -> Figure:
     Value, policy and residual are drawn along the first state component, across its box at time 0, the others at the
     box's centre. The rate of advantage q, where it is learnt, is drawn along each action at that centre, the others at
     their optimum. With two states there are maps of the last agent's policy, with contours of it and of the optimum's,
-    and of its residual. Trajectories start from the same state and share their noise.
+    and of its residual. Trajectories start from the same state and share their noise. Households of `KrusellSmith-v0`
+    are compared as economies, see `HouseholdScene`. There are as many axes as there is something to draw.
 
     Raises:
         ParameterError: the problem has no known optimum.
     """
-    scene = _Scene(agents, env, seed)
+    problem = env.unwrapped.problem
+    refuse_unknown(env)
+    if isinstance(problem, KrusellSmithHousehold):
+        scene: HouseholdScene | _Scene = HouseholdScene(agents, problem, seed)
+        title, truth = "learned against the reference", "reference"
+    else:
+        scene, title, truth = _Scene(agents, env, seed), "learned against analytic", "optimum"
     panels = scene.panels()
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.3 * rows), layout="constrained", dpi=150)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, panel in zip(grid, panels, strict=False):
+    if any(learning_curve(agent)[1] for agent in agents.values()):
+        panels.append(partial(draw_learning, agents))
+    figure, grid = filled(len(panels))
+    for axes, panel in zip(grid, panels, strict=True):
         panel(axes)
-        axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)
-    for axes in grid[len(panels) :]:
-        axes.set_axis_off()
-    grid[0].legend(frameon=False, fontsize="small")
-    figure.suptitle(f"{type(scene.problem).__name__}: learned against analytic", fontsize="medium")
+    name_lines(figure, agents, truth)
+    figure.suptitle(f"{type(problem).__name__}: {title}", fontsize="medium")
     return figure
+
+
+def refuse_unknown(env: Any) -> None:
+    """Raise ParameterError where no optimum is known to compare with."""
+    problem: Problem = env.unwrapped.problem
+    if problem.solution() is None:
+        raise ParameterError(f"{type(problem).__name__} has no known optimum to compare with")
 
 
 class _Scene:
@@ -59,15 +73,12 @@ class _Scene:
         self.agents, self.seed, self.dt = agents, seed, env.unwrapped.dt
         self.problem: Any = env.unwrapped.problem
         self.law = exact_law(self.problem, self.dt)
-        known = self.problem.solution()
-        if known is None:
-            raise ParameterError(f"{type(self.problem).__name__} has no known optimum to compare with")
-        self.optimum: Solution = known
+        self.optimum: Solution = self.problem.solution()
         unit = np.zeros((201, self.problem.observation.dimension))
         unit[:, 0] = np.linspace(-1.0, 1.0, 201)
         self.x, self.t = self.problem.observation.from_unit(unit), np.zeros(201)
         self.centre = self.problem.observation.from_unit(np.zeros_like(unit))
-        self.colours = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(agents)}
+        self.colours = colours(agents)
 
     def panels(self) -> list[Panel]:
         """Those that this problem and these agents have something for."""
@@ -80,8 +91,6 @@ class _Scene:
             found.append(self.trajectories)
         if any(self._asked(agent, "jet", self.t, self.x) for agent in self.agents.values()):
             found.append(self.residual)
-        if any(agent.history for agent in self.agents.values()):
-            found.append(self.learning)
         if self.problem.observation.dimension == 2:
             found.append(self.policy_map)
             if self._asked(self._last, "jet", self.t, self.x) is not None:
@@ -97,7 +106,7 @@ class _Scene:
         t, x = self._plane()
         chosen = act(self.problem, self._last.policy, t, x)[..., 0]
         best = np.asarray(self.optimum.policy(t, x))[..., 0]
-        axes.figure.colorbar(self._draw_map(axes, x, chosen, f"policy: {self.problem.action.names[0]}"), ax=axes)
+        axes.figure.colorbar(self._draw_map(axes, x, chosen, f"policy: {self.problem.action.label(0)}"), ax=axes)
         levels = np.unique(np.quantile(best, np.linspace(0.1, 0.9, 7)))
         axes.contour(x[..., 0], x[..., 1], chosen, levels, colors=self.colours[list(self.agents)[-1]], linewidths=1.6)
         axes.contour(x[..., 0], x[..., 1], best, levels, colors="black", linestyles="--", linewidths=0.9)
@@ -122,7 +131,7 @@ class _Scene:
         for name, log in zip("xy", self.problem.observation.log, strict=True):
             if log:
                 make_log(axes, name)
-        axes.set(xlabel=self.problem.observation.names[0], ylabel=self.problem.observation.names[1], title=title)
+        axes.set(xlabel=self.problem.observation.label(0), ylabel=self.problem.observation.label(1), title=title)
         return drawn
 
     def value(self, axes: Axes) -> None:
@@ -131,9 +140,7 @@ class _Scene:
         for name, agent in self.agents.items():
             found = self._asked(agent, "value", self.t, self.x)
             if found is not None:
-                axes.plot(self.x[:, 0], found, color=self.colours[name], linewidth=2, label=name)
-            else:
-                axes.plot([], [], color=self.colours[name], linewidth=2, label=f"{name} (no value)")
+                axes.plot(self.x[:, 0], found, color=self.colours[name], linewidth=2)
         self._along_state(axes, "value")
 
     def _policy_panel(self, j: int) -> Panel:
@@ -146,7 +153,7 @@ class _Scene:
             low, high = axes.get_ylim()  # an error of 1e-6 is for the numbers, not for the eye
             least = 0.05 * float(np.abs(best).max())
             axes.set_ylim(min(low, best.min() - least), max(high, best.max() + least))
-            self._along_state(axes, f"policy: {self.problem.action.names[j]}")
+            self._along_state(axes, f"policy: {self.problem.action.label(j)}")
 
         return policy
 
@@ -163,7 +170,7 @@ class _Scene:
                 found = self._asked(agent, "rate", self.t, x, a)
                 if found is not None:
                     axes.plot(a[:, j], found, color=self.colours[name], linewidth=2)
-            axes.set(xlabel=box.names[j], title="rate of advantage q")
+            axes.set(xlabel=box.label(j), title="rate of advantage q")
 
         return rate
 
@@ -175,7 +182,9 @@ class _Scene:
             axes.plot(t, self._follow(agent.policy)[1], color=self.colours[name], linewidth=1.4)
         if self.problem.observation.log[0]:
             make_log(axes, "y")
-        axes.set(xlabel="time", title=f"{self.problem.observation.names[0]} on common noise")
+        axes.set(
+            xlabel=f"time ({self.problem.time_unit})", title=f"{self.problem.observation.label(0)} on common noise"
+        )
 
     def residual(self, axes: Axes) -> None:
         """|HJB residual| at the agent's own value and policy, relative to the optimum's reward."""
@@ -187,21 +196,6 @@ class _Scene:
                 found = np.abs(self.problem.hjb_residual(self.t, self.x, a, jet)) / scale
                 axes.semilogy(self.x[:, 0], np.maximum(found, 1e-17), color=self.colours[name], linewidth=1.4)
         self._along_state(axes, "relative HJB residual")
-
-    def learning(self, axes: Axes) -> None:
-        """How far the policy was from the optimum while learning, or a figure that the agent reports of itself."""
-        for name, agent in self.agents.items():
-            key = _figure_of(agent.history)
-            if key is not None:
-                rows = [(row["evaluations"], row[key]) for row in agent.history if row.get(key) is not None]
-                axes.plot(*zip(*rows, strict=True), color=self.colours[name], linewidth=1.6, label=f"{name}: {key}")
-        drawn = np.concatenate([np.asarray(line.get_ydata()) for line in axes.lines] or [np.ones(1)])
-        axes.set_xscale("log")
-        axes.xaxis.set_minor_formatter("")
-        axes.set_yscale("log" if np.all(drawn > 0) else "linear")
-        axes.set(xlabel="state-action points", title="learning curve")
-        if axes.lines:
-            axes.legend(frameon=False, fontsize="small")
 
     def _follow(self, policy: Policy) -> tuple[Floats, Floats]:
         law, rng, problem = self.law, np.random.default_rng(self.seed), self.problem
@@ -227,10 +221,4 @@ class _Scene:
     def _along_state(self, axes: Axes, title: str) -> None:
         if self.problem.observation.log[0]:
             make_log(axes, "x")
-        axes.set(xlabel=self.problem.observation.names[0], title=title)
-
-
-def _figure_of(history: list[dict[str, float]]) -> str | None:
-    """The column of a learning curve to draw."""
-    names = [name for name in (history[-1] if history else {}) if name not in ("evaluations", "seconds")]
-    return next((name for name in ("policy_error", "residual", *names) if name in names), None)
+        axes.set(xlabel=self.problem.observation.label(0), title=title)

@@ -46,7 +46,7 @@ def compare_households(agent: Any, problem: KrusellSmithHousehold, seed: int) ->
         FloatingPointError: the policy returns something that is not finite.
     """
     economy, reference = problem.economy, problem.economy.reference_solution()
-    policy = _checked(getattr(agent, "saving", None) or problem.household_policy(agent.policy))
+    policy = checked(getattr(agent, "saving", None) or problem.household_policy(agent.policy))
     rng = np.random.default_rng(seed)
     start = rng.integers(len(reference.ergodic.z), size=PATHS)
     z = path_of_z(economy, QUARTERS, seed, PATHS, reference.ergodic.z[start])
@@ -76,7 +76,9 @@ def compare_households(agent: Any, problem: KrusellSmithHousehold, seed: int) ->
     }
 
 
-def _checked(policy: HouseholdPolicy) -> HouseholdPolicy:
+def checked(policy: HouseholdPolicy) -> HouseholdPolicy:
+    """The same policy, which raises FloatingPointError where it is not finite."""
+
     def checked(assets: Floats, e: NDArray[np.int64], z: NDArray[np.int64], law: Floats) -> Floats:
         saved = np.asarray(policy(assets, e, z, law), dtype=np.float64)
         if not np.isfinite(saved).all():

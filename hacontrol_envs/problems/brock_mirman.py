@@ -51,7 +51,8 @@ class BrockMirman(DiscreteProblem):
     """Unconditional standard deviation of log Z."""
 
     noise_dim = 1
-    action = Domain(["saving share"], [0.01], [0.99])
+    time_unit = "periods"
+    action = Domain(["saving share"], [0.01], [0.99], units="share of output")
 
     def __post_init__(self) -> None:
         for name in ("discount_factor", "capital_share"):
@@ -96,7 +97,7 @@ class BrockMirman(DiscreteProblem):
         """The box of capital and productivity."""
         (center, spread), deviation = self._log_capital, self.productivity_deviation
         low, high = ([math.exp(center + sign * 4 * spread), math.exp(sign * 4 * deviation)] for sign in (-1, 1))
-        return Domain(["capital", "productivity"], low, high, "log")
+        return Domain(["capital", "productivity"], low, high, "log", units=("goods", ""))
 
     def initial_state(self, rng: np.random.Generator, size: int) -> Floats:
         """Uniform in the middle half of the box, in logarithms."""

@@ -92,6 +92,7 @@ class FirmInvestment(ControlProblem):
     horizon = None
     noise_dim = 1
     controlled_diffusion = False
+    time_unit = "years"
 
     def __post_init__(self) -> None:
         positive = ("returns_to_scale", "discount", "mean_reversion", "adjustment_cost_up", "adjustment_cost_down")
@@ -137,13 +138,13 @@ class FirmInvestment(ControlProblem):
         low, high = self.capital_bounds
         L = self.productivity_bound
         edges: tuple[Edge, Edge] = ("constrained", "reflecting")
-        return Domain(["capital", "log productivity"], [low, -L], [high, L], ("log", "linear"), edges)
+        return Domain(["capital", "log productivity"], [low, -L], [high, L], ("log", "linear"), edges, ("goods", ""))
 
     @cached_property
     def action(self) -> Domain:  # type: ignore[override]
         """Investment rates iota from -p_-/theta_- to twice what is best at six standard deviations of productivity."""
         low = min(-self.resale_price / self.adjustment_cost_down, -0.02)
-        return Domain(["investment rate"], [low], [2 * self._highest_rate])
+        return Domain(["investment rate"], [low], [2 * self._highest_rate], units="1/year")
 
     @property
     def productivity_deviation(self) -> float:

@@ -17,6 +17,7 @@ from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import ParameterError, ResetError
 from hacontrol_envs.krusell_smith_conditions import KrusellSmithConditions
 from hacontrol_envs.krusell_smith_paths import HouseholdPolicy, on_grid
+from hacontrol_envs.picture import Picture
 from hacontrol_envs.population import (
     MOST_SAVED,
     PopulationProblem,
@@ -55,7 +56,7 @@ class KrusellSmithHousehold(PopulationProblem):
 
     own = 2
     noise_dim = 2
-    action = Domain(["share of cash on hand saved"], [0.0], [MOST_SAVED])
+    action = Domain(["share of cash on hand saved"], [0.0], [MOST_SAVED], units="above the limit")
 
     def __init__(
         self,
@@ -113,6 +114,13 @@ class KrusellSmithHousehold(PopulationProblem):
         """Own assets above the limit plus one, skill, productivity, and the law, (..., 5) or (..., 3 + n_e n_a)."""
         own, common = self._own(x[..., 0], whole(x[..., 1])), self._common(self.aggregate(x), self.law(x))
         return namespace(x).concat([own, common], axis=-1)
+
+    def picture(self) -> Picture:
+        """Own assets and skill, K and Z, and the law with the household's place in it."""
+        economy = self.economy
+        skill = widened(economy.skill.min(), economy.skill.max())
+        own = [("own assets", "goods", economy.borrowing_limit, float(economy.assets[-1])), ("own skill", "", *skill)]
+        return self._picture(own, lambda x: [x[..., 0], economy.skill[whole(x[..., 1])]])
 
     def _own(self, assets: Array, e: Array) -> Array:
         """What is observed of a household itself, (..., 2)."""

@@ -12,6 +12,7 @@ from hacontrol_envs.arrays import Array, Floats, like, namespace
 from hacontrol_envs.discrete import Successors
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.krusell_smith_paths import HouseholdPolicy, on_grid
+from hacontrol_envs.picture import Picture
 from hacontrol_envs.population import (
     MOST_SAVED,
     PopulationProblem,
@@ -74,6 +75,10 @@ class KrusellSmithCloud(PopulationProblem):
         """Productivity and the law, (..., 1 + n_e n_a)."""
         level = like(self.economy.productivity, x)[self.aggregate(x)]
         return namespace(x).concat([level[..., None], x[..., 1:]], axis=-1)
+
+    def picture(self) -> Picture:
+        """K and Z, the law, and the shares saved over assets."""
+        return self._picture([], lambda x: [])
 
     def play(self, policy: HouseholdPolicy) -> Callable[[Any, Floats], Floats]:
         """The policy (t, y) -> shares (..., n_e n_a) of this environment whose households follow `policy`."""

@@ -73,6 +73,8 @@ class Merton(ControlProblem):
     bequest: float = 1.0
     """Weight of u(X_T) at a finite horizon; positive."""
 
+    time_unit = "years"  # as the default rates are
+
     def __post_init__(self) -> None:
         read.number("risk_free_rate", self.risk_free_rate)
         read.number("risk_aversion", self.risk_aversion, above=0.0)
@@ -186,7 +188,7 @@ class Merton(ControlProblem):
     @cached_property
     def state(self) -> Domain:  # type: ignore[override]
         """Wealth in [0.1, 10] on a logarithmic scale."""
-        return Domain(["wealth"], [0.1], [10.0], "log")
+        return Domain(["wealth"], [0.1], [10.0], "log", units="goods")
 
     @cached_property
     def action(self) -> Domain:  # type: ignore[override]
@@ -212,7 +214,9 @@ class Merton(ControlProblem):
         top = ratios[0] * (1 + 0.5 / spare) if self.horizon is None else 1.5 * ratios.max()
         names = ["risky fraction"] if self.assets == 1 else [f"risky fraction {i + 1}" for i in range(self.assets)]
         low = np.append(self.fractions - width, ratios.min() * np.exp(-self._shortfall))
-        return Domain([*names, "consumption / wealth"], low, np.append(self.fractions + width / 2, top))
+        high = np.append(self.fractions + width / 2, top)
+        units = [*["share of wealth"] * self.assets, "1/year"]
+        return Domain([*names, "consumption / wealth"], low, high, units=units)
 
     @property
     def _shortfall(self) -> float:
