@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from hacontrol_agents.checkpoint import publish
 from hacontrol_envs.errors import ParameterError
 
 COLOURS = ("#0b6e8f", "#d1691e", "#5b8c2a", "#8a4fa3", "#b3261e", "#7a6a00")
@@ -20,14 +22,18 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Write a figure; the suffix decides the format.
 
     Raises:
-        ParameterError: matplotlib does not know the format.
+        ParameterError: matplotlib does not know the format, or the file cannot be written.
     """
     target = Path(path)
     known = figure.canvas.get_supported_filetypes()
     if target.suffix.lstrip(".") not in known:
         raise ParameterError(f"a figure is saved as one of {', '.join(sorted(known))}, got {target.name!r}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=target.suffix.lstrip("."))
+    try:
+        publish(target, drawn.getvalue())
+    except OSError as error:
+        raise ParameterError(f"cannot write {str(target)!r}: {error.strerror or error}") from error
     return target
 
 
