@@ -15,7 +15,7 @@ import gymnasium as gym
 import hacontrol_envs
 from hacontrol_agents.hyperparameters import refuse_unplain
 from hacontrol_envs.env import make_env, make_vector_env
-from hacontrol_envs.errors import ParameterError, UnknownNameError, nearest
+from hacontrol_envs.errors import HacontrolError, ParameterError, UnknownNameError, nearest
 from hacontrol_envs.parameters import short
 
 SETTING = ("dt", "scheme", "episode_steps")
@@ -45,7 +45,10 @@ def make_subject(name: str, parameters: Mapping[str, Any]) -> Any:
     refuse_reserved(name, parameters)
     if name in economies:
         return economies[name](**parameters)
-    env: gym.Env[Any, Any] = gym.make(name, **parameters)
+    try:
+        env: gym.Env[Any, Any] = gym.make(name, **parameters)
+    except HacontrolError as error:  # to which Gymnasium has added all the arguments, however long
+        raise error.__cause__ if isinstance(error.__cause__, HacontrolError) else error from None
     return env
 
 

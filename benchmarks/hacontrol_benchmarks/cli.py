@@ -106,7 +106,7 @@ def compare(
     from hacontrol_benchmarks.compare import compare_figure
     from hacontrol_benchmarks.figures import save_figure
 
-    task = Task(problem=env, env=env, parameters=_read_parameters(parameters), label="", agent="", seed=seed)
+    task = Task(problem="", env=env, parameters=_read_parameters(parameters), label="", agent="", seed=seed)
     made = task.make_env()
     found: dict[str, Any] = {}
     for name in agent or ("hjb-fp-pinn" if env in hacontrol_envs.economies() else "npi",):
@@ -164,7 +164,12 @@ def main(args: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as error:
         print("hacontrol: interrupted; the same command goes on from here", file=sys.stderr)
-        return 143 if isinstance(error, _Terminated) else 130
+        code = 143 if isinstance(error, _Terminated) else 130
+        if args is None:  # a process of our own, whose libraries would take seconds to leave
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        return code
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)

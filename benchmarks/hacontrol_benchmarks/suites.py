@@ -71,7 +71,7 @@ class AgentEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
                 f"agent {self.name!r} is given physical_time, which {problem.name!r} does not count: it is no "
                 "environment with a time step; give total_timesteps"
             )
-        steps = round(self.physical_time / dt)
+        steps = round(min(self.physical_time / dt, 1e18))
         if steps < 1:
             raise ParameterError(f"physical_time must hold at least a step of {dt:g}, got {self.physical_time:g}")
         return steps

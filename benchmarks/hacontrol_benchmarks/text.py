@@ -10,6 +10,8 @@ import unicodedata
 
 from rich.markup import escape
 
+from hacontrol_envs.errors import ParameterError
+
 LONGEST = 200
 """Characters of a name."""
 _LOOKALIKES = str.maketrans(
@@ -25,11 +27,13 @@ _MARKS = re.compile(
 
 
 def refuse_unprintable(what: str, name: str) -> None:
-    """Raise ValueError unless a name is one line of at most LONGEST characters that print, no space at its ends."""
+    """Raise ParameterError unless a name is one line of at most LONGEST characters that print, no space at its ends."""
     if len(name) > LONGEST:
-        raise ValueError(f"{what} must have at most {LONGEST} characters, got {len(name)}: {printable(name[:40])!r}...")
+        raise ParameterError(
+            f"{what} must have at most {LONGEST} characters, got {len(name)}: {printable(name[:40])!r}..."
+        )
     if name != name.strip() or not name.isprintable():
-        raise ValueError(f"{what} must be one line of characters that print, without spaces around, got {name!r}")
+        raise ParameterError(f"{what} must be one line of characters that print, without spaces around, got {name!r}")
 
 
 def likeness(name: str) -> str:
