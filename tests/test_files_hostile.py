@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -307,7 +308,7 @@ MARKUP = [
 def test_labels_are_shown_as_they_are(tmp_path, label):
     publish(make_result(label=label, problem=f"on {label}"), tmp_path)
     publish(make_result(label="broken", status="failed", message=f"{label}\n\x1b[2J\u202e"), tmp_path)
-    console = Console(record=True, width=200, file=open(os.devnull, "w"))  # noqa: SIM115
+    console = Console(record=True, width=200, file=io.StringIO())
     page = write_report(tmp_path, console)
     assert label in console.export_text()
     document, html = (tmp_path / "report.md").read_text(), page.read_text()

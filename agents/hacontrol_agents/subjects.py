@@ -20,6 +20,8 @@ from hacontrol_envs.parameters import short
 
 SETTING = ("dt", "scheme", "episode_steps")
 """How an environment meets its problem; the other parameters are the problem's own."""
+LONGEST = 100
+"""Characters of a parameter's name."""
 RESERVED = frozenset(
     name
     for make in (gym.make, gym.make_vec, make_env, make_vector_env)
@@ -55,6 +57,8 @@ def make_subject(name: str, parameters: Mapping[str, Any]) -> Any:
 def refuse_reserved(name: str, parameters: Mapping[str, Any], but: Iterable[str] = ()) -> None:
     """Raise ParameterError for a parameter that is not a file's to give, or whose value is not plain."""
     for key, value in parameters.items():
+        if not key.isidentifier() or len(key) > LONGEST:
+            raise ParameterError(f"{short(key)} cannot be a parameter of {name}: it is no name")
         if key in RESERVED or key in but:
             raise ParameterError(
                 f"{key!r} is not a parameter of {name}: a file, a suite or a command line gives parameters of the "
