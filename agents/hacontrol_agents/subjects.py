@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium as gym
 
 import hacontrol_envs
+from hacontrol_agents.checkpoint import shown
 from hacontrol_agents.hyperparameters import refuse_unplain
 from hacontrol_envs.env import make_env, make_vector_env
 from hacontrol_envs.errors import HacontrolError, ParameterError, UnknownNameError, nearest
@@ -45,13 +46,15 @@ def make_subject(name: str, parameters: Mapping[str, Any]) -> Any:
             f"no environment is called {short(name)}; {nearest(short(name)[1:-1], known)}there are: {', '.join(known)}"
         )
     refuse_reserved(name, parameters)
-    if name in economies:
-        return economies[name](**parameters)
     try:
-        env: gym.Env[Any, Any] = gym.make(name, **parameters)
+        made: Any = economies[name](**parameters) if name in economies else gym.make(name, **parameters)
     except HacontrolError as error:  # to which Gymnasium has added all the arguments, however long
         raise error.__cause__ if isinstance(error.__cause__, HacontrolError) else error from None
-    return env
+    except (ArithmeticError, MemoryError, ValueError) as error:
+        raise ParameterError(
+            f"{name} has a parameter too large or too small to compute with: {shown(error)}"
+        ) from error
+    return made
 
 
 def refuse_reserved(name: str, parameters: Mapping[str, Any], but: Iterable[str] = ()) -> None:

@@ -21,6 +21,8 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +30,21 @@ import tyro
 
 from hacontrol_benchmarks import measured
 from hacontrol_benchmarks.forged_files import EVIL, SENTINEL, forgeries
-from hacontrol_benchmarks.hostile_inputs import DOORS, Rng, Try, refuse_lines
+from hacontrol_benchmarks.hostile_inputs import DOORS, Rng, Try, refuse_lines, warm
 from hacontrol_envs.errors import HacontrolError
 
 SECONDS = 30
 GIGABYTES = 1.0
+SHARES = {
+    "constructors": 0.1,
+    "hyperparameters": 0.1,
+    "suites": 0.25,
+    "commands": 0.05,
+    "results": 0.35,
+    "checkpoints": 0.15,
+}
+"""Of the inputs; more where an input costs less."""
+CHUNK = 1000
 
 
 class TooLong(BaseException):
@@ -46,7 +58,9 @@ def outcome(door: Try, rng: Rng, folder: Path) -> str:
         raise TooLong
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS, 1.0)  # again and again: a callback of compiled code swallows the first
+    signal.setitimer(
+        signal.ITIMER_REAL, SECONDS, 1.0
+    )  # again and again: a callback of compiled code swallows the first
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -67,22 +81,51 @@ def outcome(door: Try, rng: Rng, folder: Path) -> str:
     return "accepted"
 
 
-def measure(inputs: int, seed: int, doors: tuple[str, ...] = tuple(DOORS)) -> list[measured.Row]:
-    """A row for each door, one for the forged files, and one for memory."""
-    rows: list[measured.Row] = []
-    with tempfile.TemporaryDirectory() as place, _in(place):
-        folder = Path(place)
-        for number, name in enumerate(doors):
-            rng, found = np.random.default_rng([seed, number]), Counter[str]()
-            for _ in range(inputs // len(doors)):
-                found[outcome(DOORS[name], rng, folder)] += 1
-            faults = {what: times for what, times in found.most_common() if what not in ("accepted", "refused")}
-            good = {"accepted": found["accepted"], "refused": found["refused"], "faults": sum(faults.values())}
-            rows.append({"what": name, "inputs": found.total(), **good, "which": faults, "met": not faults})
-        rows.append(_forgery_row(folder))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+def measure(inputs: int, seed: int, workers: int = 0) -> list[measured.Row]:
+    """A row for each door, one for the forged files, and one for the memory of the process that took most.
+
+    Args:
+        inputs: how many, shared out among the doors by SHARES.
+        workers: processes that work in parallel; 0 for this one.
+    """
+    chunks = [(name, number, seed) for name, share in SHARES.items() for number in _chunks(round(inputs * share))]
+    if workers:
+        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+            tried = list(pool.map(_try, chunks))
+    else:
+        tried = list(map(_try, chunks))
+    rows = [_row(name, sum((found for door, found, _ in tried if door == name), Counter())) for name in SHARES]
+    with tempfile.TemporaryDirectory() as folder, _in(folder):
+        rows.append(_forgery_row(Path(folder)))
+    peak = max(_peak(), *(peak for _, _, peak in tried))
     memory = {"what": "gigabytes at most", "inputs": "", "accepted": "", "refused": "", "faults": f"{peak:.2f}"}
     return [*rows, {**memory, "peak": peak, "met": peak < GIGABYTES}]
+
+
+def _chunks(inputs: int) -> Iterator[tuple[int, int]]:
+    """(number, size) of parts of at most CHUNK inputs."""
+    for number, start in enumerate(range(0, inputs, CHUNK)):
+        yield number, min(CHUNK, inputs - start)
+
+
+def _try(chunk: tuple[str, tuple[int, int], int]) -> tuple[str, Counter[str], float]:
+    """The door, what came of the chunk's inputs, and the gigabytes of this process so far."""
+    name, (number, size), seed = chunk
+    warm()
+    rng = np.random.default_rng([seed, list(SHARES).index(name), number])
+    with tempfile.TemporaryDirectory() as folder, _in(folder):
+        found = Counter(outcome(DOORS[name], rng, Path(folder)) for _ in range(size))
+    return name, found, _peak()
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _row(what: str, found: Counter[str]) -> measured.Row:
+    faults = {fault: times for fault, times in found.most_common() if fault not in ("accepted", "refused")}
+    good = {"accepted": found["accepted"], "refused": found["refused"], "faults": sum(faults.values())}
+    return {"what": what, "inputs": found.total(), **good, "which": faults, "met": not faults}
 
 
 def _forgery_row(folder: Path) -> measured.Row:
@@ -96,11 +139,8 @@ def _forgery_row(folder: Path) -> measured.Row:
     finally:
         sys.path.remove(str(folder))
     ran = len((folder / "sentinel").read_text()) if (folder / "sentinel").exists() else 0
-    found = Counter(tried)
-    faults = {what: times for what, times in found.items() if what not in ("accepted", "refused")}
-    good = {"accepted": found["accepted"], "refused": found["refused"], "faults": ran + sum(faults.values())}
-    what = {"what": "forged files", "inputs": len(tried), **good, "commands run": ran, "which": faults}
-    return {**what, "met": not ran and not faults}
+    row = _row("forged files", Counter(tried))
+    return {**row, "faults": row["faults"] + ran, "commands run": ran, "met": row["met"] and not ran}
 
 
 @contextlib.contextmanager
@@ -113,12 +153,13 @@ def _in(place: str) -> Iterator[None]:
         os.chdir(before)
 
 
-def main(inputs: int = 20_000, seed: int = 0, json: Path | None = None) -> int:
+def main(inputs: int = 20_000, seed: int = 0, workers: int = 2, json: Path | None = None) -> int:
     """Try hostile inputs at every door, and forged files.
 
     Args:
         inputs: how many, shared out among the doors.
         seed: of the inputs.
+        workers: processes that work in parallel.
         json: a file to write the figures to.
     """
     columns = {
@@ -129,7 +170,9 @@ def main(inputs: int = 20_000, seed: int = 0, json: Path | None = None) -> int:
         "faults": "{faults}",
     }
     note = "Accepted, or refused in one sentence; a fault is anything else. Of forged files: commands that ran."
-    return measured.report("measure_fuzz", measure(inputs, seed), columns, {"inputs": inputs, "seed": seed}, json, note)
+    return measured.report(
+        "measure_fuzz", measure(inputs, seed, workers), columns, {"inputs": inputs, "seed": seed}, json, note
+    )
 
 
 if __name__ == "__main__":

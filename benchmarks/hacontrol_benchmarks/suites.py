@@ -13,7 +13,7 @@ import msgspec
 
 from hacontrol_agents.checkpoint import content_of
 from hacontrol_benchmarks.tasks import Evaluation, Task, time_step
-from hacontrol_benchmarks.text import likeness, printable
+from hacontrol_benchmarks.text import likeness, printable, refuse_unprintable
 from hacontrol_envs.errors import ParameterError, UnknownNameError, nearest
 from hacontrol_envs.parameters import number, short
 
@@ -29,6 +29,10 @@ class ProblemEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     env: str
     parameters: dict[str, Any] = {}
     label: str = ""
+
+    def __post_init__(self) -> None:
+        refuse_unprintable("env", self.env)
+        refuse_unprintable("a label", self.label)
 
     @property
     def name(self) -> str:
@@ -50,6 +54,12 @@ class AgentEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     problems: list[str] | None = None
 
     def __post_init__(self) -> None:
+        for what, name in (
+            ("name", self.name),
+            ("a label", self.label),
+            *(("problems", one) for one in self.problems or ()),
+        ):
+            refuse_unprintable(what, name)
         if self.total_timesteps is not None and self.physical_time is not None:
             raise ParameterError(f"agent {self.name!r} is given total_timesteps and physical_time; give one of them")
         for name in ("total_timesteps", "physical_time"):
