@@ -8,6 +8,7 @@ import io
 import json as json_text
 import pickle
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,12 @@ def forgeries() -> Iterator[Callable[[Path], None]]:
         )
     for key in keys:
         for value in ("evil_module:Evil", "evil_module", ["evil_module:Evil"]):
-            yield lambda folder, key=key, value=value: _open_suite(folder, key, value)
-            yield lambda folder, key=key, value=value: _open_command(folder, key, value)
+            yield partial(_open_suite, key=key, value=value)
+            yield partial(_open_command, key=key, value=value)
     for agent in ("stable_baselines3:PPO", "stable_baselines3:SAC", "evil_module:Evil", "os:system", "torch:load"):
-        yield lambda folder, agent=agent: _open_run(folder, agent)
+        yield partial(_open_run, agent=agent)
     for number in range(27):
-        yield lambda folder, number=number: _open_pickle(folder, number)
+        yield partial(_open_pickle, protocol=number)
 
 
 def _forged(agent: str, place: str, key: str, value: str) -> Callable[[Path], None]:

@@ -48,7 +48,7 @@ WORDS = (
     "os:system",
     "evil_module:Evil",
 )
-OTHERS = (
+OTHERS: tuple[Any, ...] = (
     None,
     True,
     False,
@@ -152,10 +152,10 @@ _MADE: dict[str, Any] = {}
 
 def _subject(name: str) -> Any:
     """The environment or economy of an agent, made once."""
-    id = SUBJECTS[name]
-    if id not in _MADE:
-        _MADE[id] = make_subject(id, {})
-    return _MADE[id]
+    id, parameters = SUBJECTS[name], {"adjustment": "as-published"} if name == "hjb-fp-published" else {}
+    if (key := f"subject {id} {parameters}") not in _MADE:
+        _MADE[key] = make_subject(id, parameters)
+    return _MADE[key]
 
 
 def _defaults(name: str) -> dict[str, Any]:
@@ -341,8 +341,8 @@ def _resealed(content: bytes) -> bytes:
 def saved(name: str, folder: Path) -> bytes:
     """A small saved agent on LQR-v0."""
     if (key := f"saved {name}") not in _MADE:
-        small: dict[str, Any] = {"npi": {"hidden": (4,)}, "ctq": {"num_envs": 4}, "ppo": {"num_envs": 2}}.get(name, {})
-        agent = make_agent(name, env=_subject(name), seed=0, **small)
+        small: dict[str, dict[str, Any]] = {"npi": {"hidden": (4,)}, "ctq": {"num_envs": 4}, "ppo": {"num_envs": 2}}
+        agent = make_agent(name, env=_subject(name), seed=0, **small.get(name, {}))
         _MADE[key] = agent.save(folder / "small.safetensors").read_bytes()
     found: bytes = _MADE[key]
     return found
