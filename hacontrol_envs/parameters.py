@@ -51,7 +51,7 @@ def refuse_unlisted(name: str, known: Iterable[str], given: Iterable[str]) -> No
         meant = [word for word in ALIASES.get(str(one).lower(), ()) if word in known]
         hint = f"did you mean {meant[0]!r}? " if meant else nearest(one, known)
         raise UnknownParameterError(
-            f"{name} got an unexpected keyword argument {one!r}; {hint}it has: {', '.join(known) or 'none'}"
+            f"{name} got an unexpected keyword argument {short(one)}; {hint}it has: {', '.join(known) or 'none'}"
         )
 
 

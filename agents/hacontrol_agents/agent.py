@@ -19,11 +19,14 @@ from torch import Tensor
 from typing_extensions import Self
 
 from hacontrol_agents import checkpoint as files
+from hacontrol_agents.hyperparameters import checked
+from hacontrol_agents.subjects import SETTING, make_subject, refuse_reserved
 from hacontrol_envs import Jet, Problem
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.env import SDEVectorEnv
 from hacontrol_envs.errors import CheckpointError, ParameterError, UnknownNameError, nearest
-from hacontrol_envs.parameters import refuse_unknown
+from hacontrol_envs.parameters import refuse_unknown, refuse_unlisted, short
+from hacontrol_envs.registration import registered_ids
 
 Callback: TypeAlias = "Callable[[Any], bool | None]"
 """Called after every iteration of learning; returning False stops it."""
@@ -69,9 +72,12 @@ class Learner(abc.ABC):
     def __post_init__(self) -> None:
         if self.seed is None:
             self.seed = int(np.random.SeedSequence().generate_state(1)[0])
-        if isinstance(self.seed, bool) or not isinstance(self.seed, (int, np.integer)) or self.seed < 0:
-            raise ParameterError(f"seed must be a non-negative integer, got {self.seed!r}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, (int, np.integer)) or not 0 <= self.seed < 2**63:
+            raise ParameterError(f"seed must be a non-negative integer below 2**63, got {short(self.seed)}")
         self.seed = int(self.seed)
+        for name, value in checked(type(self), {"device": self.device, **self.hyperparameters}):
+            setattr(self, name, value)
+        _refuse_device(self.device)
 
     @final
     def learn(
@@ -152,14 +158,16 @@ class Learner(abc.ABC):
         Raises:
             CheckpointError: the file is damaged, or holds an agent of another class or problem.
         """
-        tensors, record = files.read(path)
+        tensors, record = files.read_agent(path)
         kind = find_agent(record["agent"])
         if not issubclass(kind, cls):
             raise CheckpointError(f"{os.fspath(path)!r} holds a {kind.__name__}, not a {cls.__name__}")
+        own = [f.name for f in dataclasses.fields(kind) if f.init and f.name not in (kind.subject, "seed", "device")]
+        refuse_unlisted(record["agent"], own, record["hyperparameters"])
         given = {kind.subject: kind._rebuild(record) if env is None else env}
         agent = kind(**given, seed=record["seed"], device=device, **as_tuples(record["hyperparameters"]))
         agent._refuse_other(record, path)
-        agent._adopt(tensors, record)
+        agent._adopt(tensors, record, path)
         return agent
 
     def _identity(self) -> dict[str, Any]:
@@ -188,21 +196,28 @@ class Learner(abc.ABC):
     def _refuse_other(self, record: dict[str, Any], path: str | os.PathLike[str]) -> None:
         for key, own in self._identity().items():
             if _lists(own) != record[key]:
-                raise CheckpointError(f"{os.fspath(path)!r} was saved with {key} = {record[key]!r}, not {own!r}")
+                raise CheckpointError(
+                    f"{os.fspath(path)!r} was saved with {key} = {files.shown(record[key])}, not {files.shown(own)}"
+                )
 
     def _resume(self, path: str | os.PathLike[str]) -> None:
-        tensors, record = files.read(path)
+        tensors, record = files.read_agent(path)
         self._refuse_other(record, path)
         if record["env"] != _lists(self._setting()):
             raise CheckpointError(
-                f"{os.fspath(path)!r} was learnt with {record['env']}, not {self._setting()}: to go on, make the "
-                "environment as it was"
+                f"{os.fspath(path)!r} was learnt with {files.shown(record['env'])}, not {self._setting()}: to go on, "
+                "make the environment as it was"
             )
-        self._adopt(tensors, record)
+        self._adopt(tensors, record, path)
 
-    def _adopt(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+    def _adopt(self, tensors: dict[str, Tensor], record: dict[str, Any], path: str | os.PathLike[str]) -> None:
+        """Take over what a file holds, once it is seen to be of the kind that this agent itself would write."""
+        files.refuse_unlike(path, self._tensors(), tensors, self._record(), record["state"])
         self.evaluations, self.seconds, self.history = record["evaluations"], record["seconds"], record["history"]
-        self._restore({name: tensor.to(self.device) for name, tensor in tensors.items()}, record["state"])
+        try:
+            self._restore({name: tensor.to(self.device) for name, tensor in tensors.items()}, record["state"])
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{os.fspath(path)!r} is not a whole {self.name}: {files.shown(error)}") from error
 
     def _tensors(self) -> dict[str, Tensor]:
         """What was learnt, as tensors."""
@@ -303,10 +318,12 @@ class Agent(Learner):
     @classmethod
     def _rebuild(cls, record: dict[str, Any]) -> Any:
         """The environment: only registered problems are built."""
-        for spec in gym.registry.values():
-            if str(spec.kwargs.get("problem", "")).rpartition(":")[2] == record["problem"]:
-                return gym.make(spec.id, **{**record["env"], **as_tuples(record["parameters"])})
-        raise CheckpointError(f"no registered problem is called {record['problem']!r}; pass env= to load")
+        refuse_unlisted("the environment of a saved agent", SETTING, record["env"])
+        refuse_reserved(record["agent"], record["parameters"], but=SETTING)
+        for id in registered_ids():
+            if str(gym.spec(id).kwargs.get("problem", "")).rpartition(":")[2] == record["problem"]:
+                return make_subject(id, {**record["env"], **as_tuples(record["parameters"])})
+        raise CheckpointError(f"no registered problem is called {files.shown(record['problem'])}; pass env= to load")
 
 
 def agents() -> dict[str, type[Learner]]:
@@ -336,6 +353,15 @@ def make_agent(name: str, **arguments: Any) -> Any:
     kind = find_agent(name)
     refuse_unknown(name, kind, arguments)
     return kind(**arguments)
+
+
+def _refuse_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ParameterError(f"device must be one that torch finds, such as 'cpu', got {device!r}") from error
+    if torch.device(device).type == "meta":
+        raise ParameterError("device must hold numbers, which 'meta' does not")
 
 
 def _lists(value: Any) -> Any:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from hacontrol_agents.agent import Learner
+from hacontrol_agents.checkpoint import shown
 from hacontrol_agents.industry_figure import industry_figure
+from hacontrol_agents.subjects import make_subject
 from hacontrol_envs import Equilibrium, FirmIndustry
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import CheckpointError, ParameterError
@@ -85,5 +87,7 @@ class IndustryLearner(Learner):
     @classmethod
     def _rebuild(cls, record: dict[str, Any]) -> Any:
         if record["problem"] != "FirmIndustry":
-            raise CheckpointError(f"a {cls.__name__} is about a FirmIndustry, not a {record['problem']!r}")
-        return FirmIndustry(**record["parameters"])
+            raise CheckpointError(f"a {cls.__name__} is about a FirmIndustry, not a {shown(record['problem'])}")
+        if record["env"]:
+            raise CheckpointError(f"a {cls.__name__} is learnt without an environment, not with {shown(record['env'])}")
+        return make_subject("FirmIndustry", record["parameters"])

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.parameters import count
 
-__all__ = ["ACTIVATIONS", "MLP", "Activation"]
+__all__ = ["ACTIVATIONS", "MLP", "MOST_WEIGHTS", "Activation", "refuse_large"]
+
+MOST_WEIGHTS = 10_000_000
+"""Of a network; a larger one is taken for a mistake, or for an attack on the machine's memory."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class MLP(nn.Module):
         if not isinstance(hidden, Sequence) or isinstance(hidden, str):
             raise ParameterError(f"hidden must be a tuple of the layers' widths, such as (32, 32), got {hidden!r}")
         widths = (inputs, *(count("a layer's width", width) for width in hidden), outputs)
+        refuse_large(widths)
         names = (activation,) * len(hidden) if isinstance(activation, str) else tuple(activation)
         if len(names) != len(hidden) or not set(names) <= set(ACTIVATIONS):
             raise ParameterError(
@@ -96,6 +100,13 @@ class MLP(nn.Module):
             z = activation.value(layer(z))
         out: Tensor = last(z)
         return out
+
+
+def refuse_large(widths: Sequence[int]) -> None:
+    """Raise ParameterError where full layers between these widths have more than MOST_WEIGHTS weights."""
+    weights = sum((i + 1) * o for i, o in pairwise(widths))
+    if weights > MOST_WEIGHTS:
+        raise ParameterError(f"a network of {weights} weights is more than the {MOST_WEIGHTS} that are allowed")
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator, dtype: torch.dtype) -> nn.Linear:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
@@ -18,10 +19,12 @@ from torch import Tensor
 
 from hacontrol_agents import sb3_state
 from hacontrol_agents.agent import Agent
+from hacontrol_agents.checkpoint import shown
+from hacontrol_agents.hyperparameters import read_widths
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.env import SDEVectorEnv
-from hacontrol_envs.errors import ParameterError
-from hacontrol_envs.parameters import number
+from hacontrol_envs.errors import HacontrolError, ParameterError
+from hacontrol_envs.parameters import count, number, refuse_unlisted, short
 
 
 @final
@@ -72,6 +75,25 @@ class NativeVecEnv(VecEnv):
         return [False] * len(list(self._get_indices(indices)))
 
 
+OWN = (
+    *("policy", "env", "seed", "device", "verbose", "tensorboard_log", "action_noise", "_init_setup_model"),
+    *("replay_buffer_class", "replay_buffer_kwargs", "rollout_buffer_class", "rollout_buffer_kwargs"),
+)
+"""Arguments of SB3's algorithms that are the agent's own, take code, or write files."""
+POLICY = (
+    "net_arch",
+    "log_std_init",
+    "ortho_init",
+    "use_sde",
+    "use_expln",
+    "full_std",
+    "clip_mean",
+    "n_critics",
+    "share_features_extractor",
+)
+"""Arguments of SB3's policies that JSON can hold."""
+
+
 OFF_POLICY: dict[str, Any] = {
     "gradient_steps": -1,
     "learning_rate": 1e-3,
@@ -110,16 +132,37 @@ class SB3Agent(Agent):
         scaled = VecNormalize(NativeVecEnv(rows), norm_obs=False, clip_reward=np.inf, gamma=rows.gamma)
         self._random = sb3_state.global_randomness()
         with sb3_state.randomness(self._random):
-            self._model = self.algorithm("MlpPolicy", scaled, **self._arguments(rows))
+            try:
+                self._model = self.algorithm("MlpPolicy", scaled, **self._arguments(rows))
+            except HacontrolError:
+                raise
+            except Exception as error:  # SB3 asserts, raises whatever it likes, and lets torch and NumPy raise
+                raise ParameterError(f"Stable-Baselines3 refuses settings of {self.name!r}: {shown(error)}") from error
 
     def _arguments(self, rows: SDEVectorEnv) -> dict[str, Any]:
         """Keyword arguments of the algorithm; a copy, since SB3 writes into some of them."""
+        self._refuse_settings()
         own: dict[str, Any] = {"gamma": rows.gamma, "seed": (self.seed or 0) % 2**32, "device": self.device}
         if self.noise:
             width = self.problem.action.dimension
             own["action_noise"] = NormalActionNoise(np.zeros(width), np.full(width, self.noise))
         pace = {} if self.updates is None else self._pace(self.updates, rows.dt * self.num_envs)
         return {**own, **copy.deepcopy({**self.defaults, **pace, **self.settings})}
+
+    def _refuse_settings(self) -> None:
+        """Raise ParameterError for settings that are not the user's to give, or ask for what no machine holds."""
+        known = [name for name in inspect.signature(self.algorithm).parameters if name not in OWN]
+        refuse_unlisted(f"settings of {self.name!r}", known, self.settings)
+        policy = self.settings.get("policy_kwargs") or {}
+        if not isinstance(policy, dict):
+            raise ParameterError(f"policy_kwargs must be a dictionary, got {short(policy)}")
+        refuse_unlisted("policy_kwargs", POLICY, policy)
+        layers = policy.get("net_arch") or []
+        for one in layers.values() if isinstance(layers, dict) else [layers]:
+            read_widths("net_arch", one)
+        for name in ("buffer_size", "n_steps", "batch_size"):
+            if (value := self.settings.get(name)) is not None:
+                count(name, value, at_most=10_000_000)
 
     def _pace(self, updates: float, time: float) -> dict[str, Any]:
         """SB3's settings for `updates` gradient steps per unit of time, of which a step of all rows has `time`."""

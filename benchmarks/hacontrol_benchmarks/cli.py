@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
-import shutil
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -17,16 +19,19 @@ from rich.console import Console
 from rich.table import Table
 
 import hacontrol_envs
-from hacontrol_agents import IndustryLearner, Learner, agents
+from hacontrol_agents import IndustryLearner, Learner, agents, find_agent
+from hacontrol_agents.checkpoint import publish
 from hacontrol_benchmarks.metrics import evaluate, watch
 from hacontrol_benchmarks.report import SUITE_FILE, show, write_report
 from hacontrol_benchmarks.results import read_results
 from hacontrol_benchmarks.runner import check_tasks, refuse_other_subject, run_suite
 from hacontrol_benchmarks.suites import load_suite, suite_file, suite_names
 from hacontrol_benchmarks.tasks import Task, agent_class
+from hacontrol_benchmarks.text import printable, terminal
 from hacontrol_benchmarks.time_step_study import FILE, write_studies
 from hacontrol_benchmarks.trial import agent_file
 from hacontrol_envs.errors import HacontrolError, ParameterError, UnknownNameError
+from hacontrol_envs.parameters import short
 
 LEADERBOARD = Path("leaderboard")
 
@@ -46,9 +51,7 @@ def run(
     folder = folder or LEADERBOARD / chosen.name
     tasks = chosen.tasks()
     check_tasks(tasks)
-    folder.mkdir(parents=True, exist_ok=True)
-    if suite_file(suite).resolve() != (folder / SUITE_FILE).resolve():
-        shutil.copyfile(suite_file(suite), folder / SUITE_FILE)
+    publish(folder / SUITE_FILE, suite_file(suite).read_bytes())
     results = run_suite(tasks, folder, workers=workers, retry_failed=retry_failed)
     _report(folder)
     return 1 if any(result.status == "failed" for result in results) else 0
@@ -105,7 +108,7 @@ def compare(
     from hacontrol_benchmarks.figures import figure_path, save_figure
 
     figure_path(out)  # nothing is trained for a figure that cannot be written
-    task = Task(problem=env, env=env, parameters=_read_parameters(parameters), label="", agent="", seed=seed)
+    task = Task(problem="", env=env, parameters=_read_parameters(parameters), label="", agent="", seed=seed)
     made = task.make_env()
     if env not in hacontrol_envs.economies():
         refuse_unknown(made)
@@ -139,7 +142,7 @@ def list_names() -> int:
         _entry(console, name, [f"{f.name}={_default(f)}" for f in chosen])
     console.print("\n[bold]Suites[/]  hacontrol run NAME")
     for name in suite_names():
-        console.print(f"  [cyan]{name}[/]  {load_suite(name).description}", highlight=False)
+        console.print(f"  [cyan]{name}[/]  {terminal(load_suite(name).description)}", highlight=False)
     return 0
 
 
@@ -152,14 +155,44 @@ def main(args: Sequence[str] | None = None) -> int:
         "compare": compare,
         "list": list_names,
     }
+    before = (
+        signal.signal(signal.SIGTERM, _terminate) if threading.current_thread() is threading.main_thread() else None
+    )
     try:
+        for argument in sys.argv[1:] if args is None else args:
+            if "\0" in argument:
+                raise ParameterError(f"an argument must not hold a NUL, got {short(argument)}")
         return int(tyro.extras.subcommand_cli_from_dict(commands, prog="hacontrol", description=__doc__, args=args))
-    except HacontrolError as error:
-        print(f"hacontrol: {' '.join(str(error).split())}", file=sys.stderr)
+    except (HacontrolError, OSError) as error:
+        print(f"hacontrol: {_said(error)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("hacontrol: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+        code = 143 if isinstance(error, _Terminated) else 130
+        if args is None:  # a process of our own, whose libraries would take seconds to leave
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        return code
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
+
+
+def _said(error: Exception) -> str:
+    """An error in one line; of the system's, what could not be done with which file."""
+    if isinstance(error, HacontrolError) or not isinstance(error, OSError):
+        return printable(str(error))
+    where = f": {short(os.fspath(error.filename))}" if isinstance(error.filename, (str, Path)) else ""
+    return printable(f"{error.strerror or error}{where}")
 
 
 def _report(folder: Path) -> None:
@@ -171,10 +204,10 @@ def _report(folder: Path) -> None:
 def _read_parameters(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ParameterError(f"parameters must be JSON, got {text!r}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ParameterError(f"parameters must be JSON, got {short(text)}: {error}") from error
     if not isinstance(found, dict):
-        raise ParameterError(f"parameters must be a JSON object, got {text!r}")
+        raise ParameterError(f"parameters must be a JSON object, got {short(text)}")
     return found
 
 
@@ -186,13 +219,15 @@ def _train(name: str, env: Any, seed: int, total_timesteps: int | None) -> Learn
 
 
 def _load(folder: Path, asked: Task, name: str, env: Any) -> Learner:
-    """The trained agent of this name or label, on this environment, with the first seed there is."""
+    """The trained agent of this name or label, on this environment, with the first seed there is.
+
+    Results are data: they name registered agents only, which are read from our own sealed format.
+    """
     for result in read_results(folder):
         task = result.task
         same = task.env == asked.env and task.parameters == asked.parameters and name in (task.label, task.agent)
         if same and agent_file(task, folder).is_file():
-            loaded: Learner = agent_class(task.agent).load(agent_file(task, folder), env=env)
-            return loaded
+            return find_agent(task.agent).load(agent_file(task, folder), env=env)
     where = f"{asked.env} with {asked.parameters}"
     raise UnknownNameError(f"{str(folder)!r} has no trained agent called {name!r} on {where}")
 
@@ -201,7 +236,7 @@ def _print_numbers(scores: dict[str, dict[str, Any]]) -> None:
     table = Table(box=None, padding=(0, 2))
     table.add_column("metric")
     for name in scores:
-        table.add_column(name, justify="right")
+        table.add_column(terminal(name), justify="right")
     for metric in next(iter(scores.values())):
         found = [score[metric] for score in scores.values()]
         if not any(isinstance(value, dict) for value in found):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from hacontrol_agents import Agent
+from hacontrol_agents.checkpoint import publish
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.parameters import short
 
@@ -28,9 +30,10 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     Raises:
         ParameterError: matplotlib does not know the format, or the file cannot be written.
     """
-    target = figure_path(path)
+    target, drawn = figure_path(path), io.BytesIO()
+    figure.savefig(drawn, format=target.suffix.lstrip(".").lower())
     try:
-        figure.savefig(target)
+        publish(target, drawn.getvalue())
     except OSError as error:
         raise ParameterError(f"cannot write {short(str(target))}: {error.strerror or error}") from error
     return target

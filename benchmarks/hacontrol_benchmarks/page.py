@@ -10,10 +10,12 @@ import jinja2
 from hacontrol_benchmarks.report import Report, cells, column_meanings
 from hacontrol_benchmarks.scores import HEADLINE_MEANING
 from hacontrol_benchmarks.statistics import Interval
+from hacontrol_benchmarks.text import printable
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("hacontrol_benchmarks"), autoescape=True, trim_blocks=True, lstrip_blocks=True
 )
+_TEMPLATES.filters["printable"] = printable
 
 
 def render_page(report: Report) -> str:

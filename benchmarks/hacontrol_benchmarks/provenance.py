@@ -35,10 +35,13 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """That this process may use."""
     python: str
     packages: dict[str, str]
+    threads: int | None = None
+    """That the task computed with; None in records of before it was fixed."""
 
     def __str__(self) -> str:
         packages = ", ".join(f"{name} {version}" for name, version in self.packages.items())
-        return f"{self.processor}, {self.cores} cores, Python {self.python}, {packages}"
+        threads = "" if self.threads is None else f", {self.threads} thread{'s' * (self.threads != 1)} a task"
+        return f"{self.processor}, {self.cores} cores{threads}, Python {self.python}, {packages}"
 
 
 @cache

@@ -10,9 +10,11 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from hacontrol_agents.checkpoint import publish as replace
 from hacontrol_benchmarks.results import Result, read_results
 from hacontrol_benchmarks.scores import HEADLINE_MEANING, Board, Row, boards
 from hacontrol_benchmarks.suites import Suite, load_suite
+from hacontrol_benchmarks.text import markdown_text, printable, terminal
 from hacontrol_envs.errors import CheckpointError
 
 SUITE_FILE = "suite.toml"
@@ -49,7 +51,7 @@ def make_report(folder: str | os.PathLike[str]) -> Report:
     """
     suite, results, notes = suite_results(folder)
     return Report(
-        title=suite.name if suite else Path(folder).resolve().name,
+        title=suite.name if suite else Path(folder).resolve().name or "results",
         description=suite.description if suite else "",
         command=f"hacontrol run {suite.name if suite else 'SUITE'}",
         boards=boards(results),
@@ -78,8 +80,8 @@ def write_report(folder: str | os.PathLike[str], console: Console | None = None)
     report = make_report(folder)
     print_tables(report, console or Console())
     page = Path(folder) / "index.html"
-    (Path(folder) / "report.md").write_text(markdown(report), encoding="utf-8")
-    page.write_text(render_page(report), encoding="utf-8")
+    replace(Path(folder) / "report.md", markdown(report).encode())  # and where a link is, the link is replaced
+    replace(page, render_page(report).encode())
     return page
 
 
@@ -89,7 +91,10 @@ def print_tables(report: Report, console: Console) -> None:
         titles = header(board)
         shown = [place for place, name in enumerate(titles) if console.width >= WIDE or name not in NARROW_LEAVES_OUT]
         table = Table(
-            title=f"{board.problem}   [dim]({board.setting})[/]", title_justify="left", title_style="bold", box=SIMPLE
+            title=f"{terminal(board.problem)}   [dim]({terminal(board.setting)})[/]",
+            title_justify="left",
+            title_style="bold",
+            box=SIMPLE,
         )
         for place in shown:
             table.add_column(
@@ -97,26 +102,28 @@ def print_tables(report: Report, console: Console) -> None:
             )
         for row in board.rows:
             text = cells(row, board)
-            table.add_row(*(text[place] for place in shown), style=None if row.loss else "red")
+            table.add_row(*(terminal(text[place]) for place in shown), style=None if row.loss else "red")
         console.print(table)
         for row in board.rows:
             for message in row.failures:
-                console.print(f"failed: {row.agent}, {message}", style="red", markup=False, highlight=False)
+                console.print(printable(f"failed: {row.agent}, {message}"), style="red", markup=False, highlight=False)
 
 
 def markdown(report: Report) -> str:
     """The report as Markdown."""
-    lines = [f"# hacontrol leaderboard: {report.title}", "", report.description, ""]
+    lines = [f"# hacontrol leaderboard: {markdown_text(report.title)}", "", markdown_text(report.description), ""]
     for board in report.boards:
-        lines += [f"## {board.problem}", "", f"{board.setting}. {HEADLINE_MEANING[board.headline]}", ""]
+        setting = markdown_text(board.setting)
+        lines += [f"## {markdown_text(board.problem)}", "", f"{setting}. {HEADLINE_MEANING[board.headline]}", ""]
         lines += markdown_table(header(board), [cells(row, board) for row in board.rows])
-        lines += [f"* failed: {row.agent}, {' '.join(text.split())}" for row in board.rows for text in row.failures]
+        lines += [f"* failed: {markdown_text(f'{row.agent}, {text}')}" for row in board.rows for text in row.failures]
         lines += [""]
     lines += ["## What the columns mean", ""] + [
         f"* **{title}**: {meaning}" for title, meaning in column_meanings(report)
     ]
-    lines += ["", "## How it was run", "", f"    {report.command}", ""]
-    return "\n".join(lines + [f"* {line}" for line in (*report.notes, *report.versions, *report.machines)]) + "\n"
+    lines += ["", "## How it was run", "", f"    {printable(report.command)}", ""]
+    about = map(markdown_text, (*report.notes, *report.versions, *report.machines))
+    return "\n".join(lines + [f"* {line}" for line in about]) + "\n"
 
 
 def header(board: Board) -> list[str]:
@@ -183,5 +190,5 @@ def _of_suite(results: list[Result], suite: Suite | None) -> tuple[list[Result],
 
 def markdown_table(head: list[str], rows: list[list[str]]) -> list[str]:
     """Lines of a Markdown table."""
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in (head, ["---"] * len(head), *rows)]
-    return [f"| {' | '.join(row)} |" for row in escaped]
+    escaped = [[markdown_text(cell) for cell in row] for row in (head, *rows)]
+    return [f"| {' | '.join(row)} |" for row in (escaped[0], ["---"] * len(head), *escaped[1:])]

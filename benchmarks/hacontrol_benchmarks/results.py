@@ -13,17 +13,26 @@ import hashlib
 import math
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from hacontrol_agents.checkpoint import written
+from hacontrol_agents.checkpoint import content_of, shown, written
+from hacontrol_agents.hyperparameters import refuse_unplain
 from hacontrol_benchmarks.provenance import Code, Machine
 from hacontrol_benchmarks.tasks import Task
 from hacontrol_envs.errors import CheckpointError, ParameterError
+from hacontrol_envs.parameters import count, number
 
 FORMAT = 1
 SUFFIX = ".json"
+MOST_BYTES = 16_000_000
+"""Of a result file."""
+MOST_ROWS = 100_000
+"""Of a learning curve."""
+
+Figure: TypeAlias = float | bool | Literal["inf", "-inf"] | None
+"""A number, infinite where it says so; or whether something is so; or null where it does not apply."""
 
 
 class Times(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -42,11 +51,11 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     status: Literal["ok", "failed"]
     message: str = ""
     """Why it failed."""
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, Figure | dict[str, Figure]] = {}
     """By name, as in `METRICS`; null where a metric does not apply."""
     evaluations: int | None = None
     """State-action points that learning evaluated."""
-    history: list[dict[str, Any]] = []
+    history: list[dict[str, Figure]] = []
     """The learning curve."""
     problem_parameters: dict[str, Any] = {}
     """Every parameter of the problem, defaults included."""
@@ -58,6 +67,19 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     code: Code
     machine: Machine
     format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if self.evaluations is not None:
+            count("evaluations", self.evaluations, at_least=0)
+        if self.dt is not None:
+            number("dt", self.dt, above=0.0)
+        for name in ("learning", "evaluation"):
+            if (seconds := getattr(self.times, name)) is not None:
+                number(f"seconds of {name}", seconds, at_least=0.0)
+        if len(self.history) > MOST_ROWS:
+            raise ValueError(f"history must have at most {MOST_ROWS} rows, got {len(self.history)}")
+        for held in ("problem_parameters", "agent_hyperparameters"):
+            refuse_unplain(held, getattr(self, held))
 
 
 class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,7 +101,6 @@ def publish(result: Result, folder: str | os.PathLike[str]) -> bool:
 def publish_once(target: Path, content: bytes) -> bool:
     """Create `target` with this content so that a crash leaves nothing or all of it; False if it exists already."""
     with written(target.parent, content) as temporary:
-        os.chmod(temporary, 0o644)
         try:
             os.link(temporary, target)
         except FileExistsError:
@@ -89,28 +110,34 @@ def publish_once(target: Path, content: bytes) -> bool:
 
 
 def read_result(path: str | os.PathLike[str]) -> Result:
-    """The result in a file.
+    """The result in a file, which must be called by the id of its task: a copy or a swapped file is refused.
 
     Raises:
-        CheckpointError: the file cannot be read, is not a result, or is torn or altered.
+        CheckpointError: the file cannot be read, is not a result, is torn or altered, or has another task's name.
     """
-    name = os.path.basename(path)
+    base = os.path.basename(path)
+    name = shown(base)
+    content = content_of(path, "result file", MOST_BYTES)
     try:
-        envelope = msgspec.json.decode(Path(path).read_bytes(), type=_Envelope)
+        envelope = msgspec.json.decode(content, type=_Envelope)
         body = bytes(envelope.result)
         if hashlib.sha256(body).hexdigest() != envelope.sha256:
             raise CheckpointError(
-                f"result file {name!r} was altered: its SHA-256 does not match; delete it and run again"
+                f"result file {name} was altered: its SHA-256 does not match; delete it and run again"
             )
         result = msgspec.json.decode(body, type=Result)
-    except OSError as error:
-        raise CheckpointError(f"cannot read result file {name!r}: {error.strerror}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        own = f"{result.task.id}{SUFFIX}"
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError) as error:
         raise CheckpointError(
-            f"result file {name!r} is torn or is not a result: {error}; delete it and run again"
+            f"result file {name} is torn or is not a result: {shown(error)}; delete it and run again"
         ) from error
     if result.format != FORMAT:
-        raise CheckpointError(f"result file {name!r} has format {result.format}, this version reads {FORMAT}")
+        raise CheckpointError(f"result file {name} has format {result.format}, this version reads {FORMAT}")
+    if base != own:
+        raise CheckpointError(
+            f"result file {name} holds the result of another task, whose file is {own!r}: it was renamed, copied or "
+            "altered; delete it and run again"
+        )
     return result
 
 
@@ -126,9 +153,21 @@ def read_results(folder: str | os.PathLike[str]) -> list[Result]:
     return results
 
 
-def number(value: Any) -> float | None:
-    """A metric as read from a file: a float, infinite where the file says so, or None."""
-    return None if value is None else float(value)
+def metric(result: Result, name: str, key: str | None = None) -> float | None:
+    """A number among the metrics, or an entry of one that has several; None where it does not apply.
+
+    Raises:
+        CheckpointError: the result has something else there.
+    """
+    found: Any = result.metrics.get(name)
+    if key is not None and found is not None:
+        found = found.get(key, "no such entry") if isinstance(found, dict) else "no entries"
+    if found is None or (isinstance(found, (int, float)) and not isinstance(found, bool)):
+        return found
+    if found in ("inf", "-inf"):
+        return float(found)
+    what = name if key is None else f"{name}[{key!r}]"
+    raise CheckpointError(f"result {result.task.id!r} has {what} = {shown(found)}, which is not a number")
 
 
 def plain_metrics(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from hacontrol_benchmarks.equilibrium_metrics import EQUILIBRIUM_METRICS
 from hacontrol_benchmarks.population_metrics import POPULATION_METRICS
-from hacontrol_benchmarks.results import Result, number
+from hacontrol_benchmarks.results import Result, metric
 from hacontrol_benchmarks.statistics import Interval, stratified_bootstrap
 from hacontrol_envs.arrays import Floats
 
@@ -36,8 +36,7 @@ def reader(name: str, key: str | None = None) -> Callable[[Result], float | None
     """Reads a metric, or one entry of it, from a result; None where it does not apply."""
 
     def read(result: Result) -> float | None:
-        found = result.metrics.get(name)
-        return number(found if key is None or found is None else found[key])
+        return metric(result, name, key)
 
     return read
 
@@ -221,7 +220,8 @@ def _exponentiated(interval: Interval) -> Interval:
 def middle(values: Iterable[float | None]) -> float | None:
     """Median of those that are known; None if none is."""
     known = [value for value in values if value is not None]
-    return float(np.median(known)) if known else None
+    with np.errstate(over="ignore", invalid="ignore"):  # the mean of the middle two may be infinite
+        return float(np.median(known)) if known else None
 
 
 def _setting(results: list[Result]) -> str:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from hacontrol_agents.checkpoint import content_of
 from hacontrol_benchmarks.tasks import Evaluation, Task, time_step
+from hacontrol_benchmarks.text import likeness, printable, refuse_unprintable
 from hacontrol_envs.errors import ParameterError, UnknownNameError, nearest
-from hacontrol_envs.parameters import number
+from hacontrol_envs.parameters import number, short
 
 FOLDER = Path(__file__).parent / "suites"
+MOST_TASKS = 100_000
+MOST_BYTES = 1_000_000
+"""Of a suite's file."""
 
 
 class ProblemEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -21,6 +29,10 @@ class ProblemEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     env: str
     parameters: dict[str, Any] = {}
     label: str = ""
+
+    def __post_init__(self) -> None:
+        refuse_unprintable("env", self.env)
+        refuse_unprintable("a label", self.label)
 
     @property
     def name(self) -> str:
@@ -42,6 +54,12 @@ class AgentEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     problems: list[str] | None = None
 
     def __post_init__(self) -> None:
+        for what, name in (
+            ("name", self.name),
+            ("a label", self.label),
+            *(("problems", one) for one in self.problems or ()),
+        ):
+            refuse_unprintable(what, name)
         if self.total_timesteps is not None and self.physical_time is not None:
             raise ParameterError(f"agent {self.name!r} is given total_timesteps and physical_time; give one of them")
         for name in ("total_timesteps", "physical_time"):
@@ -63,7 +81,7 @@ class AgentEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
                 f"agent {self.name!r} is given physical_time, which {problem.name!r} does not count: it is no "
                 "environment with a time step; give total_timesteps"
             )
-        steps = round(self.physical_time / dt)
+        steps = round(min(self.physical_time / dt, 1e18))
         if steps < 1:
             raise ParameterError(f"physical_time must hold at least a step of {dt:g}, got {self.physical_time:g}")
         return steps
@@ -78,6 +96,20 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     problem: list[ProblemEntry]
     agent: list[AgentEntry]
     evaluation: Evaluation = Evaluation()
+    threads: int = 1
+    """Of each task; see `Task.threads`."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}", self.name):
+            raise ParameterError(
+                "the name of a suite must be at most 100 letters, digits, spaces, dots, dashes and underscores, as its "
+                f"results are kept in a folder of that name; got {short(self.name)}"
+            )
+        entries = len(self.problem) * sum(len(self.seeds if one.seeds is None else one.seeds) for one in self.agent)
+        if entries > MOST_TASKS:
+            raise ParameterError(
+                f"suite {self.name!r} has {entries} tasks, more than the {MOST_TASKS} that are allowed"
+            )
 
     def tasks(self) -> list[Task]:
         """The tasks, cheap problems first as the file lists them, each once.
@@ -97,6 +129,7 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
                 seed=seed,
                 total_timesteps=agent.budget(problem),
                 evaluation=self.evaluation,
+                threads=self.threads,
             )
             for problem in self.problem
             for agent in self.agent
@@ -104,6 +137,8 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             for seed in (self.seeds if agent.seeds is None else agent.seeds)
         ]
         self._refuse_unknown_problems()
+        _refuse_alike(f"problems of suite {self.name!r}", (task.problem for task in expanded))
+        _refuse_alike(f"agents of suite {self.name!r}", (task.label for task in expanded))
         twice = [
             row
             for row, count in Counter((task.problem, task.label, task.seed) for task in expanded).items()
@@ -126,6 +161,14 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
                     )
 
 
+def _refuse_alike(what: str, names: Iterable[str]) -> None:
+    """Raise ParameterError for two different names that print alike."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if (other := seen.setdefault(likeness(name), name)) != name:
+            raise ParameterError(f"two {what} are called {other!r} and {name!r}, which print alike: rename one")
+
+
 def suite_names() -> list[str]:
     """Names of the suites that come with the package."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -137,11 +180,12 @@ def suite_file(name: str) -> Path:
     Raises:
         UnknownNameError: there is no such suite or file.
     """
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
-    if not path.is_file():
-        hint, known = nearest(name, suite_names()), ", ".join(suite_names())
-        raise UnknownNameError(f"no suite is called {name!r}; {hint}there are: {known}, or give a .toml file")
-    return path
+    if name in suite_names():
+        return FOLDER / f"{name}.toml"
+    if name.endswith(".toml") and "\0" not in name and os.path.isfile(name):
+        return Path(name)
+    hint, known = nearest(name[:100], suite_names()), ", ".join(suite_names())
+    raise UnknownNameError(f"no suite is called {short(name)}; {hint}there are: {known}, or give a .toml file")
 
 
 def load_suite(name: str) -> Suite:
@@ -150,8 +194,10 @@ def load_suite(name: str) -> Suite:
     Raises:
         UnknownNameError: there is no such suite or file.
         ParameterError: the file is not a suite; the message says where.
+        CheckpointError: the file cannot be read.
     """
+    content = content_of(suite_file(name), "a suite", MOST_BYTES)
     try:
-        return msgspec.toml.decode(suite_file(name).read_bytes(), type=Suite)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise ParameterError(f"{name!r} is not a suite: {error}") from error
+        return msgspec.toml.decode(content, type=Suite)
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+        raise ParameterError(f"{printable(name)!r} is not a suite: {printable(str(error))}") from error

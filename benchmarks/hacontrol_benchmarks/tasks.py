@@ -13,8 +13,18 @@ import msgspec
 import hacontrol_envs
 from hacontrol_agents import Learner, find_agent
 from hacontrol_agents.agent import as_tuples
-from hacontrol_envs.errors import UnknownNameError, nearest
-from hacontrol_envs.parameters import number, refuse_unknown
+from hacontrol_agents.checkpoint import shown
+from hacontrol_agents.hyperparameters import refuse_unplain
+from hacontrol_agents.subjects import make_subject
+from hacontrol_benchmarks.text import refuse_unprintable
+from hacontrol_envs.errors import ParameterError, UnknownNameError
+from hacontrol_envs.parameters import count, number, refuse_unknown, short
+
+MOST = 1_000_000
+"""Paths, points or steps of an evaluation."""
+MOST_THREADS = 256
+READABLE = 200
+"""Characters of an id before its hash: a file is called by it, and systems stop at 255."""
 
 
 class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -31,8 +41,8 @@ class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     def __post_init__(self) -> None:
         for name in ("paths", "points", "max_steps"):
-            if getattr(self, name) < 4:
-                raise ValueError(f"{name} must be at least 4, got {getattr(self, name)}")
+            count(name, getattr(self, name), at_least=4, at_most=MOST)
+        count("seed", self.seed, at_least=0, at_most=2**63 - 1)
 
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -56,13 +66,29 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """Budget in state-action points; None leaves it to the agent."""
     evaluation: Evaluation = Evaluation()
     """How it is judged."""
+    threads: int = 1
+    """Of torch and of linear algebra: sums over more are rounded otherwise, so that results depend on it."""
+
+    def __post_init__(self) -> None:
+        refuse_unprintable("the name of a problem", self.problem)
+        refuse_unprintable("a label", self.label)
+        count("seed", self.seed, at_least=0, at_most=2**63 - 1)
+        count("threads", self.threads, at_most=MOST_THREADS)
+        if self.total_timesteps is not None:
+            count("total_timesteps", self.total_timesteps, at_most=10**15)
+        refuse_unplain("parameters", self.parameters)
+        refuse_unplain("hyperparameters", self.hyperparameters)
 
     @property
     def id(self) -> str:
-        """A readable name and a hash of the whole content: the same task has the same id everywhere."""
-        digest = hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
+        """A readable name and a hash of the whole content: the same task has the same id everywhere.
+
+        One thread, which goes without saying, is left out.
+        """
+        content = re.sub(rb',"threads":1}\Z', b"}", msgspec.json.encode(self, order="deterministic"))
+        digest = hashlib.sha256(content).hexdigest()
         readable = re.sub(r"[^A-Za-z0-9.]+", "-", f"{self.problem} {self.label} {self.seed}")
-        return f"{readable}-{digest[:12]}"
+        return f"{readable[-READABLE:]}-{digest[:12]}"
 
     def make_env(self) -> Any:
         """The environment, or the economy.
@@ -70,15 +96,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Raises:
             UnknownNameError, ParameterError: there is none of this id, or it does not take these parameters.
         """
-        economies = hacontrol_envs.economies()
-        if self.env in economies:
-            return economies[self.env](**self.parameters)
-        if self.env not in hacontrol_envs.registered_ids():
-            known = [*hacontrol_envs.registered_ids(), *economies]
-            hint = nearest(self.env, known)
-            raise UnknownNameError(f"no environment is called {self.env!r}; {hint}there are: {', '.join(known)}")
-        env: gym.Env[Any, Any] = gym.make(self.env, **self.parameters)
-        return env
+        return make_subject(self.env, self.parameters)
 
     def make_agent(self, env: Any) -> Learner:
         """The agent, before learning, on an environment or an economy.
@@ -88,6 +106,9 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         """
         kind, arguments = agent_class(self.agent), as_tuples(self.hyperparameters)
         refuse_unknown(self.agent, kind, arguments)
+        for name in ("self", getattr(kind, "subject", "env"), "seed"):
+            if name in arguments:
+                raise ParameterError(f"{name!r} is not a hyperparameter of {self.agent!r}: the task says it")
         agent: Learner = kind(**{getattr(kind, "subject", "env"): env}, seed=self.seed, **arguments)
         return agent
 
@@ -104,7 +125,7 @@ def time_step(env: str, parameters: dict[str, Any]) -> float | None:
 
 
 def agent_class(name: str) -> Any:
-    """The agent called `name`, or the class at "module:Class".
+    """The agent called `name`, or the class at "module:Class", whose module is imported: that is code which runs.
 
     Raises:
         UnknownNameError: there is none.
@@ -114,5 +135,5 @@ def agent_class(name: str) -> Any:
         return find_agent(name)
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UnknownNameError(f"no agent class is found at {name!r}: {error}") from error
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise UnknownNameError(f"no agent class is found at {short(name)}: {shown(error)}") from error

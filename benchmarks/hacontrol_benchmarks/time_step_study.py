@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from hacontrol_agents.checkpoint import publish
@@ -20,6 +19,7 @@ from hacontrol_benchmarks.results import Result
 from hacontrol_benchmarks.scores import FLOOR, estimated, grouped, middle, spread
 from hacontrol_benchmarks.statistics import Interval
 from hacontrol_benchmarks.tasks import time_step
+from hacontrol_benchmarks.text import markdown_text, printable, terminal
 from hacontrol_envs.errors import CheckpointError
 
 FILE = "time_step.md"
@@ -116,28 +116,30 @@ def print_studies(found: list[Study], notes: list[str], console: Console) -> Non
     """A table for each study and metric on the terminal, with what failed or is missing."""
     for study in found:
         for metric, rows in study.rows.items():
-            title = f"{escape(study.problem)}   [dim]{metric.replace('_', ' ')}[/]"
+            title = f"{terminal(study.problem)}   [dim]{metric.replace('_', ' ')}[/]"
             table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE)
             for place, name in enumerate(header(study)):
                 table.add_column(name, justify="right" if place else "left", no_wrap=not place, overflow="fold")
             for row in rows:
-                table.add_row(*map(escape, texts(row)), style="red" if any(cell.failed for cell in row.cells) else None)
+                table.add_row(
+                    *map(terminal, texts(row)), style="red" if any(cell.failed for cell in row.cells) else None
+                )
             console.print(table)
         for line in study.failures:
-            console.print(f"failed: {line}", style="red", markup=False, highlight=False)
+            console.print(printable(f"failed: {line}"), style="red", markup=False, highlight=False)
     for note in notes:
         console.print(note, markup=False, highlight=False)
 
 
 def markdown(found: list[Study], title: str, notes: list[str]) -> str:
     """The studies as Markdown."""
-    lines = [f"# hacontrol time-step study: {title}", "", LEGEND, ""]
+    lines = [f"# hacontrol time-step study: {markdown_text(title)}", "", LEGEND, ""]
     for study in found:
-        lines += [f"## {study.problem}", ""]
+        lines += [f"## {markdown_text(study.problem)}", ""]
         for metric, rows in study.rows.items():
             lines += [f"### {metric.replace('_', ' ')}", "", METRICS[metric].meaning, ""]
             lines += [*markdown_table(header(study), [texts(row) for row in rows]), ""]
-        lines += [f"* failed: {line}" for line in study.failures] + [""] * bool(study.failures)
+        lines += [f"* failed: {markdown_text(line)}" for line in study.failures] + [""] * bool(study.failures)
     return "\n".join(lines + [f"* {note}" for note in notes]).rstrip() + "\n"
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import msgspec
+import torch
 
 from hacontrol_benchmarks import provenance
 from hacontrol_benchmarks.metrics import evaluate, watch
@@ -19,10 +21,13 @@ from hacontrol_benchmarks.tasks import Task
 def run_task(task: Task, folder: str | os.PathLike[str]) -> Result:
     """Learn and be judged, and publish the result in `folder`, where the trained agent is kept too.
 
-    An exception in learning or in the evaluation is a result of status "failed" that carries its message.
+    An exception in learning or in the evaluation is a result of status "failed" that carries its message. From here on
+    torch computes with the task's number of threads; NumPy's linear algebra does where the process was started so, as
+    the runner starts its workers.
     """
     started = _now()
     known: dict[str, Any] = {}
+    torch.set_num_threads(task.threads)
     try:
         env = task.make_env()
         agent = task.make_agent(env)
@@ -35,7 +40,7 @@ def run_task(task: Task, folder: str | os.PathLike[str]) -> Result:
         clock = time.perf_counter()
         metrics = plain_metrics(evaluate(agent, env, task.evaluation))
         times = Times(started=started, learning=learning, evaluation=time.perf_counter() - clock)
-        result = Result(task=task, status="ok", metrics=metrics, times=times, **known, **_here())
+        result = Result(task=task, status="ok", metrics=metrics, times=times, **known, **_here(task))
         publish(result, folder)
     except Exception as error:
         result = failure(task, f"{type(error).__name__}: {error}", started, **known)
@@ -54,7 +59,7 @@ def _about(env: Any) -> dict[str, Any]:
 def failure(task: Task, message: str, started: str | None = None, **known: Any) -> Result:
     """The result of a task that did not work out."""
     times = Times(started=started or _now())
-    return Result(task=task, status="failed", message=message[:2000], times=times, **known, **_here())
+    return Result(task=task, status="failed", message=message[:2000], times=times, **known, **_here(task))
 
 
 def agent_file(task: Task, folder: str | os.PathLike[str]) -> Path:
@@ -64,8 +69,9 @@ def agent_file(task: Task, folder: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _here() -> dict[str, Any]:
-    return {"code": provenance.code(), "machine": provenance.machine()}
+def _here(task: Task) -> dict[str, Any]:
+    machine = msgspec.structs.replace(provenance.machine(), threads=task.threads)
+    return {"code": provenance.code(), "machine": machine}
 
 
 def _now() -> str:

@@ -1,6 +1,7 @@
 """The process of one task, `python -m hacontrol_benchmarks.worker FOLDER`.
 
-The runner writes the task to its standard input, one line of JSON, and keeps that open while it wants the result.
+The runner writes the task to its standard input, one line of JSON, and keeps that open while it wants the result. It
+starts the process as the head of a group of its own, with the task's number of threads in the environment.
 
 Nothing imports this module: `python -m` would run it a second time under another name, and warn.
 """
@@ -8,6 +9,7 @@ Nothing imports this module: `python -m` would run it a second time under anothe
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 
@@ -20,6 +22,8 @@ from hacontrol_benchmarks.trial import run_task
 def _end_with_driver() -> None:
     """Standard input stays open as long as the driver lives: when it closes, so do we, and leave no orphan at work."""
     sys.stdin.read()
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 
