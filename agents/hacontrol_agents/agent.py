@@ -20,7 +20,8 @@ from torch import Tensor
 from typing_extensions import Self
 
 from hacontrol_agents import checkpoint as files
-from hacontrol_agents.finite import first_not_finite
+from hacontrol_agents.verdicts import failure, first_not_finite, unmet
+from hacontrol_agents.wrappers import refuse_changing
 from hacontrol_envs import Jet, Problem
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.env import SDEVectorEnv
@@ -125,7 +126,7 @@ class Learner(abc.ABC):
         text, status = TextColumn("{task.description}"), TextColumn("{task.fields[status]}")
         columns = (text, BarColumn(), status, TimeElapsedColumn())
         with Progress(*columns, disable=not progress_bar, transient=True) as progress:
-            task = progress.add_task(f"{self.name} on {self._subject()[0]}", total=1.0, status="")
+            task = progress.add_task(self._title, total=1.0, status="")
             started = time.perf_counter() - self.seconds
 
             stopped = False
@@ -147,13 +148,15 @@ class Learner(abc.ABC):
             try:
                 self._learn(budget, report)
             except _NOT_A_NUMBER as error:
-                raise self._failure(f"{type(error).__name__} ({error})") from error
+                raise failure(
+                    self._title, len(self.history) - self.rows_before + 1, f"{type(error).__name__} ({error})"
+                ) from error
             self.seconds = time.perf_counter() - started
         if self.history:
             self._refuse_not_finite({})
             self.converged = self._met()
             if self.converged is False and total_timesteps is None and not stopped:
-                warnings.warn(self._unmet(), ConvergenceWarning, stacklevel=2)
+                warnings.warn(unmet(self._title, self.history[self.rows_before :]), ConvergenceWarning, stacklevel=2)
         return self
 
     @abc.abstractmethod
@@ -164,16 +167,6 @@ class Learner(abc.ABC):
         """Whether its own rule says that it has learnt, by the last row of `history`; None where it has no rule."""
         return None
 
-    def _unmet(self) -> str:
-        """The warning that the rule was not met."""
-        last = self.history[-1]
-        figures = ", ".join(f"{key} {last[key]:.3g}" for key in last if key not in ("evaluations", "seconds"))
-        return (
-            f"{self.name} on {self._subject()[0]} has not met its own rule of having learnt in "
-            f"{len(self.history) - self.rows_before} iterations (last: {figures}): what it plays may lose much. Learn "
-            "on (call learn again, or give it more iterations), or try another seed or a larger network"
-        )
-
     def _answers(self) -> dict[str, Any]:
         """What it says at some states, by name: arrays that must be finite."""
         return {}
@@ -183,16 +176,12 @@ class Learner(abc.ABC):
         for what in (lambda: row, self._tensors, self._answers):
             name = first_not_finite(what())
             if name is not None:
-                raise self._failure(name)
+                raise failure(self._title, len(self.history) - self.rows_before + 1, name)
 
-    def _failure(self, what: str) -> LearningError:
-        """The error that what was computed is not finite."""
-        return LearningError(
-            f"{self.name} on {self._subject()[0]} has not learnt: not finite in iteration "
-            f"{len(self.history) - self.rows_before + 1}: {what}. Try another seed, fewer or smaller steps, a larger "
-            "discount, or units in which rewards, states and actions are of order one; and see that the problem's "
-            "coefficients are finite all over its box (check_problem)"
-        )
+    @property
+    def _title(self) -> str:
+        """It and what it learns about, in words."""
+        return f"{self.name} on {self._subject()[0]}"
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -293,29 +282,6 @@ class Learner(abc.ABC):
 
     def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:  # noqa: B027  (for those that learn nothing)
         """The inverse of `_tensors` and `_record`."""
-
-
-CHANGING = (
-    gym.ObservationWrapper,
-    gym.ActionWrapper,
-    gym.RewardWrapper,
-    gym.vector.VectorObservationWrapper,
-    gym.vector.VectorActionWrapper,
-    gym.vector.VectorRewardWrapper,
-)
-"""Wrappers under which another problem is played."""
-
-
-def refuse_changing(env: Any) -> None:
-    """Raise ParameterError where a wrapper of an environment of ours changes what is seen, played or paid."""
-    wrapper = env
-    while wrapper is not wrapper.unwrapped:
-        if isinstance(wrapper, CHANGING):
-            raise ParameterError(
-                f"env has a {type(wrapper).__name__}, which would be ignored, as agents learn what is below all "
-                "wrappers: pass env.unwrapped, or another problem"
-            )
-        wrapper = wrapper.env
 
 
 @dataclass(kw_only=True)

@@ -23,8 +23,7 @@ from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.parameters import count, one_of
 
-
-SMALL_RESIDUAL, SMALL_MOVE, LAST = 1e-4, 1e-3, 3
+SMALL_RESIDUAL, SMALL_MOVE, LAST = 1e-4, 5e-4, 5
 """Has learnt, short of stopping early: in each of the LAST iterations the residual, and how far the policy moved, are
 below these."""
 WATCHED = 256
@@ -49,8 +48,8 @@ class HJBAgent(Agent):
     hide V's. How V is learnt is what subclasses differ in.
 
     `converged` is judged by residual and policy: whether both tolerances below ended learning, or in each of the last
-    three iterations the residual was below 1e-4 and the policy, at states it visits, moved by less than 1e-3 of its
-    root mean square. A policy may stand still because no step is accepted: then the residual tells.
+    five iterations the residual was below 1e-4 and the policy, at states it visits, moved by less than 5e-4 of its root
+    mean square. A policy may stand still because no step is accepted: then the residual tells.
 
     Equations hold at points of a region and at states that the policy visits, each relative to the size of its terms.
     On a box with open edges the equation has many solutions, which differ by what happens outside; the difference
@@ -110,7 +109,7 @@ class HJBAgent(Agent):
         self._visits = Visits(*(self._like.new_zeros(shape) for shape in ((0,), (0, n), (0, n), (0, n))))
 
     def _fresh_value(self, rng: np.random.Generator) -> ValueFunction:
-        """A value of the size of a lifetime's reward at the centre of the action box; if that is 0, of the terminal one.
+        """A value of the size of a lifetime's reward at the centre of the action box; if 0, of the terminal one.
 
         Nothing is relative to a size of 0: where both are, V is of order one, and equations' terms have a least size.
         """

@@ -1,4 +1,4 @@
-"""Whether figures, tensors and records are finite."""
+"""What is said of learning that failed, or has not ended well; whether figures, tensors and records are finite."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from hacontrol_envs.errors import LearningError
 
 
 def first_not_finite(values: Mapping[str, Any]) -> str | None:
@@ -33,3 +35,22 @@ def _not_finite(name: str, value: Any) -> Iterator[str]:
         if found.dtype.kind in "fc" and not np.isfinite(found).all():
             count = int((~np.isfinite(found)).sum())
             yield f"{name} ({count} of {found.size} entries)" if found.ndim else f"{name} = {value}"
+
+
+def failure(title: str, iteration: int, what: str) -> LearningError:
+    """The error that `what` was not finite in an iteration of a learner and its subject, which are called `title`."""
+    return LearningError(
+        f"{title} has not learnt: not finite in iteration {iteration}: {what}. Try another seed, fewer or smaller "
+        "steps, a larger discount, or units in which rewards, states and actions are of order one; and see that the "
+        "problem's coefficients are finite all over its box (check_problem)"
+    )
+
+
+def unmet(title: str, rows: list[dict[str, float]]) -> str:
+    """The warning that a learner's rule was not met in these rows of its history."""
+    last = rows[-1] if rows else {}
+    figures = ", ".join(f"{key} {last[key]:.3g}" for key in last if key not in ("evaluations", "seconds"))
+    return (
+        f"{title} has not met its own rule of having learnt in {len(rows)} iterations (last: {figures}): what it plays "
+        "may lose much. Learn on (call learn again, or give it more iterations), or try another seed or a larger network"
+    )
