@@ -20,7 +20,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from hacontrol_agents import checkpoint as files
-from hacontrol_agents.verdicts import failure, first_not_finite, unmet
+from hacontrol_agents.verdicts import NOT_A_NUMBER, SEEN, failure, first_not_finite, unmet
 from hacontrol_agents.wrappers import refuse_changing
 from hacontrol_envs import Jet, Problem
 from hacontrol_envs.arrays import Array, Floats
@@ -39,11 +39,6 @@ Callback: TypeAlias = "Callable[[Any], bool | None]"
 """Called after every iteration of learning; returning False stops it."""
 
 _AGENTS: dict[str, type[Learner]] = {}
-
-_NOT_A_NUMBER = (FloatingPointError, OverflowError, np.linalg.LinAlgError, torch.linalg.LinAlgError)
-"""What routines raise that meet numbers with which they cannot go on."""
-SEEN = 64
-"""States at which what was learnt must be finite."""
 
 
 @dataclass(kw_only=True)
@@ -147,16 +142,14 @@ class Learner(abc.ABC):
 
             try:
                 self._learn(budget, report)
-            except _NOT_A_NUMBER as error:
-                raise failure(
-                    self._title, len(self.history) - self.rows_before + 1, f"{type(error).__name__} ({error})"
-                ) from error
+            except NOT_A_NUMBER as error:
+                raise failure(self._title, self._rows, f"{type(error).__name__} ({error})") from error
             self.seconds = time.perf_counter() - started
         if self.history:
             self._refuse_not_finite({})
             self.converged = self._met()
             if self.converged is False and total_timesteps is None and not stopped:
-                warnings.warn(unmet(self._title, self.history[self.rows_before :]), ConvergenceWarning, stacklevel=2)
+                warnings.warn(unmet(self._title, self._rows), ConvergenceWarning, stacklevel=2)
         return self
 
     @abc.abstractmethod
@@ -176,7 +169,12 @@ class Learner(abc.ABC):
         for what in (lambda: row, self._tensors, self._answers):
             name = first_not_finite(what())
             if name is not None:
-                raise failure(self._title, len(self.history) - self.rows_before + 1, name)
+                raise failure(self._title, self._rows, name)
+
+    @property
+    def _rows(self) -> list[dict[str, float]]:
+        """Rows of `history` of the present call of `learn`, and of those it resumed."""
+        return self.history[self.rows_before :]
 
     @property
     def _title(self) -> str:
@@ -349,8 +347,8 @@ class Agent(Learner):
         rng = np.random.default_rng(0)
         x = self.problem.observe(self.problem.some_states(rng, SEEN))
         t = rng.uniform(0.0, self.problem.horizon or 0.0, SEEN)
-        learns_value = type(self).value is not Agent.value
-        return {"policy": self.policy(t, x), **({"value": self.value(t, x)} if learns_value else {})}
+        value = {} if type(self).value is Agent.value else {"value": self.value(t, x)}
+        return {"policy": self.policy(t, x), **value}
 
     def _vector_env(self, num_envs: int) -> SDEVectorEnv:
         """Rows of the environment to learn from, each reset in the step that ends its episode."""

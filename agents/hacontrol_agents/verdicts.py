@@ -10,6 +10,11 @@ import torch
 
 from hacontrol_envs.errors import LearningError
 
+NOT_A_NUMBER = (FloatingPointError, OverflowError, np.linalg.LinAlgError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
+"""What routines raise that meet numbers with which they cannot go on."""
+SEEN = 64
+"""States at which what was learnt must be finite."""
+
 
 def first_not_finite(values: Mapping[str, Any]) -> str | None:
     """The name of the first entry that holds a number that is not finite, with what it holds; None if there is none.
@@ -37,10 +42,10 @@ def _not_finite(name: str, value: Any) -> Iterator[str]:
             yield f"{name} ({count} of {found.size} entries)" if found.ndim else f"{name} = {value}"
 
 
-def failure(title: str, iteration: int, what: str) -> LearningError:
-    """The error that `what` was not finite in an iteration of a learner and its subject, which are called `title`."""
+def failure(title: str, rows: list[dict[str, float]], what: str) -> LearningError:
+    """The error that `what` was not finite, of a learner and its subject called `title`, after these rows of history."""
     return LearningError(
-        f"{title} has not learnt: not finite in iteration {iteration}: {what}. Try another seed, fewer or smaller "
+        f"{title} has not learnt: not finite in iteration {len(rows) + 1}: {what}. Try another seed, fewer or smaller "
         "steps, a larger discount, or units in which rewards, states and actions are of order one; and see that the "
         "problem's coefficients are finite all over its box (check_problem)"
     )
@@ -52,5 +57,5 @@ def unmet(title: str, rows: list[dict[str, float]]) -> str:
     figures = ", ".join(f"{key} {last[key]:.3g}" for key in last if key not in ("evaluations", "seconds"))
     return (
         f"{title} has not met its own rule of having learnt in {len(rows)} iterations (last: {figures}): what it plays "
-        "may lose much. Learn on (call learn again, or give it more iterations), or try another seed or a larger network"
+        "may lose much. Learn on (call learn again, or give more iterations), or try another seed or a larger network"
     )

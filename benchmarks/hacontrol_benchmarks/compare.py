@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from hacontrol_agents import Agent
 from hacontrol_benchmarks.figures import COLOURS, TRUTH, make_log
 from hacontrol_benchmarks.law import Policy, act, exact_law
+from hacontrol_benchmarks.outsider import as_agent
 from hacontrol_envs import Solution
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ParameterError
 
-Agents: TypeAlias = "dict[str, Agent]"
+Agents: TypeAlias = "dict[str, Any]"
 Panel: TypeAlias = "Callable[[Axes], None]"
 
 MOST_ACTIONS = 3
@@ -25,7 +26,7 @@ MOST_RATES = 2
 
 
 def compare_figure(agents: Agents, env: Any, *, seed: int = 0) -> Figure:
-    """The agents on the environment, each against the known optimum.
+    """The agents, or models of other libraries (see `Outsider`), on the environment, each against the known optimum.
 
     Value, policy and residual are drawn along the first state component, across its box at time 0, the others at the
     box's centre. The rate of advantage q, where it is learnt, is drawn along each action at that centre, the others at
@@ -56,7 +57,8 @@ class _Scene:
     """What the panels share."""
 
     def __init__(self, agents: Agents, env: Any, seed: int) -> None:
-        self.agents, self.seed, self.dt = agents, seed, env.unwrapped.dt
+        self.agents = {name: as_agent(agent, env) for name, agent in agents.items()}
+        self.seed, self.dt = seed, env.unwrapped.dt
         self.problem: Any = env.unwrapped.problem
         self.law = exact_law(self.problem, self.dt)
         known = self.problem.solution()
@@ -89,7 +91,7 @@ class _Scene:
         return found
 
     @property
-    def _last(self) -> Agent:
+    def _last(self) -> Any:
         return list(self.agents.values())[-1]
 
     def policy_map(self, axes: Axes) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from hacontrol_agents import IndustryLearner
@@ -16,12 +18,19 @@ EQUILIBRIUM_METRICS: dict[str, str] = {
     "value_error_law": "The same for the value of a firm.",
     "density_error": "L1 distance of the learnt density of firms from the true one, at most 2.",
     "mass_error": "|mass - 1| of the learnt density over the box, by the quadrature of the reference's grid.",
+    "converged": "Whether the learner's own rule of having learnt was met: 1 or 0; none where it has no rule.",
     "reference_error": "Estimated relative error of the reference's own price, output and capital.",
 }
 """Meaning of each metric."""
 
 
-def compare_equilibria(learner: IndustryLearner, truth: Equilibrium) -> dict[str, float]:
+def own_verdict(learner: Any) -> float | None:
+    """What a learner says of itself: 1 if its own rule of having learnt was met, else 0; None where it has no rule."""
+    found = getattr(learner, "converged", None)
+    return None if found is None else float(bool(found))
+
+
+def compare_equilibria(learner: IndustryLearner, truth: Equilibrium) -> dict[str, float | None]:
     """Every metric of `EQUILIBRIUM_METRICS`.
 
     Raises:
@@ -42,7 +51,7 @@ def compare_equilibria(learner: IndustryLearner, truth: Equilibrium) -> dict[str
     }
     if not np.all(np.isfinite(list(found.values()))):
         raise FloatingPointError(f"the learnt equilibrium is not finite: {found}")
-    return found
+    return {**found, "converged": own_verdict(learner)}
 
 
 def _distance(learnt: Floats, true: Floats, mass: Floats) -> float:
