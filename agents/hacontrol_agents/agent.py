@@ -6,7 +6,6 @@ import abc
 import dataclasses
 import os
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,19 +19,12 @@ from torch import Tensor
 from typing_extensions import Self
 
 from hacontrol_agents import checkpoint as files
-from hacontrol_agents.verdicts import NOT_A_NUMBER, SEEN, failure, first_not_finite, unmet
+from hacontrol_agents.verdicts import NOT_A_NUMBER, SEEN, failure, first_not_finite, warn_unmet
 from hacontrol_agents.wrappers import refuse_changing
 from hacontrol_envs import Jet, Problem
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.env import SDEVectorEnv
-from hacontrol_envs.errors import (
-    CheckpointError,
-    ConvergenceWarning,
-    LearningError,
-    ParameterError,
-    UnknownNameError,
-    nearest,
-)
+from hacontrol_envs.errors import CheckpointError, LearningError, ParameterError, UnknownNameError, nearest
 from hacontrol_envs.parameters import refuse_unknown
 
 Callback: TypeAlias = "Callable[[Any], bool | None]"
@@ -149,7 +141,7 @@ class Learner(abc.ABC):
             self._refuse_not_finite({})
             self.converged = self._met()
             if self.converged is False and total_timesteps is None and not stopped:
-                warnings.warn(unmet(self._title, self._rows), ConvergenceWarning, stacklevel=2)
+                warn_unmet(self._title, self._rows)
         return self
 
     @abc.abstractmethod
@@ -173,7 +165,7 @@ class Learner(abc.ABC):
 
     @property
     def _rows(self) -> list[dict[str, float]]:
-        """Rows of `history` of the present call of `learn`, and of those it resumed."""
+        """Rows of `history` of the present call of `learn`."""
         return self.history[self.rows_before :]
 
     @property
@@ -347,8 +339,7 @@ class Agent(Learner):
         rng = np.random.default_rng(0)
         x = self.problem.observe(self.problem.some_states(rng, SEEN))
         t = rng.uniform(0.0, self.problem.horizon or 0.0, SEEN)
-        value = {} if type(self).value is Agent.value else {"value": self.value(t, x)}
-        return {"policy": self.policy(t, x), **value}
+        return {"policy": self.policy(t, x), **({} if type(self).value is Agent.value else {"value": self.value(t, x)})}
 
     def _vector_env(self, num_envs: int) -> SDEVectorEnv:
         """Rows of the environment to learn from, each reset in the step that ends its episode."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from hacontrol_envs.errors import LearningError
+from hacontrol_envs.errors import ConvergenceWarning, LearningError
 
 NOT_A_NUMBER = (FloatingPointError, OverflowError, np.linalg.LinAlgError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
 """What routines raise that meet numbers with which they cannot go on."""
@@ -43,7 +44,7 @@ def _not_finite(name: str, value: Any) -> Iterator[str]:
 
 
 def failure(title: str, rows: list[dict[str, float]], what: str) -> LearningError:
-    """The error that `what` was not finite, of a learner and its subject called `title`, after these rows of history."""
+    """The error that `what` was not finite after these rows of history, of a learner and its subject called `title`."""
     return LearningError(
         f"{title} has not learnt: not finite in iteration {len(rows) + 1}: {what}. Try another seed, fewer or smaller "
         "steps, a larger discount, or units in which rewards, states and actions are of order one; and see that the "
@@ -51,11 +52,13 @@ def failure(title: str, rows: list[dict[str, float]], what: str) -> LearningErro
     )
 
 
-def unmet(title: str, rows: list[dict[str, float]]) -> str:
-    """The warning that a learner's rule was not met in these rows of its history."""
+def warn_unmet(title: str, rows: list[dict[str, float]]) -> None:
+    """Warn, where `learn` was called, that a learner's rule was not met in these rows of its history."""
     last = rows[-1] if rows else {}
     figures = ", ".join(f"{key} {last[key]:.3g}" for key in last if key not in ("evaluations", "seconds"))
-    return (
+    warnings.warn(
         f"{title} has not met its own rule of having learnt in {len(rows)} iterations (last: {figures}): what it plays "
-        "may lose much. Learn on (call learn again, or give more iterations), or try another seed or a larger network"
+        "may lose much. Learn on (call learn again, or give more iterations), or try another seed or a larger network",
+        ConvergenceWarning,
+        stacklevel=3,
     )
