@@ -169,9 +169,9 @@ def test_models_of_other_spaces_are_refused():
     env = gym.make("LQR-v0", **TWO)
     with pytest.raises(ParameterError, match="observation_space"):
         evaluate(PPO("MlpPolicy", gym.make("LQR-v0"), device="cpu", n_steps=64), env, SMALL)
+    model = WithState(optimum(env))
+    model.action_space = gym.spaces.Box(0.0, 1.0, (2,), np.float32)
     with pytest.raises(ParameterError, match="action_space"):
-        model = WithState(optimum(env))
-        model.action_space = gym.spaces.Box(0.0, 1.0, (2,), np.float32)
         evaluate(model, env, SMALL)
     with pytest.raises(ParameterError, match="space"):
         evaluate(DQN("MlpPolicy", gym.make("CartPole-v1"), device="cpu"), env, SMALL)

@@ -18,7 +18,6 @@ EQUILIBRIUM_METRICS: dict[str, str] = {
     "value_error_law": "The same for the value of a firm.",
     "density_error": "L1 distance of the learnt density of firms from the true one, at most 2.",
     "mass_error": "|mass - 1| of the learnt density over the box, by the quadrature of the reference's grid.",
-    "converged": "Whether the learner's own rule of having learnt was met: 1 or 0; none where it has no rule.",
     "reference_error": "Estimated relative error of the reference's own price, output and capital.",
 }
 """Meaning of each metric."""
@@ -30,7 +29,7 @@ def own_verdict(learner: Any) -> float | None:
     return None if found is None else float(bool(found))
 
 
-def compare_equilibria(learner: IndustryLearner, truth: Equilibrium) -> dict[str, float | None]:
+def compare_equilibria(learner: IndustryLearner, truth: Equilibrium) -> dict[str, float]:
     """Every metric of `EQUILIBRIUM_METRICS`.
 
     Raises:
@@ -51,7 +50,7 @@ def compare_equilibria(learner: IndustryLearner, truth: Equilibrium) -> dict[str
     }
     if not np.all(np.isfinite(list(found.values()))):
         raise FloatingPointError(f"the learnt equilibrium is not finite: {found}")
-    return {**found, "converged": own_verdict(learner)}
+    return found
 
 
 def _distance(learnt: Floats, true: Floats, mass: Floats) -> float:

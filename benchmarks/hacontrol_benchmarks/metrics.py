@@ -124,7 +124,7 @@ def evaluate(agent: Any, env: Any, evaluation: Evaluation | None = None) -> dict
         FloatingPointError: the agent returns something that is not finite.
     """
     if isinstance(agent, IndustryLearner):
-        return {**compare_equilibria(agent, agent.industry.equilibrium())}
+        return {**compare_equilibria(agent, agent.industry.equilibrium()), "converged": own_verdict(agent)}
     evaluation, agent = evaluation or Evaluation(), as_agent(agent, env)
     if isinstance(env.unwrapped.problem, KrusellSmithHousehold):
         return {**compare_households(agent, env.unwrapped.problem, evaluation.seed)}

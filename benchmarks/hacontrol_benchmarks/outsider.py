@@ -83,7 +83,7 @@ class Outsider(Agent):
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
         raise ParameterError(f"{self._name} learns by its own library")
 
-    def _record(self) -> dict[str, Any]:
+    def _identity(self) -> dict[str, Any]:
         raise ParameterError(f"{self._name} is saved by its own library")
 
     def _refuse_other_spaces(self) -> None:
