@@ -29,7 +29,7 @@ from hacontrol_envs.errors import NumericalError, ParameterError
 from hacontrol_envs.figures import draw_response, panels
 from hacontrol_envs.inequality import gini
 from hacontrol_envs.krusell_smith_paths import COLOURS, laws_along, on_grid
-from hacontrol_envs.reference.krusell_smith_steady import Averages
+from hacontrol_envs.reference.krusell_smith_market import Averages
 from hacontrol_envs.reference.law_of_motion import by_state
 from hacontrol_envs.transport import Transport
 

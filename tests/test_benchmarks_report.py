@@ -50,7 +50,8 @@ def test_agents_are_ranked_and_failures_shown(folder):
     markdown, text = (folder / "report.md").read_text(), page.read_text()
     agents = ["analytic", "npi", "ppo", "hopeless", "shaky", "broken"]
     board = markdown[markdown.index("## LQR-v0") : markdown.index("## Merton")]
-    assert re.findall(r"^\| \d \| (\w+) ", board, flags=re.MULTILINE) == agents
+    ranks = ["1", "2", "3", "4", "5", "–"]
+    assert re.findall(r"^\| (\d|–) \| (\w+) ", board, flags=re.MULTILINE) == list(zip(ranks, agents, strict=True))
     places = [text.index(f'<th scope="row">{agent}</th>') for agent in agents]
     assert places == sorted(places)
     assert "1 of 2" in text

@@ -20,6 +20,9 @@ import os, signal, time
 from dataclasses import dataclass
 from pathlib import Path
 
+pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
+"""Most learners here are stopped long before they have learnt."""
+
 @dataclass
 class Fake:
     """Plays the middle of the action box; does what `habit` says while it learns."""

@@ -20,6 +20,9 @@ from hacontrol_agents.industry_learner import IndustryLearner  # noqa: E402
 from hacontrol_envs import FirmIndustry, FirmInvestment  # noqa: E402
 from hacontrol_envs.errors import CheckpointError, ParameterError  # noqa: E402
 
+pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
+"""Most learners here are stopped long before they have learnt."""
+
 REVERSION, VOLATILITY = 0.5, 0.2
 PULL, PUSH, REST = -0.7, 0.4, 0.9
 """Growth of log capital: PULL (y - REST) + PUSH z."""

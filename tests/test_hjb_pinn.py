@@ -13,6 +13,9 @@ from hacontrol_envs import ControlProblem, Domain, FirmInvestment, SDEEnv
 from hacontrol_envs.arrays import namespace
 from hacontrol_envs.errors import ParameterError
 
+pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
+"""Most learners here are stopped long before they have learnt."""
+
 
 def relative(found, true) -> float:
     return float(np.sqrt(np.mean((found - true) ** 2) / np.mean(true**2)))

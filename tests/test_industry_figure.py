@@ -14,6 +14,9 @@ from hacontrol_agents import HJBFokkerPlanckPinn, PublishedFirmPinn
 from hacontrol_agents.industry_figure import _Scene, industry_figure
 from hacontrol_envs import FirmIndustry
 
+pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
+"""Most learners here are stopped long before they have learnt."""
+
 TITLES = ["value", "investment rate", "density of firms", "price", "HJB residual", "Fokker-Planck residual"]
 STEP = 1e-4
 

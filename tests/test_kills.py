@@ -11,6 +11,9 @@ from hacontrol_agents import checkpoint as files
 from hacontrol_benchmarks import measure_kills
 from hacontrol_benchmarks.killed import Run, train
 
+pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
+"""Most learners here are stopped long before they have learnt."""
+
 TASK = {
     "env": "Merton-v0",
     "agent": "npi",

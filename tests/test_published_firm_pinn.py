@@ -25,6 +25,9 @@ from hacontrol_agents.published_firm_pinn import (  # noqa: E402
 from hacontrol_envs import FirmIndustry, FirmInvestment, Jet  # noqa: E402
 from hacontrol_envs.errors import CheckpointError, ParameterError  # noqa: E402
 
+pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
+"""Most learners here are stopped long before they have learnt."""
+
 FIRM = FirmInvestment(adjustment="as-published", price=1.3)
 TINY = {"hidden": (6, 5), "steps": 3, "points": 20, "boundary_points": 8, "mass_points": 30, "iterations": 3}
 

@@ -21,10 +21,12 @@ from typing_extensions import Self
 from hacontrol_agents import checkpoint as files
 from hacontrol_agents.hyperparameters import checked
 from hacontrol_agents.subjects import SETTING, make_subject, refuse_reserved
+from hacontrol_agents.verdicts import NOT_A_NUMBER, SEEN, failure, first_not_finite, warn_unmet
+from hacontrol_agents.wrappers import refuse_changing
 from hacontrol_envs import Jet, Problem
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.env import SDEVectorEnv
-from hacontrol_envs.errors import CheckpointError, ParameterError, UnknownNameError, nearest
+from hacontrol_envs.errors import CheckpointError, LearningError, ParameterError, UnknownNameError, nearest
 from hacontrol_envs.parameters import refuse_unknown, refuse_unlisted, short
 from hacontrol_envs.registration import registered_ids
 
@@ -61,6 +63,8 @@ class Learner(abc.ABC):
     """Wall time spent in `learn` so far."""
     history: list[dict[str, float]] = field(default_factory=list, init=False)
     """The learning curve: one row an iteration, each with "evaluations" and "seconds"."""
+    converged: bool | None = field(default=None, init=False)
+    """Whether the last row of `history` meets the learner's own rule of having learnt; None where it has no rule."""
     rows_before: int = field(default=0, init=False)
     """Rows of `history` that earlier calls of `learn` left; the present call's, and those it resumed, follow."""
 
@@ -96,9 +100,14 @@ class Learner(abc.ABC):
             checkpoint: a file that is replaced as learning goes on. If it exists, learning goes on from it, and ends
                 with the same weights, to the bit, as if it had never been interrupted.
 
+        Where the learner has a rule of having learnt, `converged` says whether it was met. A ConvergenceWarning says
+        that it was not, unless the budget was given or the callback stopped.
+
         Raises:
             ParameterError: a budget that is not a positive integer.
             CheckpointError: the checkpoint is damaged, or is of another agent, problem, seed or hyperparameters.
+            LearningError: a figure, a weight, the policy or the value is not finite. The checkpoint, if there is one,
+                remains as it was before.
         """
         if total_timesteps is not None and (isinstance(total_timesteps, bool) or int(total_timesteps) < 1):
             raise ParameterError(f"total_timesteps must be a positive integer or None, got {total_timesteps!r}")
@@ -110,26 +119,65 @@ class Learner(abc.ABC):
         text, status = TextColumn("{task.description}"), TextColumn("{task.fields[status]}")
         columns = (text, BarColumn(), status, TimeElapsedColumn())
         with Progress(*columns, disable=not progress_bar, transient=True) as progress:
-            task = progress.add_task(f"{self.name} on {self._subject()[0]}", total=1.0, status="")
+            task = progress.add_task(self._title, total=1.0, status="")
             started = time.perf_counter() - self.seconds
+
+            stopped = False
 
             def report(done: float, **row: float) -> bool:
                 """Note one iteration; True asks to stop."""
+                nonlocal stopped
                 self.seconds = time.perf_counter() - started
+                self._refuse_not_finite(row)
                 self.history.append({"evaluations": self.evaluations, "seconds": self.seconds, **row})
                 status = "  ".join(f"{key} {number:.2e}" for key, number in row.items())
                 progress.update(task, completed=min(done, 1.0), status=status)
+                self.converged = self._met()
                 if checkpoint is not None:
                     self.save(checkpoint)
-                return callback is not None and callback(self) is False
+                stopped = callback is not None and callback(self) is False
+                return stopped
 
-            self._learn(budget, report)
+            try:
+                self._learn(budget, report)
+            except NOT_A_NUMBER as error:
+                raise failure(self._title, self._rows, f"{type(error).__name__} ({error})") from error
             self.seconds = time.perf_counter() - started
+        if self.history:
+            self._refuse_not_finite({})
+            self.converged = self._met()
+            if self.converged is False and total_timesteps is None and not stopped:
+                warn_unmet(self._title, self._rows)
         return self
 
     @abc.abstractmethod
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
         """Learn until `evaluations` reaches the budget; call `report(share done, **figures)` after each iteration."""
+
+    def _met(self) -> bool | None:
+        """Whether its own rule says that it has learnt, by the last row of `history`; None where it has no rule."""
+        return None
+
+    def _answers(self) -> dict[str, Any]:
+        """What it says at some states, by name: arrays that must be finite."""
+        return {}
+
+    def _refuse_not_finite(self, row: dict[str, float]) -> None:
+        """Raise LearningError where a figure of an iteration, a tensor or an answer is not finite."""
+        for what in (lambda: row, self._tensors, self._answers):
+            name = first_not_finite(what())
+            if name is not None:
+                raise failure(self._title, self._rows, name)
+
+    @property
+    def _rows(self) -> list[dict[str, float]]:
+        """Rows of `history` of the present call of `learn`."""
+        return self.history[self.rows_before :]
+
+    @property
+    def _title(self) -> str:
+        """It and what it learns about, in words."""
+        return f"{self.name} on {self._subject()[0]}"
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -139,16 +187,25 @@ class Learner(abc.ABC):
 
     @final
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write everything to one file, atomically (see `hacontrol_agents.checkpoint`)."""
+        """Write everything to one file, atomically (see `hacontrol_agents.checkpoint`).
+
+        Raises:
+            LearningError: something that was learnt is not finite. No file is written or replaced.
+        """
         record = {
             **self._identity(),
             "env": self._setting(),
             "evaluations": self.evaluations,
             "seconds": self.seconds,
             "history": self.history,
+            "converged": self.converged,
             "state": self._record(),
         }
-        return files.write(path, self._tensors(), record)
+        tensors = self._tensors()
+        name = first_not_finite(tensors) or first_not_finite({"history": self.history, "state": record["state"]})
+        if name is not None:
+            raise LearningError(f"{self.name} is not saved, since what it has learnt is not finite: {name}")
+        return files.write(path, tensors, record)
 
     @final
     @classmethod
@@ -214,6 +271,7 @@ class Learner(abc.ABC):
         """Take over what a file holds, once it is seen to be of the kind that this agent itself would write."""
         files.refuse_unlike(path, self._tensors(), tensors, self._record(), record["state"])
         self.evaluations, self.seconds, self.history = record["evaluations"], record["seconds"], record["history"]
+        self.converged = record.get("converged")
         try:
             self._restore({name: tensor.to(self.device) for name, tensor in tensors.items()}, record["state"])
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -229,17 +287,6 @@ class Learner(abc.ABC):
 
     def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:  # noqa: B027  (for those that learn nothing)
         """The inverse of `_tensors` and `_record`."""
-
-
-CHANGING = (
-    gym.ObservationWrapper,
-    gym.ActionWrapper,
-    gym.RewardWrapper,
-    gym.vector.VectorObservationWrapper,
-    gym.vector.VectorActionWrapper,
-    gym.vector.VectorRewardWrapper,
-)
-"""Wrappers under which another problem is played."""
 
 
 @dataclass(kw_only=True)
@@ -264,14 +311,7 @@ class Agent(Learner):
             raise ParameterError(f'env must be an hacontrol environment, such as gym.make("LQR-v0"); got {self.env!r}')
         if not isinstance(problem, self.learns):
             raise ParameterError(f"{self.name} learns a {self.learns.__name__}, which {type(problem).__name__} is not")
-        wrapper = self.env
-        while wrapper is not wrapper.unwrapped:
-            if isinstance(wrapper, CHANGING):
-                raise ParameterError(
-                    f"env has a {type(wrapper).__name__}, which would be ignored, as agents learn what is below all "
-                    "wrappers: pass env.unwrapped, or another problem"
-                )
-            wrapper = wrapper.env
+        refuse_changing(self.env)
 
     @property
     def problem(self) -> Problem:
@@ -298,11 +338,23 @@ class Agent(Learner):
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[Floats, Any]:
-        """Action in the environment's box for an observation or a batch of them; same signature as SB3's."""
+        """Action in the environment's box for an observation or a batch of them; same signature as SB3's.
+
+        Raises:
+            LearningError: the action is not finite.
+        """
         env = self.env.unwrapped
         t, x = env.from_observation(np.asarray(observation))
         action = env.from_physical(np.asarray(self.policy(t, x)))
+        if not np.isfinite(action).all():
+            raise LearningError(f"{type(self).__name__} plays an action that is not finite at {observation!r}")
         return np.clip(action, -1.0, 1.0).astype(np.float32), state
+
+    def _answers(self) -> dict[str, Any]:
+        rng = np.random.default_rng(0)
+        x = self.problem.observe(self.problem.some_states(rng, SEEN))
+        t = rng.uniform(0.0, self.problem.horizon or 0.0, SEEN)
+        return {"policy": self.policy(t, x), **({} if type(self).value is Agent.value else {"value": self.value(t, x)})}
 
     def _vector_env(self, num_envs: int) -> SDEVectorEnv:
         """Rows of the environment to learn from, each reset in the step that ends its episode."""

@@ -133,11 +133,13 @@ def read_agent(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
     """
     tensors, record = read(path)
     where = f"{os.fspath(path)!r} is not an agent file"
-    if not isinstance(record, dict) or record.keys() != RECORD.keys():
+    if not isinstance(record, dict) or record.keys() - {"converged"} != RECORD.keys():
         raise CheckpointError(f"{where}: its record must have {', '.join(RECORD)}")
     for name, kind in RECORD.items():
         if not isinstance(record[name], kind) or isinstance(record[name], bool):
             raise CheckpointError(f"{where}: {name} = {shown(record[name])}")
+    if not isinstance(record.get("converged"), (bool, type(None))):  # which older files lack
+        raise CheckpointError(f"{where}: converged = {shown(record['converged'])}")
     if record["evaluations"] < 0 or not 0 <= record["seconds"] < float("inf"):
         raise CheckpointError(f"{where}: evaluations and seconds must not be negative")
     if not all(isinstance(row, dict) and all(_is_figure(one) for one in row.values()) for row in record["history"]):

@@ -177,6 +177,13 @@ class DEQN(Agent):
                 return
         self._cloud.refuse_trivial_future(np.random.default_rng([self.seed or 0, 2**32]), self._saved)
 
+    def _met(self) -> bool:
+        """Whether the residual at fresh points, before they were learnt from, is below `settled`."""
+        return self.history[-1]["residual"] < self.settled
+
+    def _answers(self) -> dict[str, Any]:
+        return super()._answers() if self.law_input == "moments" else {}
+
     def _share_done(self, budget: int | None, ahead: int = 0) -> float:
         if budget is not None:
             return self.evaluations / budget

@@ -23,6 +23,12 @@ from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.parameters import count, one_of
 
+SMALL_RESIDUAL, SMALL_MOVE, LAST = 1e-4, 5e-4, 5
+"""Has learnt, short of stopping early: in each of the LAST iterations the residual, and how far the policy moved, are
+below these."""
+WATCHED = 256
+"""Visited states at which the policy is watched."""
+
 
 class Rows(NamedTuple):
     """A batch of linear equations in V: offset + rate_v * net + rate_l * (generator of net) = 0, one a row."""
@@ -40,6 +46,10 @@ class HJBAgent(Agent):
     The policy is alpha(x) = argmax_a { r + L^a V } at V's derivatives, exact and pointwise: in closed form where the
     problem knows its maximiser, by projected Newton steps otherwise. There is no policy network whose own error would
     hide V's. How V is learnt is what subclasses differ in.
+
+    `converged` is judged by residual and policy: whether both tolerances below ended learning, or in each of the last
+    five iterations the residual was below 1e-4 and the policy, at states it visits, moved by less than 5e-4 of its root
+    mean square. A policy may stand still because no step is accepted: then the residual tells.
 
     Equations hold at points of a region and at states that the policy visits, each relative to the size of its terms.
     On a box with open edges the equation has many solutions, which differ by what happens outside; the difference
@@ -99,7 +109,10 @@ class HJBAgent(Agent):
         self._visits = Visits(*(self._like.new_zeros(shape) for shape in ((0,), (0, n), (0, n), (0, n))))
 
     def _fresh_value(self, rng: np.random.Generator) -> ValueFunction:
-        """A value of the size of a lifetime's reward at the centre of the action box."""
+        """A value of the size of a lifetime's reward at the centre of the action box; if 0, of the terminal one.
+
+        Nothing is relative to a size of 0: where both are, V is of order one, and equations' terms have a least size.
+        """
         problem, like = self.problem, torch.zeros((), dtype=torch.float64, device=self.device)
         t, x = uniform(problem, rng, 1024, widened(problem, 1.0), like)
         reward = problem.reward(t, x, self._centre(x))
@@ -118,6 +131,11 @@ class HJBAgent(Agent):
         v = ValueFunction(problem, network.to(self.device))
         v.log = log
         v.offset, v.scale = (0.0, size) if log else (size, abs(size))
+        self._floor = 0.0
+        if size == 0:
+            last = problem.terminal_reward(x)
+            v.offset, v.scale = float(last.mean()), float(last.square().mean().sqrt()) or 1.0
+            self._floor = 1e-3 * v.scale / self._lifetime
         return v
 
     def policy(self, t: Array, x: Floats) -> Floats:
@@ -168,14 +186,36 @@ class HJBAgent(Agent):
             rng = np.random.default_rng([self.seed or 0, self._iteration])
             if self._iteration < 5:
                 self._visits = self._visit(rng)
-            before = self._parameters()
+            before, played = self._parameters(), self._played()
             loss = self._iterate(rng)
             self._learnt = True
             self._iteration += 1
             change = float((self._parameters() - before).norm() / before.norm())
             figures = {"residual": self._hjb_residual(self._points(rng)), "loss": loss, "change": change}
+            figures["policy_change"] = self._moved(played)
             if report(self._share_done(budget, ahead=1), **figures):
                 return
+
+    def _played(self) -> Tensor:
+        """The actions (S, m) at some of the states visited."""
+        return self._act(self._visits.t[:WATCHED], self._visits.x[:WATCHED])
+
+    def _moved(self, played: Tensor) -> float:
+        """How far the policy has moved from actions that it played, of its worst component relative to its size.
+
+        The size is the root mean square, or where that is less a thousandth of the box's half-width.
+        """
+        now, box = self._played(), self.problem.action
+        least = 1e-3 * torch.as_tensor((box.high - box.low) / 2).to(now)
+        size = torch.maximum(now.square().mean(0).sqrt(), least)
+        return float(((now - played).square().mean(0).sqrt() / size).max())
+
+    def _met(self) -> bool:
+        last = self.history[-LAST:]
+        still = all(
+            row["residual"] <= SMALL_RESIDUAL and row.get("policy_change", math.inf) <= SMALL_MOVE for row in last
+        )
+        return self._has_stopped(last) or (len(last) == LAST and still)
 
     @abc.abstractmethod
     def _iterate(self, rng: np.random.Generator) -> float:
@@ -184,12 +224,15 @@ class HJBAgent(Agent):
     def _share_done(self, budget: int | None, ahead: int = 0) -> float:
         """How much of this call of `learn` is done, what went before a kill included; 1 on convergence."""
         rows = self.history[self.rows_before :]
-        converged = (
-            rows and rows[-1]["residual"] <= self.residual_tolerance and rows[-1]["change"] <= self.change_tolerance
-        )
-        if converged:
+        if self._has_stopped(rows):
             return 1.0
         return (len(rows) + ahead) / self.iterations if budget is None else self.evaluations / budget
+
+    def _has_stopped(self, rows: list[dict[str, float]]) -> bool:
+        """Whether the last of these rows meets both tolerances."""
+        if not rows:
+            return False
+        return rows[-1]["residual"] <= self.residual_tolerance and rows[-1]["change"] <= self.change_tolerance
 
     def _parameters(self) -> Tensor:
         return parameters_to_vector(self._v.network.parameters()).detach().clone()
@@ -226,7 +269,7 @@ class HJBAgent(Agent):
         """One over the size of the equation's terms, |r| + rho |V|, and over the root of how many there are."""
         v = self._v
         size: Tensor = self.problem.reward(*points, a).abs() + v.value(*points).abs() / self._lifetime
-        return 1 / (size if v.log else size + 0.03 * size.mean()) / math.sqrt(len(a))
+        return 1 / (size if v.log else size + 0.03 * size.mean() + self._floor) / math.sqrt(len(a))
 
     def _equations(self, points: tuple[Tensor, Tensor], a: Tensor, weight: Tensor) -> Rows:
         """weight (r + V_t + L^a V - rho V) = 0."""
@@ -252,7 +295,8 @@ class HJBAgent(Agent):
                     z = v.coordinates(*at)
                     across = torch.zeros_like(z)
                     across[:, i] = 1.0
-                    weight = abs(v.scale) / v.value(*at).abs().mean() / math.sqrt(len(z))
+                    size = v.value(*at).abs().mean() + self._floor * self._lifetime
+                    weight = abs(v.scale) / size / math.sqrt(len(z))
                     slope = z.new_full((len(z),), float(weight))
                     still = z.new_zeros(*z.shape, problem.noise_dim)
                     rows.append(Rows(Flow(z, across, still), 0 * slope, slope, 0 * slope))
@@ -272,7 +316,7 @@ class HJBAgent(Agent):
         reward = self.problem.reward(*points, a)
         residual = self._v.residual(reward, self._v.flow(*points, a))
         self.evaluations += len(a)
-        return float(torch.quantile(residual.abs(), 0.95) / reward.abs().mean())
+        return float(torch.quantile(residual.abs(), 0.95) / (reward.abs().mean() + self._floor))
 
     def _tensors(self) -> dict[str, Tensor]:
         return {"parameters": self._parameters(), **{f"visits.{k}": v for k, v in self._visits._asdict().items()}}

@@ -26,6 +26,8 @@ LAW_LEFT = 1e-6
 """Root mean square of the law's equation above which its steps are repeated: a second time ..."""
 LAW_ROUNDS = 6
 """... or, the first time, up to so many times."""
+SMALL_STEP, SMALL_LAW = 1e-5, 1e-4
+"""Relative step of the price, and root mean square of the law's equation, below which an equilibrium is learnt."""
 STEP = 0.1
 """Years in a step of simulated firms; their productivity is exact in law."""
 
@@ -150,6 +152,11 @@ class HJBFokkerPlanckPinn(IndustryLearner):
             if report(self._share_done(budget, ahead=1), price=self.price, change=abs(self._step), **figures):
                 return
         self._refuse_binding()
+
+    def _met(self) -> bool:
+        """Whether the last step of the price was small, and output that of a law that is learnt."""
+        last = self.history[-1]
+        return last["change"] <= SMALL_STEP and last.get("law", math.inf) <= SMALL_LAW
 
     def _share_done(self, budget: int | None, ahead: int = 0) -> float:
         rows = self.history[self.rows_before :]

@@ -87,7 +87,11 @@ class HJBPinn(HJBAgent):
         residual = self._v.residual(self.problem.reward(*candidates, a), self._v.flow(*candidates, a))
         size = (residual * self._weights(candidates, a)).abs().cpu().numpy()
         self.evaluations += len(size)
-        chosen = rng.choice(len(size), moved, replace=False, p=(size + size.mean()) / (2 * size.sum()))
+        total = float(size.sum())
+        if not math.isfinite(total):
+            raise FloatingPointError("the residual at candidate points")
+        odds = (size + size.mean()) / (2 * total) if total > 0 else None
+        chosen = rng.choice(len(size), moved, replace=False, p=odds)
         drawn = torch.as_tensor(chosen).to(x.device)
         return torch.cat([candidates[0][drawn], t[moved:]]), torch.cat([candidates[1][drawn], x[moved:]])
 

@@ -6,6 +6,8 @@ import abc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
+import numpy as np
+
 from hacontrol_agents.agent import Learner
 from hacontrol_agents.checkpoint import shown
 from hacontrol_agents.industry_figure import industry_figure
@@ -70,6 +72,11 @@ class IndustryLearner(Learner):
     def law_error(self, k: Floats, z: Floats) -> Floats | None:
         """|Fokker-Planck residual| relative to the equation's terms; None where the learner cannot tell."""
         return None
+
+    def _answers(self) -> dict[str, Any]:
+        x = self.industry.firm(self.price).initial_state(np.random.default_rng(0), 64)
+        k, z = x[:, 0], x[:, 1]
+        return {"price": self.price, "output": self.output, "value": self.value(k, z), "policy": self.policy(k, z)}
 
     @final
     def plot(self, truth: Equilibrium | None = None) -> Figure:

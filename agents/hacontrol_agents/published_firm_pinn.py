@@ -163,6 +163,9 @@ class PublishedFirmPinn(IndustryLearner):
             if report(self._share_done(budget, ahead=1), **figures, mass=self.mass):
                 return
 
+    def _met(self) -> bool:
+        return self.history[-1]["change"] < self.tolerance
+
     def _share_done(self, budget: int | None, ahead: int = 0) -> float:
         rows = self.history[self.rows_before :]
         if rows and rows[-1]["change"] < self.tolerance:

@@ -14,13 +14,14 @@ from hacontrol_agents import Agent
 from hacontrol_benchmarks.compare_households import HouseholdScene
 from hacontrol_benchmarks.figures import TRUTH, colours, draw_learning, learning_curve, make_log, name_lines
 from hacontrol_benchmarks.law import Policy, act, exact_law
+from hacontrol_benchmarks.outsider import as_agent
 from hacontrol_envs import Problem, Solution
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.figures import filled
 from hacontrol_envs.problems.krusell_smith import KrusellSmithHousehold
 
-Agents: TypeAlias = "dict[str, Agent]"
+Agents: TypeAlias = "dict[str, Any]"
 Panel: TypeAlias = "Callable[[Axes], None]"
 
 MOST_ACTIONS = 3
@@ -29,7 +30,7 @@ MOST_RATES = 2
 
 
 def compare_figure(agents: Agents, env: Any, *, seed: int = 0) -> Figure:
-    """The agents on the environment, each against the known optimum.
+    """The agents, or models of other libraries (see `Outsider`), on the environment, each against the known optimum.
 
     Value, policy and residual are drawn along the first state component, across its box at time 0, the others at the
     box's centre. The rate of advantage q, where it is learnt, is drawn along each action at that centre, the others at
@@ -70,7 +71,8 @@ class _Scene:
     """What the panels share."""
 
     def __init__(self, agents: Agents, env: Any, seed: int) -> None:
-        self.agents, self.seed, self.dt = agents, seed, env.unwrapped.dt
+        self.agents = {name: as_agent(agent, env) for name, agent in agents.items()}
+        self.seed, self.dt = seed, env.unwrapped.dt
         self.problem: Any = env.unwrapped.problem
         self.law = exact_law(self.problem, self.dt)
         self.optimum: Solution = self.problem.solution()
@@ -98,7 +100,7 @@ class _Scene:
         return found
 
     @property
-    def _last(self) -> Agent:
+    def _last(self) -> Any:
         return list(self.agents.values())[-1]
 
     def policy_map(self, axes: Axes) -> None:

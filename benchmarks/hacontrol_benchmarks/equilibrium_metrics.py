@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from hacontrol_agents import IndustryLearner
@@ -19,6 +21,12 @@ EQUILIBRIUM_METRICS: dict[str, str] = {
     "reference_error": "Estimated relative error of the reference's own price, output and capital.",
 }
 """Meaning of each metric."""
+
+
+def own_verdict(learner: Any) -> float | None:
+    """What a learner says of itself: 1 if its own rule of having learnt was met, else 0; None where it has no rule."""
+    found = getattr(learner, "converged", None)
+    return None if found is None else float(bool(found))
 
 
 def compare_equilibria(learner: IndustryLearner, truth: Equilibrium) -> dict[str, float]:

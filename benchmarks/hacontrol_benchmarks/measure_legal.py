@@ -52,7 +52,7 @@ class Ending(NamedTuple):
 
 def subjects() -> list[str]:
     """The names of all subjects."""
-    return sorted(module.name for module in pkgutil.iter_modules(legal.__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(legal.__path__) if module.name != "draws")
 
 
 def draw(subject: str, u: Callable[[], float]) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from typing import Any, TypeAlias, final
 
 import numpy as np
 
-from hacontrol_agents import Agent, IndustryLearner, Learner
+from hacontrol_agents import Agent, IndustryLearner
 from hacontrol_benchmarks import sampling
-from hacontrol_benchmarks.equilibrium_metrics import compare_equilibria
+from hacontrol_benchmarks.equilibrium_metrics import compare_equilibria, own_verdict
 from hacontrol_benchmarks.law import act
+from hacontrol_benchmarks.outsider import as_agent
 from hacontrol_benchmarks.population_metrics import compare_households
 from hacontrol_benchmarks.regret import Regret, regret
 from hacontrol_benchmarks.tasks import Evaluation
@@ -107,17 +108,24 @@ def metric(meaning: str) -> Callable[[Callable[[Case], Score]], Callable[[Case],
     return register
 
 
-def evaluate(agent: Learner, env: Any, evaluation: Evaluation | None = None) -> dict[str, Score]:
+def evaluate(agent: Any, env: Any, evaluation: Evaluation | None = None) -> dict[str, Score]:
     """Every metric of an agent on an environment: on an economy those of `equilibrium_metrics`, on a household among
     many those of `population_metrics`.
 
+    Args:
+        agent: one of ours, or anything that plays (see `Outsider`): a model with `predict(observation, ...)`, as those
+            of Stable-Baselines3, or a function from observations to actions in the environment's box [-1, 1]^m.
+        env: the environment, single or vector, with no wrapper that changes what is seen, played or paid.
+        evaluation: how carefully to judge.
+
     Raises:
-        ParameterError: the problem has no known optimum.
+        ParameterError: the problem has no known optimum, the environment is not ours, or the model cannot play in it.
+        ActionError: a model's actions have another shape than the environment's, or are not in their box.
         FloatingPointError: the agent returns something that is not finite.
     """
     if isinstance(agent, IndustryLearner):
-        return {**compare_equilibria(agent, agent.industry.equilibrium())}
-    evaluation = evaluation or Evaluation()
+        return {**compare_equilibria(agent, agent.industry.equilibrium()), "converged": own_verdict(agent)}
+    evaluation, agent = evaluation or Evaluation(), as_agent(agent, env)
     if isinstance(env.unwrapped.problem, KrusellSmithHousehold):
         return {**compare_households(agent, env.unwrapped.problem, evaluation.seed)}
     case = Case(agent, env, evaluation)
@@ -132,6 +140,11 @@ def watch(env: Any, points: int = 256) -> Callable[[Agent], None]:
         agent.history[-1]["policy_error"] = max(_policy_errors(case, case.optimum, case.box).values())
 
     return note
+
+
+@metric("Whether the learner's own rule of having learnt was met: 1 or 0; none where it has no rule.")
+def converged(case: Case) -> Score:
+    return own_verdict(case.agent)
 
 
 @metric(
@@ -246,7 +259,7 @@ def _policy_errors(case: Case, optimum: Solution, points: sampling.Points) -> di
 def _value_error(case: Case, points: sampling.Points) -> float:
     """rms(V - V*) / rms(V*)."""
     best = np.asarray(case.optimum.value(*points))
-    return float(_rms(np.asarray(case.agent.value(*points)) - best) / _rms(best))
+    return float(_rms(_finite("value", case.agent.value(*points)) - best) / _rms(best))
 
 
 def _rate_error(case: Case, points: sampling.Points, jet: Jet) -> float:
@@ -254,7 +267,7 @@ def _rate_error(case: Case, points: sampling.Points, jet: Jet) -> float:
     t, x = points
     a = sampling.actions(case.problem, case.evaluation, len(t))
     best = np.asarray(case.problem.hjb_residual(t, x, a, jet))
-    return float(_rms(np.asarray(case.agent.rate(t, x, a)) - best) / _rms(best))
+    return float(_rms(_finite("rate of advantage", case.agent.rate(t, x, a)) - best) / _rms(best))
 
 
 def _residuals(case: Case, points: sampling.Points) -> dict[str, float]:
@@ -262,9 +275,18 @@ def _residuals(case: Case, points: sampling.Points) -> dict[str, float]:
     t, x = points
     scale = _rms(np.asarray(case.problem.reward(t, x, case.optimum.policy(t, x))))
     a = act(case.problem, case.agent.policy, t, x)
-    relative = np.abs(np.asarray(case.problem.hjb_residual(t, x, a, case.agent.jet(t, x)))) / scale
-    found = {f"{level}%": float(np.quantile(relative, level / 100)) for level in (50, 95, 99)}
-    return {**found, "max": float(relative.max())}
+    found = case.problem.hjb_residual(t, x, a, case.agent.jet(t, x))
+    relative = np.abs(_finite("HJB residual", found)) / scale
+    quantiles = {f"{level}%": float(np.quantile(relative, level / 100)) for level in (50, 95, 99)}
+    return {**quantiles, "max": float(relative.max())}
+
+
+def _finite(what: str, values: Any) -> Floats:
+    """An agent's answer, float64; FloatingPointError where it is not finite."""
+    found = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(found).all():
+        raise FloatingPointError(f"the agent's {what} is not finite at {np.sum(~np.isfinite(found))} points")
+    return found
 
 
 def _rms(values: Floats) -> Floats:

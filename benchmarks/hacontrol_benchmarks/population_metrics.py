@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hacontrol_benchmarks.equilibrium_metrics import own_verdict
 from hacontrol_envs import krusell_smith_measures as measures
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.krusell_smith_paths import HouseholdPolicy, path_of_z, simulate
@@ -30,6 +31,7 @@ POPULATION_METRICS: dict[str, str] = {
     "capital": "Mean capital on the paths of the policy; that of the reference is reference_capital.",
     "reference_capital": "Mean capital on the reference's paths.",
     "at_top": "Largest mass at the highest node of the grid on the paths.",
+    "converged": "Whether the learner's own rule of having learnt was met: 1 or 0; none where it has no rule.",
 }
 """Meaning of each metric."""
 
@@ -39,7 +41,7 @@ HORIZON, DRAWS = 800, 8
 """Quarters and paths over which welfare is compared."""
 
 
-def compare_households(agent: Any, problem: KrusellSmithHousehold, seed: int) -> dict[str, float]:
+def compare_households(agent: Any, problem: KrusellSmithHousehold, seed: int) -> dict[str, float | None]:
     """Every metric of `POPULATION_METRICS`.
 
     Raises:
@@ -73,6 +75,7 @@ def compare_households(agent: Any, problem: KrusellSmithHousehold, seed: int) ->
         "capital": float(mine.capital.mean()),
         "reference_capital": float(true.capital.mean()),
         "at_top": float(mine.laws[..., -1].sum(axis=-1).max()),
+        "converged": own_verdict(agent),
     }
 
 

@@ -141,8 +141,8 @@ def cells(row: Row, board: Board) -> list[str]:
     shown = [show(value, column.style) for value, column in zip(row.cells, board.columns, strict=True)]
     done = row.runs - len(row.failures)
     return [
-        str(row.rank),
-        row.agent,
+        str(row.rank or "–"),
+        row.agent + row.verdict,
         interval(row.loss),
         *shown,
         str(row.runs) if done == row.runs else f"{done} of {row.runs}",

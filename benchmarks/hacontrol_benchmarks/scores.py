@@ -127,6 +127,7 @@ class Row:
 
     agent: str
     rank: int
+    """From 1; 0 for an agent that is not ranked, since all its runs failed."""
     runs: int
     failures: tuple[str, ...]
     """Messages of the runs that failed."""
@@ -134,6 +135,14 @@ class Row:
     """Interquartile mean of the headline's logarithm over seeds, and its 95 % interval. None if all failed."""
     cells: tuple[float | None, ...]
     """Median over seeds of each of the board's columns."""
+    converged: tuple[int, int] = (0, 0)
+    """Runs whose learner's own rule of having learnt was met, and runs whose learner has such a rule."""
+
+    @property
+    def verdict(self) -> str:
+        """Beside the agent's name, where not all runs met their learner's rule: how many of those that have one did."""
+        met, judged = self.converged
+        return f" ({met} of {judged} converged)" if met < judged else ""
 
 
 @dataclass(frozen=True)
@@ -177,7 +186,7 @@ def _board(problem: str, results: list[Result]) -> Board:
     )
     groups = grouped(results, lambda result: result.task.label)
     rows = sorted((_row(agent, found, headline) for agent, found in groups.items()), key=_order)
-    ranked = tuple(replace(row, rank=place) for place, row in enumerate(rows, start=1))
+    ranked = tuple(replace(row, rank=place if row.loss else 0) for place, row in enumerate(rows, start=1))
     return Board(problem, _setting(results), headline, ranked)
 
 
@@ -191,7 +200,14 @@ def _row(agent: str, results: list[Result], headline: str) -> Row:
         failures,
         spread(results, headline),
         tuple(middle(column.read(result) for result in good) for column in _columns(headline)),
+        _converged(good),
     )
+
+
+def _converged(results: list[Result]) -> tuple[int, int]:
+    """How many runs met their learner's own rule, and how many have one; results of old say nothing of it."""
+    known = [said for said in map(reader("converged"), results) if said is not None]
+    return sum(said > 0 for said in known), len(known)
 
 
 def _order(row: Row) -> tuple[bool, float, str]:

@@ -1,0 +1,64 @@
+"""What is said of learning that failed, or has not ended well; whether figures, tensors and records are finite."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from hacontrol_envs.errors import ConvergenceWarning, LearningError
+
+NOT_A_NUMBER = (FloatingPointError, OverflowError, np.linalg.LinAlgError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
+"""What routines raise that meet numbers with which they cannot go on."""
+SEEN = 64
+"""States at which what was learnt must be finite."""
+
+
+def first_not_finite(values: Mapping[str, Any]) -> str | None:
+    """The name of the first entry that holds a number that is not finite, with what it holds; None if there is none.
+
+    Entries are numbers, arrays, tensors of any shape, or lists and dictionaries of such. Whole numbers, words and truth
+    values are finite.
+    """
+    return next(_not_finite("", values), None)
+
+
+def _not_finite(name: str, value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from _not_finite(f"{name}.{key}" if name else str(key), entry)
+    elif isinstance(value, (list, tuple)):
+        for place, entry in enumerate(value):
+            yield from _not_finite(f"{name}[{place}]", entry)
+    elif isinstance(value, torch.Tensor):
+        if (value.is_floating_point() or value.is_complex()) and not bool(torch.isfinite(value).all()):
+            yield f"{name} ({int((~torch.isfinite(value)).sum())} of {value.numel()} entries)"
+    elif isinstance(value, (float, np.ndarray, np.generic)):
+        found = np.asarray(value)
+        if found.dtype.kind in "fc" and not np.isfinite(found).all():
+            count = int((~np.isfinite(found)).sum())
+            yield f"{name} ({count} of {found.size} entries)" if found.ndim else f"{name} = {value}"
+
+
+def failure(title: str, rows: list[dict[str, float]], what: str) -> LearningError:
+    """The error that `what` was not finite after these rows of history, of a learner and its subject called `title`."""
+    return LearningError(
+        f"{title} has not learnt: not finite in iteration {len(rows) + 1}: {what}. Try another seed, fewer or smaller "
+        "steps, a larger discount, or units in which rewards, states and actions are of order one; and see that the "
+        "problem's coefficients are finite all over its box (check_problem)"
+    )
+
+
+def warn_unmet(title: str, rows: list[dict[str, float]]) -> None:
+    """Warn, where `learn` was called, that a learner's rule was not met in these rows of its history."""
+    last = rows[-1] if rows else {}
+    figures = ", ".join(f"{key} {last[key]:.3g}" for key in last if key not in ("evaluations", "seconds"))
+    warnings.warn(
+        f"{title} has not met its own rule of having learnt in {len(rows)} iterations (last: {figures}): what it plays "
+        "may lose much. Learn on (call learn again, or give more iterations), or try another seed or a larger network",
+        ConvergenceWarning,
+        stacklevel=3,
+    )
