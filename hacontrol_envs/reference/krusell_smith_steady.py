@@ -187,8 +187,8 @@ def solve(economy: KrusellSmith) -> SteadyState:
     if np.ptp(households.averages.earnings) <= NO_RISK:
         raise EquilibriumError(
             f"without risk to incomes the interest rate is 1/discount_factor - 1 = {households.patience:.6g}, capital "
-            f"is {households.demand(households.patience):.6g} and every law of assets with that mean is stationary: there "
-            "is no one steady state"
+            f"is {households.demand(households.patience):.6g} and every law of assets with that mean is stationary: "
+            "there is no one steady state"
         )
     r = _root(households)
     households.excess(r)

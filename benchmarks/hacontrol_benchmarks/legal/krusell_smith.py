@@ -103,7 +103,7 @@ def _judge_chains(economy: KrusellSmith, parameters: dict[str, Any]) -> None:
     if len(log_z) == 1:
         return
     law = _stationary(chain[:, None, :, None])[:, 0]
-    _near("E Z", law @ economy.productivity, 1.0, 1e-9, parameters)
+    _near("E Z", float(law @ economy.productivity), 1.0, 1e-9, parameters)
     deviation = parameters.get("productivity_deviation", 0.007)
     log_z = log_z - law @ log_z
     _near("sd log Z", math.sqrt(law @ log_z**2), deviation, 1e-8, parameters)
