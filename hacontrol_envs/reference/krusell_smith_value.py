@@ -40,8 +40,8 @@ class HouseholdValue:
         cash = economy.cash(economy.assets, e, z[:, None, None, None], capital)
         if not np.all(cash > saving):
             raise EquilibriumError(
-                "the value of the reference policy is not finite at all nodes: at some nothing is left to consume, such "
-                f"as without assets and income at borrowing_limit={economy.borrowing_limit:g}"
+                "the value of the reference policy is not finite: at some nodes nothing is left to consume, as "
+                f"without assets and income at borrowing_limit={economy.borrowing_limit:g}"
             )
         gross = 1 + economy.prices(np.exp(x), z[:, None]).interest_rate
         self._slopes: Floats = gross[..., None, None] * economy.marginal_utility(cash - saving)
