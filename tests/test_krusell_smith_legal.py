@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from hacontrol_benchmarks.legal import WrongAnswer, krusell_smith
-from hacontrol_envs.errors import EquilibriumError, HacontrolError, NumericalError, ParameterError, TruncationWarning
+from hacontrol_benchmarks.legal import krusell_smith
+from hacontrol_envs.errors import EquilibriumError, NumericalError, ParameterError, TruncationWarning
 from hacontrol_envs.krusell_smith import KrusellSmith
 from hacontrol_envs.reference import krusell_smith_steady
 
@@ -36,7 +32,7 @@ HARD = [
         {"borrowing_limit": limit, "asset_nodes": 80}
         for limit in (20.0, 25.4, 40.0, 55.0, 60.0, 64.6, 65.0, 80.0, -1.0)
     ),
-    *({"intertemporal_elasticity": eis, "asset_nodes": 60} for eis in (0.011, 0.02, 0.03, 0.1, 1.0, 3.0)),
+    *({"intertemporal_elasticity": eis, "asset_nodes": 40} for eis in (0.011, 0.02, 0.03, 0.1, 1.0, 3.0)),
     *({"depreciation": delta, "asset_nodes": 80} for delta in (0.0, 1e-4, 0.3, 1.0)),
     *({"calibration": "jedc", "insurance": insurance, "asset_nodes": 80} for insurance in (0.0, 1e-6, 0.3)),
     {"calibration": "jedc", "insurance": 0.0, "intertemporal_elasticity": 0.4, "asset_nodes": 80},
@@ -70,7 +66,7 @@ def test_what_does_not_clear_is_no_steady_state(monkeypatch):
         KrusellSmith("ssj", asset_nodes=40).steady_state()
 
 
-def test_goods_balance(monkeypatch):
+def test_goods_balance():
     """Y = C + delta K where the grid holds everybody, and what is lost is told where it does not."""
     for calibration in ("ssj", "jedc"):
         found = KrusellSmith(calibration, asset_nodes=80).steady_state()
@@ -137,14 +133,10 @@ def test_methods_for_productivity():
         KrusellSmith("ssj", productivity_method="rouwenhurst")
 
 
-@settings(max_examples=150, deadline=None, database=None, derandomize=True)
-@given(st.randoms(use_true_random=False))
-def test_random_legal_parameters_are_right_or_refused(rng):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            krusell_smith.judge(krusell_smith.draw(rng.random))
-        except WrongAnswer:
-            raise
-        except HacontrolError:
-            pass
+def test_without_insurance_the_reference_is_found_and_has_no_finite_value():
+    """Krusell and Smith's own economy: who has neither work nor assets consumes nothing, and so nobody comes there."""
+    solution = KrusellSmith("jedc", insurance=0.0, asset_nodes=60).reference_solution(beliefs="log-linear")
+    assert solution.euler.mean < -4
+    assert 38 < solution.capital < 41
+    with pytest.raises(EquilibriumError, match="nothing is left to consume"):
+        solution.value(10.0, 1, 0, 39.0)

@@ -38,6 +38,11 @@ class HouseholdValue:
         saving = solution.saving_on_grid(z[:, None], np.exp(x), v)  # (n_z, n_k, n_e, n_a)
         capital, e = np.exp(x)[:, None, None], np.arange(n_e)[:, None]
         cash = economy.cash(economy.assets, e, z[:, None, None, None], capital)
+        if not np.all(cash > saving):
+            raise EquilibriumError(
+                "the value of the reference policy is not finite: at some nodes nothing is left to consume, as "
+                f"without assets and income at borrowing_limit={economy.borrowing_limit:g}"
+            )
         gross = 1 + economy.prices(np.exp(x), z[:, None]).interest_rate
         self._slopes: Floats = gross[..., None, None] * economy.marginal_utility(cash - saving)
         following, v_following = beliefs(x, v, z[:, None])
@@ -64,7 +69,7 @@ class HouseholdValue:
         right = (economy.utility(cash - saving) + beta * (parts[2] * low + parts[3] * high)).ravel()
         operator = LinearOperator((right.size, right.size), matvec=lambda flat: flat - step(flat), dtype=np.float64)
         found, stopped = gmres(operator, right, x0=right / (1 - beta), rtol=TOLERANCE, restart=40, maxiter=50)
-        if stopped:
+        if stopped or not np.all(np.isfinite(found)):
             raise EquilibriumError("the value of the reference policy was not found")
         self._values: Floats = found.reshape(shape)
 
