@@ -55,7 +55,8 @@ def _read(name: str, value: Any, hint: Any) -> Any:
     if kind is tuple:
         return read_widths(name, value)
     if kind is int:
-        return count(name, value, at_least=0, at_most=FEWER.get(name, MOST))
+        least = 0 if value is not False and value == 0 else 1  # whether 0 makes sense is for the agent to say
+        return count(name, value, at_least=least, at_most=FEWER.get(name, MOST))
     if kind is float:
         number(name, value)
     elif (kind is bool and not isinstance(value, bool)) or (kind is str and not isinstance(value, str)):
