@@ -302,15 +302,17 @@ class Equilibrium:
         """Price, output and capital after a shift of all firms' log productivity, which decays as any does.
 
         To first order in the shock, in general equilibrium and with perfect foresight; the error in time is of order
-        (years/steps)^2. See `firm_responses`.
+        (years/steps)^4, 2e-7 of the shock at the default. See `firm_responses`.
 
         Args:
-            shock: the shift of every z at time 0.
+            shock: the shift of every z at time 0, between -1 and 1.
             years: until when.
             steps: of equal length, between 0 and `years`.
 
         Raises:
-            ParameterError: arguments that make no sense, or "as-published" adjustment, whose policy is no optimum.
+            ParameterError: arguments that make no sense, more dates than memory is meant for, or "as-published"
+                adjustment, whose policy is no optimum.
+            NumericalError: steps are too long, or the shock lasts too long.
         """
         return impulse_response(self, shock, years, steps)
 
