@@ -175,24 +175,32 @@ class KrusellSmith:
     def _solutions(self) -> dict[str, ReferenceSolution]:
         return {}
 
-    def reference_solution(self, progress: bool = False, *, beliefs: str = "two moments") -> ReferenceSolution:
+    def reference_solution(
+        self, progress: bool = False, *, beliefs: str = "two moments", cut: bool = False
+    ) -> ReferenceSolution:
         """The equilibrium with aggregate risk, computed once, and kept on disk; see `ReferenceSolution`.
 
         Args:
             progress: show how far it is, where rich is installed.
             beliefs: what households forecast capital by: "log-linear" in K as published, "quadratic", or "two moments",
                 that is K and a moment of the law, as exact as the rest.
+            cut: take it whatever the grid cuts off, and do not warn; see `steady_state`.
 
         Raises:
             EquilibriumError: none was found, or the grid cuts off more than 1 % of households or of output.
             NumericalError: what was found fails its own test.
             ParameterError: other beliefs.
         """
+        if not cut:
+            self.steady_state()  # warns or refuses before anything takes long
         if beliefs not in self._solutions:
             from hacontrol_envs.reference import krusell_smith_solution
 
             self._solutions[beliefs] = krusell_smith_solution.of(self, beliefs, progress)
-        return self._solutions[beliefs]
+        found = self._solutions[beliefs]
+        if not cut:
+            krusell_smith_steady.check_top(self, "reference solution", found.share_at_top, found.output_lost)
+        return found
 
     def __repr__(self) -> str:
         given = {name: value for name, value in self.parameters.items() if name != "calibration"}

@@ -80,10 +80,10 @@ class ReferenceAgent(_KnownHousehold):
 
     def saving(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
         """a' (..., m), as a `krusell_smith_paths.HouseholdPolicy`."""
-        return self.problem.economy.reference_solution().policy(assets, e, z, law)
+        return self.problem.economy.reference_solution(cut=True).policy(assets, e, z, law)
 
     def policy(self, t: Array, x: Floats) -> Floats:
-        return self.problem.share_of(self.problem.economy.reference_solution().saving(*self.problem.seen(x)), x)
+        return self.problem.share_of(self.problem.economy.reference_solution(cut=True).saving(*self.problem.seen(x)), x)
 
 
 @final

@@ -252,7 +252,7 @@ class KrusellSmithHousehold(PopulationProblem):
     @cached_property
     def _reference(self) -> ReferenceSolution:
         """With a bar for who watches: the first time takes a minute, and after that it is on disk."""
-        return self.economy.reference_solution(progress=sys.stderr.isatty())
+        return self.economy.reference_solution(progress=sys.stderr.isatty(), cut=True)
 
     @cached_property
     def _solution(self) -> Solution | None:

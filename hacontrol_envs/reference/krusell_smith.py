@@ -106,7 +106,7 @@ class _Search:
     """The fixed point on its way."""
 
     def __init__(self, economy: KrusellSmith, terms: int) -> None:
-        steady, n_z = economy.steady_state(), len(economy.productivity)
+        steady, n_z = economy.steady_state(cut=True), len(economy.productivity)
         self.economy, self.terms, self.households = economy, terms, Households(economy)
         x = float(np.log(steady.capital))
         self.width = width = WIDTH * max(float(np.std(np.log(economy.productivity))), 0.003)

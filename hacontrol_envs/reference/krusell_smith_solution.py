@@ -22,7 +22,7 @@ from hacontrol_envs.krusell_smith_calibrations import CALIBRATIONS
 from hacontrol_envs.krusell_smith_paths import Path, on_grid, path_of_z, read_law, read_path
 from hacontrol_envs.krusell_smith_responses import ImpulseResponse, impulse_response
 from hacontrol_envs.parameters import one_of
-from hacontrol_envs.reference import disk, egm, krusell_smith, krusell_smith_steady
+from hacontrol_envs.reference import disk, egm, krusell_smith
 from hacontrol_envs.reference.krusell_smith_judged import checked, judged, recheck
 from hacontrol_envs.reference.krusell_smith_value import HouseholdValue
 from hacontrol_envs.reference.law_of_motion import Beliefs, LawOfMotion, Moment, Nodes
@@ -184,7 +184,7 @@ def of(economy: KrusellSmith, form: str, progress: bool) -> ReferenceSolution:
     """The solution of an economy: from disk, or computed and put there.
 
     Raises:
-        EquilibriumError: none was found, or the grid cuts its law.
+        EquilibriumError: none was found.
         NumericalError: its figures are not finite.
         ParameterError: another form of beliefs.
     """
@@ -196,7 +196,6 @@ def of(economy: KrusellSmith, form: str, progress: bool) -> ReferenceSolution:
         with _reporting(progress) as report:
             found = computed(economy, form, report)
         disk.write("krusell-smith", about, _saved(found))
-    krusell_smith_steady.check_top(economy, "reference solution", found.share_at_top, found.output_lost)
     return found
 
 
