@@ -257,6 +257,8 @@ def commands(rng: Rng, folder: Path) -> None:
     if code not in (0, 2):
         raise AssertionError(f"exit code {code}")
     refuse_lines(error.getvalue().removesuffix("\n"))
+    if code == 2:
+        raise HacontrolError("refused by the command line")
 
 
 def results(rng: Rng, folder: Path) -> None:
