@@ -26,6 +26,7 @@ from hacontrol_benchmarks.results import Result, Times, read_result
 from hacontrol_benchmarks.runner import check_tasks
 from hacontrol_benchmarks.suites import load_suite
 from hacontrol_benchmarks.tasks import Task
+from hacontrol_envs.errors import HacontrolError
 
 LONGEST = 2000
 """Characters of a sentence."""
