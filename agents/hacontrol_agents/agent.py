@@ -390,8 +390,8 @@ def find_agent(name: str) -> type[Learner]:
         UnknownNameError: there is none.
     """
     if name not in _AGENTS:
-        hint, known = nearest(name, agents()), ", ".join(agents())
-        raise UnknownNameError(f"no agent is called {name!r}; {hint}there are: {known}")
+        hint, known = nearest(str(name)[:100], agents()), ", ".join(agents())
+        raise UnknownNameError(f"no agent is called {short(name)}; {hint}there are: {known}")
     return _AGENTS[name]
 
 

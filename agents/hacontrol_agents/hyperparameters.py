@@ -55,7 +55,7 @@ def _read(name: str, value: Any, hint: Any) -> Any:
     if kind is tuple:
         return read_widths(name, value)
     if kind is int:
-        least = 0 if value is not False and value == 0 else 1  # whether 0 makes sense is for the agent to say
+        least = 0 if type(value) is int and value == 0 else 1  # whether 0 makes sense is for the agent to say
         return count(name, value, at_least=least, at_most=FEWER.get(name, MOST))
     if kind is float:
         number(name, value)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hacontrol_envs.errors import ParameterError
-from hacontrol_envs.parameters import count
+from hacontrol_envs.parameters import count, short
 
 __all__ = ["ACTIVATIONS", "MLP", "MOST_WEIGHTS", "Activation", "refuse_large"]
 
@@ -87,7 +87,8 @@ class MLP(nn.Module):
         names = (activation,) * len(hidden) if isinstance(activation, str) else tuple(activation)
         if len(names) != len(hidden) or not set(names) <= set(ACTIVATIONS):
             raise ParameterError(
-                f"unknown activation: need one of {sorted(ACTIVATIONS)}, or one per hidden layer; got {activation!r}"
+                f"unknown activation: need one of {sorted(ACTIVATIONS)}, or one per hidden layer; "
+                f"got {short(activation)}"
             )
         self.activations = tuple(ACTIVATIONS[name] for name in names)
         generator = torch.Generator() if generator is None else generator

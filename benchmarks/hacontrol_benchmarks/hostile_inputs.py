@@ -26,6 +26,7 @@ from hacontrol_benchmarks.results import Result, Times, read_result
 from hacontrol_benchmarks.runner import check_tasks
 from hacontrol_benchmarks.suites import load_suite
 from hacontrol_benchmarks.tasks import Task
+from hacontrol_envs.errors import HacontrolError
 
 LONGEST = 2000
 """Characters of a sentence."""
@@ -257,6 +258,8 @@ def commands(rng: Rng, folder: Path) -> None:
     if code not in (0, 2):
         raise AssertionError(f"exit code {code}")
     refuse_lines(error.getvalue().removesuffix("\n"))
+    if code == 2:
+        raise HacontrolError("refused by the command line")
 
 
 def results(rng: Rng, folder: Path) -> None:

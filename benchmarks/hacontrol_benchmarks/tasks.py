@@ -17,7 +17,7 @@ from hacontrol_agents.checkpoint import shown
 from hacontrol_agents.hyperparameters import refuse_unplain
 from hacontrol_agents.subjects import make_subject
 from hacontrol_benchmarks.text import refuse_unprintable
-from hacontrol_envs.errors import ParameterError, UnknownNameError
+from hacontrol_envs.errors import HacontrolError, ParameterError, UnknownNameError
 from hacontrol_envs.parameters import count, number, refuse_unknown, short
 
 MOST = 1_000_000
@@ -109,7 +109,14 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         for name in ("self", getattr(kind, "subject", "env"), "seed"):
             if name in arguments:
                 raise ParameterError(f"{name!r} is not a hyperparameter of {self.agent!r}: the task says it")
-        agent: Learner = kind(**{getattr(kind, "subject", "env"): env}, seed=self.seed, **arguments)
+        try:
+            agent: Learner = kind(**{getattr(kind, "subject", "env"): env}, seed=self.seed, **arguments)
+        except HacontrolError:
+            raise
+        except (ArithmeticError, MemoryError) as error:
+            raise ParameterError(
+                f"{self.agent!r} has a hyperparameter too large or too small to compute with: {shown(error)}"
+            ) from error
         return agent
 
 
@@ -134,6 +141,9 @@ def agent_class(name: str) -> Any:
     if not separator:
         return find_agent(name)
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise UnknownNameError(f"no agent class is found at {short(name)}: {shown(error)}") from error
+    if not isinstance(found, type):
+        raise UnknownNameError(f"no agent class is found at {short(name)}: it is a {type(found).__name__}")
+    return found
