@@ -73,8 +73,26 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
         self._physical: Floats = np.zeros_like(self._given)
         self._log_action = bool(problem.action.log.any())
         self._noise: Floats = np.zeros((N, self._integrator.noise_dim))
-        solution = problem.solution() if render_mode else None
-        self._films = [Film(problem, solution) for _ in range(N)] if render_mode else []
+        self._films = self._blank_films()
+
+    def _blank_films(self) -> list[Film]:
+        if not self.render_mode:
+            return []
+        solution = self.problem.solution()
+        return [Film(self.problem, solution) for _ in range(self.num_envs)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything, of films what they have seen: a copy or what is unpickled goes on bitwise, random states too."""
+        seen = [(film.times, film.states, film.actions) for film in self._films]
+        return {**self.__dict__, "_films": seen}
+
+    def __setstate__(self, held: dict[str, Any]) -> None:
+        self.__dict__.update(held)
+        self._films = self._blank_films()
+        for film, (times, states, actions) in zip(self._films, held["_films"], strict=True):
+            film.start(times[0], states[0])
+            for a, t, x in zip(actions, times[1:], states[1:], strict=True):
+                film.add(a, t, x)
 
     @property
     def state(self) -> Floats:
