@@ -171,9 +171,8 @@ class _Reporter(BaseCallback):
     def _on_rollout_start(self) -> None:
         before, self.agent.evaluations = self.agent.evaluations, self.num_timesteps
         every = max(self.budget // 20, 1)
-        if before // every != self.num_timesteps // every:
-            if self._report():
-                raise _StoppedError
+        if before // every != self.num_timesteps // every and self._report():
+            raise _StoppedError
 
     def _on_step(self) -> bool:
         return True
