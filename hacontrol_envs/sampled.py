@@ -75,6 +75,7 @@ class SampledProblem:
         self._spec = copy.copy(given)
         if self._spec is not None and not self.finite:
             self._spec.max_episode_steps = self.episode_steps
+            self._spec.kwargs = {**self._spec.kwargs, "episode_steps": self.episode_steps}
 
     def _action_box(self) -> spaces.Box:
         return spaces.Box(-1.0, 1.0, (self.problem.action.dimension,), np.float32)

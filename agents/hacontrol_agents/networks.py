@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from itertools import pairwise
 
 import torch
@@ -31,6 +32,15 @@ class Activation:
     first: Callable[[Tensor], Tensor]
     second: Callable[[Tensor, Tensor], Tensor]
     third: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+    def __reduce__(self) -> Any:
+        """Pickle by name, as functions are."""
+        return activation, (next(name for name, known in ACTIVATIONS.items() if known is self),)
+
+
+def activation(name: str) -> Activation:
+    """The activation of this name in `ACTIVATIONS`."""
+    return ACTIVATIONS[name]
 
 
 ACTIVATIONS: dict[str, Activation] = {
