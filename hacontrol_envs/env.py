@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, final
 
 import gymnasium as gym
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.inputs import read_action, read_options, read_seed
+from hacontrol_envs.parameters import count
 from hacontrol_envs.problem import Problem
 from hacontrol_envs.registration import build_problem
 from hacontrol_envs.sampled import SampledProblem
@@ -98,7 +100,8 @@ def make_env(
 ) -> SDEEnv:
     """What `gym.make` calls: the problem at "module:Class" with these parameters, as a single environment."""
     built = build_problem(problem, parameters)
-    return SDEEnv(built, dt=dt, scheme=scheme, episode_steps=episode_steps, render_mode=render_mode)
+    steps = cut_off(built, *_limits_of_gym_make(), episode_steps)
+    return SDEEnv(built, dt=dt, scheme=scheme, episode_steps=steps, render_mode=render_mode)
 
 
 def make_vector_env(
@@ -113,25 +116,55 @@ def make_vector_env(
     max_episode_steps: int | None = None,
     **parameters: Any,
 ) -> SDEVectorEnv:
-    """What `gym.make_vec` calls. `max_episode_steps` is Gymnasium's word for `episode_steps`, and overrides it.
-
-    A finite horizon ends at T and nowhere else, so that it refuses `max_episode_steps`.
+    """What `gym.make_vec` calls. `max_episode_steps` is Gymnasium's word for `episode_steps`; see `cut_off`.
 
     Give `autoreset_mode` as a string ("NextStep", "SameStep", "Disabled"): then `env.spec.to_json()` is the record of
     the run.
     """
     built = build_problem(problem, parameters)
-    if max_episode_steps is not None and built.horizon is not None:
-        raise ParameterError(
-            f"max_episode_steps={max_episode_steps!r} would cut the finite horizon {built.horizon} off: leave it out, "
-            "or change the horizon"
-        )
     return SDEVectorEnv(
         built,
         num_envs,
         dt=dt,
         scheme=scheme,
-        episode_steps=episode_steps if max_episode_steps is None else max_episode_steps,
+        episode_steps=cut_off(built, max_episode_steps, None, episode_steps),
         autoreset_mode=autoreset_mode,
         render_mode=render_mode,
     )
+
+
+make_env.metadata = make_vector_env.metadata = SDEEnv.metadata  # type: ignore[attr-defined]  # where Gymnasium looks
+
+
+def cut_off(problem: Problem, asked: Any, recorded: Any, episode_steps: Any) -> Any:
+    """After how many steps `gym.make` and `gym.make_vec` truncate an episode; None for never.
+
+    `max_episode_steps` counts where the caller asks for it, -1 meaning never; else `episode_steps` does, or the length
+    that a spec of an environment made earlier has recorded where that is shorter. A finite horizon ends at T and
+    nowhere else, so that it refuses `max_episode_steps`.
+
+    Raises:
+        ParameterError: a length that makes no sense, or one below a finite horizon.
+    """
+    given = recorded if asked is None else asked
+    if given is None or (type(given) is int and given == -1):
+        return episode_steps if given is None else None
+    if problem.horizon is not None:
+        raise ParameterError(
+            f"max_episode_steps={given!r} would cut the finite horizon {problem.horizon} off: leave it out (or give "
+            "-1, where a spec holds it), or change the horizon"
+        )
+    steps = count("max_episode_steps", given)
+    return min(steps, episode_steps) if asked is None and isinstance(episode_steps, int) else steps
+
+
+def _limits_of_gym_make() -> tuple[Any, Any]:
+    """`max_episode_steps` as the caller of `gym.make` gave it, and as the spec to be made has it; None where not given.
+
+    `gym.make` tells the entry point neither, and wraps what it returns in a `TimeLimit` of that length. An environment
+    that did not know would end at its default before, and tell agents of another length than its episodes have.
+    """
+    caller = sys._getframe(2)
+    if caller.f_code is not gym.make.__code__:
+        return None, None
+    return caller.f_locals.get("max_episode_steps"), getattr(caller.f_locals.get("env_spec"), "max_episode_steps", None)

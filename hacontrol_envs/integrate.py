@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -43,7 +44,8 @@ def integrator(problem: Problem, dt: float, scheme: str = "exact") -> Integrator
     one_of("scheme", scheme, SCHEMES)
     if scheme not in schemes(problem):
         raise ParameterError(f"{type(problem).__name__} moves in discrete time: scheme must be 'exact', got {scheme!r}")
-    found = SCHEMES[scheme](problem, dt)  # type: ignore[arg-type]  # the others have refused what is no diffusion
+    normals = problem.exact_noise_dim if scheme == "exact" else problem.noise_dim
+    found = Integrator(partial(SCHEMES[scheme], problem, dt), normals)  # a partial, as closures cannot be pickled
     x, a = _middle(problem)
     x_next, reward = np.empty_like(x), np.empty(1)
     try:
@@ -65,33 +67,31 @@ def _middle(problem: Problem) -> tuple[Floats, Floats]:
     return problem.some_states(np.random.default_rng(0), 1), a
 
 
-def _exact(problem: Problem, dt: float) -> Integrator:
+def _exact(
+    problem: Problem, dt: float, t: Floats, x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats
+) -> None:
     """The transition law itself."""
-
-    def step(t: Floats, x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
-        moved, paid = problem.exact_transition(t, x, a, dt, noise, (x_next, reward))
-        if moved is None:
-            known = ", ".join(repr(scheme) for scheme in SCHEMES if scheme != "exact")
-            raise ParameterError(f"{type(problem).__name__} does not know its transition law: use scheme {known}")
-        if moved is not x_next:
-            x_next[...] = moved
-            reward[...] = _held_reward(problem, t, x, a, dt) if paid is None else paid
-
-    return Integrator(step, problem.exact_noise_dim)
+    moved, paid = problem.exact_transition(t, x, a, dt, noise, (x_next, reward))
+    if moved is None:
+        known = ", ".join(repr(scheme) for scheme in SCHEMES if scheme != "exact")
+        raise ParameterError(f"{type(problem).__name__} does not know its transition law: use scheme {known}")
+    if moved is not x_next:
+        x_next[...] = moved
+        reward[...] = _held_reward(problem, t, x, a, dt) if paid is None else paid
 
 
-def _euler(problem: ControlProblem, dt: float) -> Integrator:
+def _euler(
+    problem: ControlProblem, dt: float, t: Floats, x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats
+) -> None:
     """X + b dt + sigma dW: strong order 1/2, weak order 1."""
-
-    def step(t: Floats, x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
-        a = problem.admissible(t, x, a, dt)
-        moved = problem.drift(t, x, a) * dt + _apply(problem.diffusion(t, x, a), noise * np.sqrt(dt))
-        x_next[...], reward[...] = _keep_inside(problem, x + moved), step_reward(problem, t, x, a, dt)
-
-    return Integrator(step, problem.noise_dim)
+    a = problem.admissible(t, x, a, dt)
+    moved = problem.drift(t, x, a) * dt + _apply(problem.diffusion(t, x, a), noise * np.sqrt(dt))
+    x_next[...], reward[...] = _keep_inside(problem, x + moved), step_reward(problem, t, x, a, dt)
 
 
-def _milstein(problem: ControlProblem, dt: float) -> Integrator:
+def _milstein(
+    problem: ControlProblem, dt: float, t: Floats, x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats
+) -> None:
     """Strong order 1 without derivatives, for noise that commutes: L^j sigma_k = L^k sigma_j for all columns j, k.
 
     With y_j = x + b dt + sigma_j sqrt(dt), X + b dt + sigma dW
@@ -99,23 +99,19 @@ def _milstein(problem: ControlProblem, dt: float) -> Integrator:
     diagonal noise commute. Kloeden and Platen (1992), Numerical Solution of Stochastic Differential Equations, 11.1.
     """
     root = np.sqrt(dt)
-
-    def step(t: Floats, x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
-        a = problem.admissible(t, x, a, dt)
-        sigma, dW = problem.diffusion(t, x, a), noise * root
-        moved = x + problem.drift(t, x, a) * dt
-        reached = moved + _apply(sigma, dW)
-        for j in range(problem.noise_dim):
-            support = _keep_inside(problem, moved + sigma[..., j] * root)
-            area = dW[..., j, None] * dW / 2
-            area[..., j] -= dt / 2
-            reached = reached + _apply((problem.diffusion(t, support, a) - sigma) / root, area)
-        x_next[...], reward[...] = _keep_inside(problem, reached), step_reward(problem, t, x, a, dt)
-
-    return Integrator(step, problem.noise_dim)
+    a = problem.admissible(t, x, a, dt)
+    sigma, dW = problem.diffusion(t, x, a), noise * root
+    moved = x + problem.drift(t, x, a) * dt
+    reached = moved + _apply(sigma, dW)
+    for j in range(problem.noise_dim):
+        support = _keep_inside(problem, moved + sigma[..., j] * root)
+        area = dW[..., j, None] * dW / 2
+        area[..., j] -= dt / 2
+        reached = reached + _apply((problem.diffusion(t, support, a) - sigma) / root, area)
+    x_next[...], reward[...] = _keep_inside(problem, reached), step_reward(problem, t, x, a, dt)
 
 
-SCHEMES: dict[str, Callable[[ControlProblem, float], Integrator]] = {
+SCHEMES: dict[str, Callable[..., None]] = {
     "exact": _exact,
     "euler": _euler,
     "milstein": _milstein,

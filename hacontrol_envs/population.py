@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import json
 from collections.abc import Callable
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,16 @@ class PopulationProblem(DiscreteProblem):
             raise ParameterError(f"parameters must be numbers, strings and lists, got {given!r}") from error
         self.economy = _economy(key)
         self.discount_factor = self.economy.discount_factor
+
+    _parameters: dict[str, Any]
+    """The constructor's calibration and parameters."""
+
+    def __reduce__(self) -> Any:
+        """Pickle and copy as the constructor's arguments: economies are solved once a process, and kept on disk."""
+        return partial(type(self), **self._arguments()), ()
+
+    def _arguments(self) -> dict[str, Any]:
+        return self._parameters
 
     @cached_property
     def shape(self) -> tuple[int, int]:

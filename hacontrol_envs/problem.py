@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -108,6 +109,13 @@ class Problem(abc.ABC):
         if not dataclasses.is_dataclass(self):
             return {}
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    def __reduce__(self) -> Any:
+        """Pickle and copy a dataclass as its constructor's arguments: what was cached since is computed again."""
+        if not dataclasses.is_dataclass(self):
+            return super().__reduce_ex__(4)
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}
+        return partial(type(self), **given), ()
 
 
 class ControlProblem(Problem):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import Any
 
 import gymnasium as gym
 
-from hacontrol_envs.parameters import refuse_unknown
+from hacontrol_envs.parameters import refuse_unlisted
 from hacontrol_envs.problem import Problem
 
 NAMESPACE = "hacontrol"
@@ -65,5 +66,7 @@ def build_problem(path: str, parameters: dict[str, Any]) -> Problem:
     """
     module, _, name = path.partition(":")
     problem: type[Problem] = getattr(importlib.import_module(module), name)
-    refuse_unknown(name, problem, parameters)
+    known = inspect.signature(problem).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        refuse_unlisted(name, [*known, "dt", "scheme", "episode_steps", "render_mode"], parameters)
     return problem(**parameters)

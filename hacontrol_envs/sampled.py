@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from numpy.typing import ArrayLike, NDArray
 
 from hacontrol_envs import parameters as read
@@ -40,6 +42,8 @@ class SampledProblem:
         ParameterError: an argument that makes no sense, or a scheme that the problem does not have.
     """
 
+    _spec: EnvSpec | None = None
+
     def __init__(self, problem: Problem, dt: float, scheme: str, episode_steps: int | None) -> None:
         if not isinstance(problem, Problem):
             raise ParameterError(f"problem must be a Problem, got {problem!r}")
@@ -60,6 +64,18 @@ class SampledProblem:
         edge, clock = [np.inf] * self.problem.observation.dimension, [1.0] * self.finite
         low, high = -np.array([*edge, *(0 * time for time in clock)]), np.array([*edge, *clock])
         return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """What made the environment, with the length after which it is truncated as `max_episode_steps`."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, given: EnvSpec | None) -> None:
+        self._spec = copy.copy(given)
+        if self._spec is not None and not self.finite:
+            self._spec.max_episode_steps = self.episode_steps
+            self._spec.kwargs = {**self._spec.kwargs, "episode_steps": self.episode_steps}
 
     def _action_box(self) -> spaces.Box:
         return spaces.Box(-1.0, 1.0, (self.problem.action.dimension,), np.float32)

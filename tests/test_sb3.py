@@ -60,6 +60,23 @@ def test_an_interrupted_run_ends_with_the_same_weights(name, env, tmp_path):
         assert torch.equal(tensor, resumed._tensors()[key]), key
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_a_callback_that_stops_is_not_called_again_and_the_run_goes_on_bitwise(name, tmp_path):
+    path, seen = tmp_path / "checkpoint.safetensors", []
+
+    def stop(agent):
+        seen.append(agent.evaluations)
+        return len(seen) < 5
+
+    whole = make(name).learn(240, checkpoint=tmp_path / "whole.safetensors")
+    make(name).learn(240, checkpoint=path, callback=stop)
+    assert len(seen) == 5
+    assert seen[-1] < whole.evaluations
+    resumed = make(name).learn(240, checkpoint=path)
+    for key, tensor in whole._tensors().items():
+        assert torch.equal(tensor, resumed._tensors()[key]), key
+
+
 def test_learning_leaves_the_global_random_states_alone():
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     make("ppo").learn(64)

@@ -312,6 +312,19 @@ class Agent(Learner):
         if not isinstance(problem, self.learns):
             raise ParameterError(f"{self.name} learns a {self.learns.__name__}, which {type(problem).__name__} is not")
         refuse_changing(self.env)
+        if self.env.unwrapped.finite and self._episode_steps() < self.env.unwrapped.episode_steps:
+            raise ParameterError(
+                "env has a TimeLimit below the finite horizon of its problem, which agents learn to the end: leave "
+                "the wrapper out, or change the horizon"
+            )
+
+    def _episode_steps(self) -> int | None:
+        """Steps of an episode: the least of the environment's own and of those of the `TimeLimit`s around it."""
+        limits, wrapper = [self.env.unwrapped.episode_steps], self.env
+        while wrapper is not wrapper.unwrapped:
+            limits.append(wrapper._max_episode_steps if isinstance(wrapper, gym.wrappers.TimeLimit) else None)
+            wrapper = wrapper.env
+        return min((limit for limit in limits if limit is not None), default=None)
 
     @property
     def problem(self) -> Problem:
@@ -365,7 +378,7 @@ class Agent(Learner):
 
     def _setting(self) -> dict[str, Any]:
         env = self.env.unwrapped
-        return {"dt": env.dt, "scheme": env.scheme, "episode_steps": env.episode_steps}
+        return {"dt": env.dt, "scheme": env.scheme, "episode_steps": self._episode_steps()}
 
     @classmethod
     def _rebuild(cls, record: dict[str, Any]) -> Any:

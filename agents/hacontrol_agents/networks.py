@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,15 @@ class Activation:
     first: Callable[[Tensor], Tensor]
     second: Callable[[Tensor, Tensor], Tensor]
     third: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+    def __reduce__(self) -> Any:
+        """Pickle by name, as functions are."""
+        return activation, (next(name for name, known in ACTIVATIONS.items() if known is self),)
+
+
+def activation(name: str) -> Activation:
+    """The activation of this name in `ACTIVATIONS`."""
+    return ACTIVATIONS[name]
 
 
 ACTIVATIONS: dict[str, Activation] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 from collections.abc import Callable
@@ -183,7 +184,7 @@ class SB3Agent(Agent):
         assert budget is not None  # there is a default
         self._model.num_timesteps = self.evaluations
         if budget > self.evaluations:
-            with sb3_state.randomness(self._random):
+            with sb3_state.randomness(self._random), contextlib.suppress(_StoppedError):
                 self._model.learn(budget - self.evaluations, _Reporter(self, budget, report), reset_num_timesteps=False)
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -196,30 +197,36 @@ class SB3Agent(Agent):
         sb3_state.restore(self._model, self._random, tensors, record)
 
 
+class _StoppedError(Exception):
+    """A callback asked to stop."""
+
+
 class _Reporter(BaseCallback):
-    """Reports some twenty times, between rollouts, when all that is to be saved is at rest."""
+    """Reports some twenty times, between rollouts, when all that is to be saved is at rest.
+
+    To stop there is to raise: SB3 itself would stop only after the next step, which it then does not store.
+    """
 
     def __init__(self, agent: SB3Agent, budget: int, report: Callable[..., bool]) -> None:
         super().__init__()
         self.agent, self.budget, self.report = agent, budget, report
-        self.stop = False
 
     def _on_rollout_start(self) -> None:
         before, self.agent.evaluations = self.agent.evaluations, self.num_timesteps
         every = max(self.budget // 20, 1)
-        if before // every != self.num_timesteps // every:
-            self._report()
+        if before // every != self.num_timesteps // every and self._report():
+            raise _StoppedError
 
     def _on_step(self) -> bool:
-        return not self.stop
+        return True
 
     def _on_training_end(self) -> None:
         self.agent.evaluations = self.num_timesteps
         self._report()
 
-    def _report(self) -> None:
+    def _report(self) -> bool:
         self.agent._random.update(sb3_state.global_randomness())
-        self.stop = self.report(self.num_timesteps / self.budget)
+        return self.report(self.num_timesteps / self.budget)
 
 
 @final

@@ -83,7 +83,10 @@ class KrusellSmithHousehold(PopulationProblem):
 
     def with_population(self, population: Any) -> KrusellSmithHousehold:
         """The same household among others, such as those that follow what an agent has learnt."""
-        return KrusellSmithHousehold(population=population, observe=self.observed_law, **self._parameters)
+        return KrusellSmithHousehold(**{**self._arguments(), "population": population})
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"population": self.population, "observe": self.observed_law, **self._parameters}
 
     @cached_property
     def state(self) -> Domain:  # type: ignore[override]
