@@ -37,6 +37,14 @@ class AnalyticAgent(Agent):
             raise ParameterError(f"no {kind} of {type(self.problem).__name__} is known")
         self.solution: Solution = solution
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the solution, whose functions cannot be pickled: it is computed again."""
+        return {name: held for name, held in self.__dict__.items() if name != "solution"}
+
+    def __setstate__(self, held: dict[str, Any]) -> None:
+        self.__dict__.update(held)
+        self.__post_init__()
+
     def policy(self, t: Array, x: Floats) -> Floats:
         chosen: Floats = self.solution.policy(t, x)
         return chosen
