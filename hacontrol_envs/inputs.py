@@ -123,6 +123,10 @@ def _read_state(given: Any, num_envs: int, domain: Domain) -> Floats:
         raise ResetError(f"state must have shape ({n},) or ({num_envs}, {n}), got shape {state.shape}")
     if np.any(state[..., domain.log] <= 0):
         raise ResetError(f"state must be positive in the components on a logarithmic scale, got {short(given)}")
+    outside = domain.closed & ((state < domain.low) | (state > domain.high))
+    if np.any(outside):
+        names = ", ".join(np.array(domain.names)[outside.reshape(-1, n).any(axis=0)])
+        raise ResetError(f"state must be within {domain.low} and {domain.high} in {names}, got {short(given)}")
     return np.broadcast_to(state, (num_envs, n))
 
 

@@ -23,6 +23,10 @@ MOST_NODES = 100_000
 """Of assets: more would not fit into memory."""
 
 
+LEAST_CAPITAL = 1e-30
+"""Capital at which prices are still finite."""
+
+
 class Prices(NamedTuple):
     """What capital and labour earn, each (...)."""
 
@@ -108,8 +112,12 @@ class KrusellSmith:
         return asset_grid(self.borrowing_limit, top, self._nodes)
 
     def prices(self, capital: Array, z: Any) -> Prices:
-        """Of capital (...) and labour, at the states z (...), whole numbers; NumPy or torch, broadcasting."""
+        """Of capital (...) and labour, at the states z (...), whole numbers; NumPy or torch, broadcasting.
+
+        Capital below `LEAST_CAPITAL` counts as that: without any its return is infinite and nobody could be paid.
+        """
         capital = _array(capital)
+        capital = namespace(capital).where(capital < LEAST_CAPITAL, LEAST_CAPITAL, capital)
         alpha, labour = self.capital_share, _entry(self.labour, capital, z)
         xp = namespace(capital)
         intensity = capital / labour

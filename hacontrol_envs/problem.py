@@ -49,6 +49,15 @@ class Problem(abc.ABC):
         """Box and scale of what is observed of the state."""
         return self.state
 
+    @property
+    def observation_bounds(self) -> tuple[Floats, Floats]:
+        """The least and the largest that can be observed, in physical units, (n,) each; infinite where nothing bounds.
+
+        The ends of the box of `observation` where its edges are closed, unless a subclass knows more.
+        """
+        box = self.observation
+        return np.where(box.closed, box.low, -np.inf), np.where(box.closed, box.high, np.inf)
+
     def observe(self, x: Array) -> Array:
         """What is observed of states x (..., n): the state itself, unless a subclass says otherwise."""
         return x

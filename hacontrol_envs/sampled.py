@@ -24,8 +24,8 @@ class SampledProblem:
 
     The action is held over steps of length dt. Learners act in [-1, 1]^m, the box `problem.action` in unit coordinates;
     a finite action outside is clipped to it. They observe the unit coordinates of `problem.observe(x)`, which is the
-    state unless the problem says otherwise (float32, unbounded: the state may leave its box), then over a finite
-    horizon the time to go as a fraction of T.
+    state unless the problem says otherwise (float32; bounded where the problem's `observation_bounds` are: a state with
+    open edges may leave its box), then over a finite horizon the time to go as a fraction of T.
 
     The return of an episode is sum_k gamma^k r_k with gamma = e^{-rho dt}. A finite horizon terminates at T, and its
     last reward includes gamma g(X_T), so that the return equals int_0^T e^{-rho t} r dt + e^{-rho T} g(X_T). An
@@ -61,9 +61,14 @@ class SampledProblem:
         self._to_unit = seen.log, seen.center, seen.half_width
 
     def _observation_box(self) -> spaces.Box:
-        edge, clock = [np.inf] * self.problem.observation.dimension, [1.0] * self.finite
-        low, high = -np.array([*edge, *(0 * time for time in clock)]), np.array([*edge, *clock])
-        return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+        """Unit coordinates of `problem.observation_bounds`, infinite where these are; the time to go is in [0, 1]."""
+        bounds, anywhere = self.problem.observation_bounds, self.problem.observation.low
+        ends = []
+        for infinity, bound, time in ((-np.inf, bounds[0], self._span), (np.inf, bounds[1], 0.0)):
+            finite = np.isfinite(bound)
+            seen = self._scaled(np.array([time]), np.where(finite, bound, anywhere)[None])[0]
+            ends.append(np.where(np.append(finite, [True] * self.finite), seen, np.float32(infinity)))
+        return spaces.Box(*ends, dtype=np.float32)
 
     @property
     def spec(self) -> EnvSpec | None:

@@ -113,6 +113,17 @@ class KrusellSmithHousehold(PopulationProblem):
         high += [economy.borrowing_limit + 1.4 * around, 2 * deviation + 0.1 * around]
         return Domain(names, low, high, _scales(len(names)))
 
+    @property
+    def observation_bounds(self) -> tuple[Floats, Floats]:
+        """A household may own more than the grid of the law holds; all else is bounded by the levels and the grid."""
+        economy, histogram = self.economy, self.observed_law == "histogram"
+        least, most = economy.assets[0], economy.assets[-1]
+        cells = len(self._law_box) if histogram else 0
+        laws = ([0.0] * cells, [1.0] * cells) if histogram else ([least, 0.0], [most, (most - least) / 2])
+        ends = zip((1.0, np.inf), _ends(economy.skill), _ends(economy.productivity), laws, strict=True)
+        low, high = (np.array([own, skill, level, *law]) for own, skill, level, law in ends)
+        return low, high
+
     def observe(self, x: Array) -> Array:
         """Own assets above the limit plus one, skill, productivity, and the law, (..., 5) or (..., 3 + n_e n_a)."""
         own, common = self._own(x[..., 0], whole(x[..., 1])), self._common(self.aggregate(x), self.law(x))
@@ -288,6 +299,10 @@ class KrusellSmithHousehold(PopulationProblem):
 def _scales(count: int) -> list[Literal["linear", "log"]]:
     """Assets on a logarithmic scale, the others on a linear one."""
     return ["log", *["linear"] * (count - 1)]  # type: ignore[list-item]
+
+
+def _ends(levels: Floats) -> tuple[float, float]:
+    return float(levels.min()), float(levels.max())
 
 
 register("KrusellSmith-v0", KrusellSmithHousehold, dt=1.0, max_episode_steps=200)

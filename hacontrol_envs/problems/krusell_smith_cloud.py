@@ -71,6 +71,12 @@ class KrusellSmithCloud(PopulationProblem):
         low, high = widened(self.economy.productivity.min(), self.economy.productivity.max())
         return Domain(["productivity", *self.state.names[1:]], [low, *self.state.low[1:]], [high, *self.state.high[1:]])
 
+    @property
+    def observation_bounds(self) -> tuple[Floats, Floats]:
+        """The levels of productivity, and masses in [0, 1]."""
+        levels, cells = self.economy.productivity, len(self.state.names) - 1
+        return np.array([levels.min(), *[0.0] * cells]), np.array([levels.max(), *[1.0] * cells])
+
     def observe(self, x: Array) -> Array:
         """Productivity and the law, (..., 1 + n_e n_a)."""
         level = like(self.economy.productivity, x)[self.aggregate(x)]
