@@ -108,10 +108,10 @@ def array(name: str, given: Any) -> Floats:
     """A finite real array of at most two axes."""
     try:
         raw = np.asarray(given)
-        if raw.dtype.kind == "O" and all(isinstance(entry, int) for entry in raw.flat):
-            raise ParameterError(f"{name} must be finite, got {short(given)}, which no float can hold")
     except ValueError as error:
         raise ParameterError(f"{name} must be a number, a vector or a matrix, got {short(given)}") from error
+    if raw.dtype.kind == "O" and raw.size and all(isinstance(entry, (int, float)) for entry in raw.flat):
+        raise ParameterError(f"{name} must be finite, got {short(given)}, which no float can hold")
     if raw.dtype.kind not in "iuf" or raw.ndim > 2 or raw.size == 0:
         raise ParameterError(f"{name} must be a number, a vector or a matrix of numbers, got {short(given)}")
     if not np.all(np.isfinite(raw)):
@@ -144,14 +144,14 @@ def matrix(name: str, given: Any, rows: int, columns: int | None = None) -> Floa
 def weight(name: str, given: Any, size: int, *, definite: bool) -> Floats:
     """A symmetric positive semidefinite (or definite) matrix."""
     result = matrix(name, given, size, size)
-    if not np.allclose(result, result.T, rtol=1e-12, atol=1e-14):
+    largest = np.abs(result).max()
+    if np.any(np.abs(result / 2 - result.T / 2) > 1e-12 * largest):
         raise ParameterError(f"{name} must be symmetric, got {short(given)}")
     lowest = float(np.linalg.eigvalsh(result)[0])
-    scale = float(np.abs(result).max())
-    if lowest <= 0 if definite else lowest < -1e-12 * scale:
+    if lowest <= 0 if definite else lowest < -1e-12 * largest:
         kind = "positive definite" if definite else "positive semidefinite"
         raise ParameterError(f"{name} must be {kind}, but its smallest eigenvalue is {lowest:.3g}: {short(given)}")
-    symmetric: Floats = (result + result.T) / 2
+    symmetric: Floats = result / 2 + result.T / 2
     if lowest < 0:  # by rounding: what no control pays for must not pay
         values, vectors = np.linalg.eigh(symmetric)
         symmetric = (vectors * np.maximum(values, 0.0)) @ vectors.T

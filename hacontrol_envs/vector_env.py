@@ -21,6 +21,9 @@ from hacontrol_envs.rendering import Film, Screen
 from hacontrol_envs.sampled import SampledProblem, refuse_render_mode
 from hacontrol_envs.streams import RowStreams
 
+MOST_ROWS = 10**7
+"""Rows of a vector environment that a machine may be expected to hold."""
+
 Flags = NDArray[np.bool_]
 Observations = NDArray[np.float32]
 
@@ -52,7 +55,7 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
     ) -> None:
-        self.num_envs = N = count("num_envs", num_envs)
+        self.num_envs = N = count("num_envs", num_envs, at_most=MOST_ROWS)
         SampledProblem.__init__(self, problem, dt, scheme, episode_steps)
         refuse_render_mode(render_mode)
         self.render_mode = render_mode

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hacontrol_envs import registered_ids
+from hacontrol_envs import LQR, FirmIndustry, KrusellSmith, Merton, registered_ids
 from hacontrol_envs.env import SDEEnv, SDEVectorEnv
 from hacontrol_envs.errors import ActionError, HacontrolError, ParameterError, ResetError, SeedError
 from sampled_envs import CHEAP, WITH_HORIZON, every_id, problem_of, step_of
@@ -255,3 +255,38 @@ def test_the_message_says_what_to_do() -> None:
         env.step(np.zeros((1, 1)))
     with pytest.raises(ActionError, match=r"must be finite, got .*nan"):
         env.step([np.nan])
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: LQR(dimension=10**18), "dimension must be at most"),
+        (lambda: LQR(state_matrix=np.zeros((2000, 2000))), "state_matrix must have at most"),
+        (lambda: LQR(control_cost=1e-300), "too far apart for floats"),
+        (lambda: LQR(noise_matrix=1e300), "too far apart for floats"),
+        (lambda: LQR(discount=10**400), "which no float can hold"),
+        (lambda: LQR(state_matrix=10**400), "which no float can hold"),
+        (lambda: LQR(state_matrix=[[10**400]]), "which no float can hold"),
+        (lambda: Merton(expected_return=[0.08] * 2000), "at most 100 risky assets"),
+        (lambda: gym.make_vec("LQR-v0", num_envs=10**12), "num_envs must be at most"),
+    ],
+)
+def test_what_no_machine_holds_is_refused_at_once(make, said):
+    with pytest.raises(ParameterError, match=said):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "meant"),
+    [
+        (lambda: gym.make("Merton-v0", gamma=3.0), "risk_aversion"),
+        (lambda: gym.make_vec("Merton-v0", 2, sigma=0.3), "volatility"),
+        (lambda: gym.make("LQR-v0", rho=0.2), "discount"),
+        (lambda: gym.make("KrusellSmith-v0", beta=0.97), "discount_factor"),
+        (lambda: KrusellSmith("jedc", eis=0.5), "intertemporal_elasticity"),
+        (lambda: FirmIndustry(delta=0.1), "depreciation"),
+    ],
+)
+def test_symbols_of_the_literature_are_pointed_to_parameters(make, meant):
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '[a-z]+'.*did you mean '{meant}'"):
+        make()

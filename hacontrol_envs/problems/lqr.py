@@ -30,6 +30,10 @@ Found = TypeVar("Found")
 
 HUGE = 1e280
 """A cost or a motion of this size is refused: a few steps later it would be infinite."""
+FAST = 1e30
+"""Largest speed at which actions may move what is observed, in half-widths of the box per unit of time."""
+MOST_STATES = 1000
+"""Largest dimension: beyond, solving the Riccati equation takes minutes."""
 ROUNDING = 1e-12
 """Relative error up to which a solution of an algebraic equation is called a closed form."""
 TABLE = 50_000_000
@@ -99,7 +103,8 @@ class LQR(ControlProblem):
             half = self._half_width if np.isfinite(gain).all() else gain
             x, a = half, 1.5 * np.abs(gain) @ half if np.isfinite(half).all() else half
             most = [x @ np.abs(self.Q) @ x, a @ np.abs(self.R) @ a, np.abs(self.B) @ a]
-        if not all(np.all(part < HUGE) for part in most):
+            seen = np.abs(self.B) @ a / np.where(half > 0, half, 1.0)  # by the largest action, in float32
+        if not (all(np.all(part < HUGE) for part in most) and np.all(seen < FAST)):
             raise ParameterError(
                 "these parameters are too far apart for floats: choose other units of state, action or cost; got a "
                 f"gain of {np.abs(gain).max():.3g} in a box of {np.abs(half).max():.3g}"
@@ -109,11 +114,11 @@ class LQR(ControlProblem):
     @cached_property
     def _size(self) -> int:
         given = None if self.state_matrix is None else read.array("state_matrix", self.state_matrix)
-        n = self.dimension
-        if n is not None and (isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1):
-            raise ParameterError(f"dimension must be a positive integer, got {n!r}")
+        n = None if self.dimension is None else read.count("dimension", self.dimension, at_most=MOST_STATES)
         if given is None or given.ndim == 0:
-            return 1 if n is None else int(n)
+            return 1 if n is None else n
+        if len(given) > MOST_STATES:
+            raise ParameterError(f"state_matrix must have at most {MOST_STATES} rows, got {len(given)}")
         if given.ndim != 2 or given.shape[0] != given.shape[1]:
             raise ParameterError(f"state_matrix must be square, got shape {given.shape}")
         if n not in (None, len(given)):

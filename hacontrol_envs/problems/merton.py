@@ -34,6 +34,8 @@ LEAST_INDEPENDENCE = 1e-6
 """Of assets: smallest over largest singular value of their volatility, each row scaled to length 1. The best portfolio
 solves a system whose condition number is the inverse square of that: what is known to a millionth of a millionth then
 decides where all wealth is."""
+MOST_ASSETS = 100
+"""Risky assets: the best portfolio of more, in long decimals, takes many seconds."""
 LARGEST = 290.0
 """Powers of ten, up and down, within which utilities, values and their derivatives must lie over the box."""
 
@@ -140,6 +142,8 @@ class Merton(ControlProblem):
         mu = np.atleast_1d(read.array("expected_return", self.expected_return))
         if mu.ndim != 1:
             raise ParameterError(f"expected_return must be a number or a vector, got shape {mu.shape}")
+        if len(mu) > MOST_ASSETS:
+            raise ParameterError(f"there may be at most {MOST_ASSETS} risky assets, got {len(mu)}")
         return mu
 
     @cached_property
