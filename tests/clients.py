@@ -158,6 +158,19 @@ def torchrl_specs(id: str, parameters: Parameters) -> None:
     assert ends == [15, 31], f"episodes of 16 steps ended at {ends}"
 
 
+def torchrl_vector(id: str, parameters: Parameters) -> None:
+    """TorchRL's wrapper of our own vector environment, in both autoreset modes that it knows."""
+    from torchrl.envs import GymWrapper, check_env_specs
+
+    for mode in ("Disabled", "SameStep"):
+        env = GymWrapper(gym.make_vec(id, num_envs=2, autoreset_mode=mode, **short(parameters)))
+        check_env_specs(env)
+        done = env.rollout(40, break_when_any_done=False)["next", "done"]
+        for row in done.squeeze(-1):
+            ends = row.nonzero().flatten().tolist()
+            assert ends == [15, 31], f"{mode}: episodes of 16 steps ended at {ends}"
+
+
 def sb3_check_env(id: str, parameters: Parameters) -> None:
     """Stable-Baselines3's own checks, whose warnings count as failures but for the advice to bound the unbounded."""
     from stable_baselines3.common.env_checker import check_env
@@ -265,6 +278,7 @@ CLIENTS: dict[str, Client] = {
     "Gymnasium, rgb_array and rgb_array_list": Client(pictures, "matplotlib", "gymnasium"),
     "Gymnasium, human": Client(window, "pygame", "gymnasium"),
     "TorchRL check_env_specs": Client(torchrl_specs, "torchrl", "torchrl"),
+    "TorchRL, make_vec": Client(torchrl_vector, "torchrl", "torchrl"),
     "SB3 check_env": Client(sb3_check_env, "stable_baselines3", "stable-baselines3"),
     "SB3 PPO": Client(
         learner("stable_baselines3", "PPO", n_steps=32, batch_size=32, n_epochs=1),
