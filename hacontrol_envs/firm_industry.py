@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +33,9 @@ FLOOR = 1e-14
 SHAPES = (91, 71), (136, 106), (204, 158)
 """Nodes of capital and productivity: the equilibrium on a grid begins, and judges, that on the next."""
 
+FIRM = {one.name: one.default for one in inspect.signature(FirmInvestment).parameters.values() if one.name != "price"}
+"""Parameters of a firm that the market does not determine, with their defaults."""
+
 
 @final
 class FirmIndustry:
@@ -55,10 +59,12 @@ class FirmIndustry:
         self.demand_elasticity = read.number("demand_elasticity", demand_elasticity, at_least=0.0)
         if "price" in firm_parameters:
             raise ParameterError("price is what the market of a FirmIndustry determines: leave it out")
-        read.refuse_unknown("FirmIndustry", FirmInvestment, firm_parameters)
+        read.refuse_unknown("FirmIndustry", FirmIndustry, firm_parameters)
         self.firm_parameters = firm_parameters
         if self.firm(1.0).volatility == 0:
             raise ParameterError("volatility must be greater than 0: without noise all firms end at one point")
+
+    __signature__ = read.spelt_out(__init__, FIRM)
 
     @property
     def parameters(self) -> dict[str, Any]:

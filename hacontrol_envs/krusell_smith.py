@@ -101,6 +101,8 @@ class KrusellSmith:
         self.skill, self.productivity, self.labour = made.skill, made.productivity, made.labour
         self.earnings, self.aggregate_chain, self.income_chain = made.earnings, made.aggregate_chain, made.income_chain
 
+    __signature__ = read.spelt_out(__init__, calibrations.EVERY)
+
     @cached_property
     def assets(self) -> Floats:
         """Nodes of the histogram, (n_a,), increasing from `borrowing_limit` to `asset_max`."""

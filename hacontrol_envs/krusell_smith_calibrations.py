@@ -55,6 +55,8 @@ CALIBRATIONS: dict[str, dict[str, Any]] = {
 }
 """Defaults: deviations are unconditional, of log e and log Z for "ssj"; rates and durations are in bad and good times,
 factors on turning good and bad; durations in quarters; asset_max=None chooses it, see `KrusellSmith`."""
+EVERY: dict[str, Any] = {**CALIBRATIONS["ssj"], **CALIBRATIONS["jedc"], **CALIBRATIONS["ssj"]}
+"""What signatures show: the parameters of "ssj", then those that only "jedc" has, whose other defaults differ."""
 METHODS = "tauchen", "rouwenhorst"
 """Of making log Z a chain."""
 MOST_STATES = 200

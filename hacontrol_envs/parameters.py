@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,13 @@ ALIASES = {
     "theta": ("adjustment_cost_up",),
 }
 """Symbols and short names of the literature, and the parameters that they may stand for, the likeliest first."""
+
+
+def spelt_out(init: Callable[..., None], keywords: Mapping[str, Any]) -> inspect.Signature:
+    """The signature of a class: its `__init__`'s, with these keywords and defaults in place of the **parameters."""
+    own = [one for one in list(inspect.signature(init).parameters.values())[1:] if one.kind is not one.VAR_KEYWORD]
+    named = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=given) for name, given in keywords.items()]
+    return inspect.Signature([*own, *named])
 
 
 def refuse_unknown(name: str, make: Callable[..., Any], given: Iterable[str]) -> None:

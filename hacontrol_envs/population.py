@@ -17,6 +17,7 @@ from hacontrol_envs.discrete import DiscreteProblem
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import ParameterError, ResetError
 from hacontrol_envs.krusell_smith import KrusellSmith
+from hacontrol_envs.krusell_smith_calibrations import EVERY
 from hacontrol_envs.picture import LawPicture, Picture
 from hacontrol_envs.transport import Transport
 
@@ -24,6 +25,8 @@ NODES = 200
 """Asset nodes of the histogram, unless told otherwise."""
 MOST_SAVED = 0.999
 """Largest share of cash on hand that can be saved: nobody starves, and no optimum is as patient."""
+KEYWORDS = {**EVERY, "asset_nodes": NODES}
+"""What signatures show of an economy's parameters."""
 START_SPREAD, LOOK_SPREAD = 0.02, 0.1
 """Standard deviations of log wealth across the populations of first states, and of states to look at."""
 

@@ -66,7 +66,8 @@ def build_problem(path: str, parameters: dict[str, Any]) -> Problem:
     """
     module, _, name = path.partition(":")
     problem: type[Problem] = getattr(importlib.import_module(module), name)
-    known = inspect.signature(problem).parameters
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
-        refuse_unlisted(name, [*known, "dt", "scheme", "episode_steps", "render_mode"], parameters)
+    taken = inspect.signature(problem.__init__).parameters.values()
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken):  # else it refuses them itself
+        known = [*inspect.signature(problem).parameters, "dt", "scheme", "episode_steps", "render_mode"]
+        refuse_unlisted(name, known, parameters)
     return problem(**parameters)

@@ -5,7 +5,7 @@
 >>> agent = NeuralPolicyIteration(env=gym.make("LQR-v0"), seed=0).learn()
 """
 
-from hacontrol_agents.agent import Agent, Learner, agents, find_agent, make_agent
+from hacontrol_agents.agent import Agent, Learner
 from hacontrol_agents.analytic import AnalyticAgent, RandomAgent, ReferenceAgent, SteadyStateAgent
 from hacontrol_agents.deqn import DEQN
 from hacontrol_agents.hjb_fokker_planck_pinn import HJBFokkerPlanckPinn
@@ -15,6 +15,7 @@ from hacontrol_agents.neural_policy_iteration import NeuralPolicyIteration
 from hacontrol_agents.published_deqn import PublishedDEQN
 from hacontrol_agents.published_firm_pinn import PublishedFirmPinn
 from hacontrol_agents.q_learning import CTQLearning
+from hacontrol_agents.registry import agents, find_agent, make_agent
 from hacontrol_agents.sb3 import DiscretizedActorCritic, NativeVecEnv, PPOAgent, SACAgent, SB3Agent, TD3Agent
 
 __all__ = [

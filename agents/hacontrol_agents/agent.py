@@ -19,21 +19,20 @@ from torch import Tensor
 from typing_extensions import Self
 
 from hacontrol_agents import checkpoint as files
-from hacontrol_agents.hyperparameters import checked
+from hacontrol_agents.hyperparameters import checked, refuse_device
+from hacontrol_agents.registry import find_agent, register_agent
 from hacontrol_agents.subjects import SETTING, make_subject, refuse_reserved
 from hacontrol_agents.verdicts import NOT_A_NUMBER, SEEN, failure, first_not_finite, warn_unmet
 from hacontrol_agents.wrappers import refuse_changing
 from hacontrol_envs import Jet, Problem
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.env import SDEVectorEnv
-from hacontrol_envs.errors import CheckpointError, LearningError, ParameterError, UnknownNameError, nearest
-from hacontrol_envs.parameters import refuse_unknown, refuse_unlisted, short
+from hacontrol_envs.errors import CheckpointError, LearningError, ParameterError
+from hacontrol_envs.parameters import refuse_unlisted, short
 from hacontrol_envs.registration import registered_ids
 
 Callback: TypeAlias = "Callable[[Any], bool | None]"
 """Called after every iteration of learning; returning False stops it."""
-
-_AGENTS: dict[str, type[Learner]] = {}
 
 
 @dataclass(kw_only=True)
@@ -71,7 +70,7 @@ class Learner(abc.ABC):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "name" in cls.__dict__:
-            _AGENTS[cls.name] = cls
+            register_agent(cls)
 
     def __post_init__(self) -> None:
         if self.seed is None:
@@ -81,7 +80,7 @@ class Learner(abc.ABC):
         self.seed = int(self.seed)
         for name, value in checked(type(self), {"device": self.device, **self.hyperparameters}):
             setattr(self, name, value)
-        _refuse_device(self.device)
+        refuse_device(self.device)
 
     @final
     def learn(
@@ -252,7 +251,7 @@ class Learner(abc.ABC):
 
     def _refuse_other(self, record: dict[str, Any], path: str | os.PathLike[str]) -> None:
         for key, own in self._identity().items():
-            if _lists(own) != record[key]:
+            if files.as_lists(own) != record[key]:
                 raise CheckpointError(
                     f"{os.fspath(path)!r} was saved with {key} = {files.shown(record[key])}, not {files.shown(own)}"
                 )
@@ -260,7 +259,7 @@ class Learner(abc.ABC):
     def _resume(self, path: str | os.PathLike[str]) -> None:
         tensors, record = files.read_agent(path)
         self._refuse_other(record, path)
-        if record["env"] != _lists(self._setting()):
+        if record["env"] != files.as_lists(self._setting()):
             raise CheckpointError(
                 f"{os.fspath(path)!r} was learnt with {files.shown(record['env'])}, not {self._setting()}: to go on, "
                 "make the environment as it was"
@@ -389,51 +388,6 @@ class Agent(Learner):
             if str(gym.spec(id).kwargs.get("problem", "")).rpartition(":")[2] == record["problem"]:
                 return make_subject(id, {**record["env"], **as_tuples(record["parameters"])})
         raise CheckpointError(f"no registered problem is called {files.shown(record['problem'])}; pass env= to load")
-
-
-def agents() -> dict[str, type[Learner]]:
-    """Every known agent by name."""
-    return dict(sorted(_AGENTS.items()))
-
-
-def find_agent(name: str) -> type[Learner]:
-    """The agent of this name.
-
-    Raises:
-        UnknownNameError: there is none.
-    """
-    if name not in _AGENTS:
-        hint, known = nearest(str(name)[:100], agents()), ", ".join(agents())
-        raise UnknownNameError(f"no agent is called {short(name)}; {hint}there are: {known}")
-    return _AGENTS[name]
-
-
-def make_agent(name: str, **arguments: Any) -> Any:
-    """An agent by name: `make_agent("npi", env=env, seed=0)`.
-
-    Raises:
-        UnknownNameError: no agent has the name.
-        ParameterError: the agent has no such hyperparameter.
-    """
-    kind = find_agent(name)
-    refuse_unknown(name, kind, arguments)
-    return kind(**arguments)
-
-
-def _refuse_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ParameterError(f"device must be one that torch finds, such as 'cpu', got {device!r}") from error
-    if torch.device(device).type == "meta":
-        raise ParameterError("device must hold numbers, which 'meta' does not")
-
-
-def _lists(value: Any) -> Any:
-    """A value as it returns from JSON."""
-    if isinstance(value, dict):
-        return {key: _lists(entry) for key, entry in value.items()}
-    return [_lists(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
 def as_tuples(hyperparameters: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,10 @@
 
 The file is an ordinary safetensors file. Its metadata hold "agent" (JSON) and "sha256", the digest of the whole file
 with the digest's own 64 characters read as zeros: every byte is covered, and any change or truncation is noticed.
+
+Environments and agents can be pickled, to be sent to another process. A pickle is code: whoever unpickles one runs what
+its author wrote. None of our own files is one or holds one, and nothing here ever unpickles: load your own only, and
+give others the file that `save` writes.
 """
 
 from __future__ import annotations
@@ -203,3 +207,10 @@ def shown(value: Any) -> str:
     text = str(value) if isinstance(value, Exception) else short(value)
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= 200 else line[:197] + "..."
+
+
+def as_lists(value: Any) -> Any:
+    """A value as it returns from JSON."""
+    if isinstance(value, dict):
+        return {key: as_lists(entry) for key, entry in value.items()}
+    return [as_lists(entry) for entry in value] if isinstance(value, (list, tuple)) else value

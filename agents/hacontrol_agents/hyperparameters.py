@@ -13,6 +13,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from hacontrol_agents.networks import refuse_large
 from hacontrol_envs.errors import ParameterError
@@ -106,3 +107,13 @@ def refuse_unplain(name: str, value: Any, depth: int = 0) -> int:
     raise ParameterError(
         f"{name} must be what a file can say, numbers, words, truth values and short lists of them, got {short(value)}"
     )
+
+
+def refuse_device(device: str) -> None:
+    """Raise ParameterError where torch does not find a device, or finds one that holds no numbers."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ParameterError(f"device must be one that torch finds, such as 'cpu', got {device!r}") from error
+    if torch.device(device).type == "meta":
+        raise ParameterError("device must hold numbers, which 'meta' does not")

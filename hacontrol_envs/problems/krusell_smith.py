@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, final
 
 import numpy as np
@@ -17,8 +17,10 @@ from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import ParameterError, ResetError
 from hacontrol_envs.krusell_smith_conditions import KrusellSmithConditions
 from hacontrol_envs.krusell_smith_paths import HouseholdPolicy, on_grid
+from hacontrol_envs.parameters import spelt_out
 from hacontrol_envs.picture import Picture
 from hacontrol_envs.population import (
+    KEYWORDS,
     MOST_SAVED,
     PopulationProblem,
     draw,
@@ -74,6 +76,8 @@ class KrusellSmithHousehold(PopulationProblem):
             raise ParameterError(f'observe must be "moments" or "histogram", got {observe!r}')
         self.population, self.observed_law = population, observe
         self._parameters = {"calibration": calibration, **parameters}
+
+    __signature__ = spelt_out(__init__, KEYWORDS)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -186,18 +190,24 @@ class KrusellSmithHousehold(PopulationProblem):
 
     def household_policy(self, policy: Callable[[Any, Floats], Any]) -> HouseholdPolicy:
         """What an agent's `policy(t, y)` of this environment makes households do, for `population`."""
-        economy = self.economy
+        return partial(self._saving, policy)  # not a closure, as these cannot be pickled
 
-        def saving(assets: Floats, e: NDArray[np.int64], z: NDArray[np.int64], law: Floats) -> Floats:
-            common = self._common(z, law)[..., None, :]
-            every = np.broadcast_to(common, (*assets.shape, common.shape[-1]))
-            share = np.asarray(policy(0.0, np.concatenate([self._own(assets, e), every], axis=-1)))[..., 0]
-            cash = economy.cash(assets, e, z[..., None], economy.capital_of(law)[..., None])
-            limit = economy.borrowing_limit
-            saved: Floats = limit + np.clip(share, 0.0, MOST_SAVED) * (cash - limit)
-            return saved
-
-        return saving
+    def _saving(
+        self,
+        policy: Callable[[Any, Floats], Any],
+        assets: Floats,
+        e: NDArray[np.int64],
+        z: NDArray[np.int64],
+        law: Floats,
+    ) -> Floats:
+        """A `HouseholdPolicy` once its first argument is given."""
+        economy, limit = self.economy, self.economy.borrowing_limit
+        common = self._common(z, law)[..., None, :]
+        every = np.broadcast_to(common, (*assets.shape, common.shape[-1]))
+        share = np.asarray(policy(0.0, np.concatenate([self._own(assets, e), every], axis=-1)))[..., 0]
+        cash = economy.cash(assets, e, z[..., None], economy.capital_of(law)[..., None])
+        saved: Floats = limit + np.clip(share, 0.0, MOST_SAVED) * (cash - limit)
+        return saved
 
     def _above_limit(self, x: Array) -> Array:
         """Cash on hand above the borrowing limit, (...)."""

@@ -12,8 +12,10 @@ from hacontrol_envs.arrays import Array, Floats, like, namespace
 from hacontrol_envs.discrete import Successors
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.krusell_smith_paths import HouseholdPolicy, on_grid
+from hacontrol_envs.parameters import spelt_out
 from hacontrol_envs.picture import Picture
 from hacontrol_envs.population import (
+    KEYWORDS,
     MOST_SAVED,
     PopulationProblem,
     nearest,
@@ -48,6 +50,8 @@ class KrusellSmithCloud(PopulationProblem):
     def __init__(self, calibration: str = "ssj", **parameters: Any) -> None:
         super().__init__(calibration, parameters)
         self._parameters = {"calibration": calibration, **parameters}
+
+    __signature__ = spelt_out(__init__, KEYWORDS)
 
     @property
     def parameters(self) -> dict[str, Any]:
