@@ -221,7 +221,7 @@ def bad_files(tmp_path):
         "folder": (tmp_path / "folder.png", "is a folder"),
         "in a file": (tmp_path / "file" / "figure.png", "there is no folder"),
         "long": (tmp_path / ("x" * 300 + ".png"), "cannot write"),
-        "zero byte": (tmp_path / "a\0b.png", "cannot write"),
+        "zero byte": (tmp_path / "a\0b.png", "NUL"),
     }
 
 

@@ -15,13 +15,13 @@ from hacontrol_benchmarks.metrics import watch
 from hacontrol_benchmarks.trial import failure
 from hacontrol_envs.errors import CheckpointError, ParameterError, UnknownNameError
 
+pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
+"""Most learners here are stopped long before they have learnt."""
+
 PLUGIN = '''
 import os, signal, time
 from dataclasses import dataclass
 from pathlib import Path
-
-pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
-"""Most learners here are stopped long before they have learnt."""
 
 @dataclass
 class Fake:

@@ -73,7 +73,9 @@ def test_a_factor_is_a_relative_error_and_a_shift_a_distance_of_densities():
 
 def test_what_is_not_finite_is_no_result():
     with pytest.raises(FloatingPointError, match="not finite"):
-        compare_equilibria(Near(TRUTH.industry, seed=0, factor=np.nan), TRUTH)
+        broken = Near(TRUTH.industry, seed=0)
+        broken.factor = np.nan
+        compare_equilibria(broken, TRUTH)
 
 
 def test_boards_of_equilibria_have_their_columns():

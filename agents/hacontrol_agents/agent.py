@@ -364,9 +364,13 @@ class Agent(Learner):
 
     def _answers(self) -> dict[str, Any]:
         rng = np.random.default_rng(0)
-        x = self.problem.observe(self.problem.some_states(rng, SEEN))
+        x = self._seen(rng)
         t = rng.uniform(0.0, self.problem.horizon or 0.0, SEEN)
         return {"policy": self.policy(t, x), **({} if type(self).value is Agent.value else {"value": self.value(t, x)})}
+
+    def _seen(self, rng: np.random.Generator) -> Floats:
+        """What is observed of `SEEN` states, at which answers must be finite, (SEEN, n)."""
+        return self.problem.observe(self.problem.some_states(rng, SEEN))
 
     def _vector_env(self, num_envs: int) -> SDEVectorEnv:
         """Rows of the environment to learn from, each reset in the step that ends its episode."""

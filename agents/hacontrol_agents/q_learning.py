@@ -99,6 +99,7 @@ from hacontrol_agents.fitted_reward import FittedReward
 from hacontrol_agents.martingale import Method, Moments, NewtonSteps, Transitions, flat
 from hacontrol_agents.networks import MLP
 from hacontrol_agents.value_and_rate import ValueAndRate, triangle
+from hacontrol_agents.verdicts import SEEN
 from hacontrol_envs import ControlProblem
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.errors import ParameterError
@@ -234,6 +235,12 @@ class CTQLearning(Agent):
         action = self._at(t, x, self._pair.mean)
         played: Floats = self.env.unwrapped.to_physical(np.clip(action, -1.0, 1.0))
         return played
+
+    def _seen(self, rng: np.random.Generator) -> Floats:
+        """Points of the box that is observed: a model-free agent asks the problem for no states."""
+        box = self.problem.observation
+        found: Floats = box.from_unit(rng.uniform(-1.0, 1.0, (SEEN, box.dimension)))
+        return found
 
     def value(self, t: Array, x: Floats) -> Floats:
         return self._at(t, x, self._pair.value)

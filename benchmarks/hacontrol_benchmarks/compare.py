@@ -43,6 +43,7 @@ def compare_figure(agents: Agents, env: Any, *, seed: int = 0) -> Figure:
     """
     problem = env.unwrapped.problem
     refuse_unknown(env)
+    agents = {name: as_agent(agent, env) for name, agent in agents.items()}
     if isinstance(problem, KrusellSmithHousehold):
         scene: HouseholdScene | _Scene = HouseholdScene(agents, problem, seed)
         title, truth = "learned against the reference", "reference"
@@ -71,7 +72,7 @@ class _Scene:
     """What the panels share."""
 
     def __init__(self, agents: Agents, env: Any, seed: int) -> None:
-        self.agents = {name: as_agent(agent, env) for name, agent in agents.items()}
+        self.agents = agents
         self.seed, self.dt = seed, env.unwrapped.dt
         self.problem: Any = env.unwrapped.problem
         self.law = exact_law(self.problem, self.dt)

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import io
 import json as json_text
-import pickle
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -76,7 +75,7 @@ def _open_run(folder: Path, agent: str) -> None:
     raw["task"] |= {"agent": agent, "label": "mine"}
     (folder / file_name(raw)).write_bytes(sealed(raw))
     (folder / "agents").mkdir(exist_ok=True)
-    (folder / "agents" / file_name(raw).replace(".json", ".safetensors")).write_bytes(_Bomb.dumped())
+    (folder / "agents" / file_name(raw).replace(".json", ".safetensors")).write_bytes(_bomb(4))
     with contextlib.redirect_stderr(io.StringIO()):
         code = command_line(["compare", "LQR-v0", "--agent", "mine", "--run", str(folder)])
     (folder / file_name(raw)).unlink()
@@ -87,15 +86,13 @@ def _open_run(folder: Path, agent: str) -> None:
 
 def _open_pickle(folder: Path, protocol: int) -> None:
     """A pickle in a file's place, bare, behind a header or inside a tensor's bytes."""
-    path, bomb = folder / "bomb.safetensors", _Bomb.dumped(protocol % 6)
+    path, bomb = folder / "bomb.safetensors", _bomb(protocol % 6)
     path.write_bytes((bomb, b"PK\x03\x04" + bomb, len(bomb).to_bytes(8, "little") + bomb)[protocol % 3])
     Learner.load(path)
 
 
-class _Bomb:
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return exec, (EVIL,)
-
-    @staticmethod
-    def dumped(protocol: int = 4) -> bytes:
-        return pickle.dumps(_Bomb(), protocol)
+def _bomb(protocol: int) -> bytes:
+    """What `pickle.dumps` makes of an object whose `__reduce__` is (exec, (EVIL,)), at protocol 0 or a later one."""
+    start = b"" if protocol < 2 else b"\x80" + bytes([protocol])
+    text = EVIL.encode("unicode_escape")
+    return start + b"cbuiltins\nexec\n(V" + text + b"\ntR."

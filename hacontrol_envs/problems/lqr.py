@@ -317,6 +317,11 @@ class LQR(ControlProblem):
             else:
                 found = self._sampled(dt)
                 source = "discrete Riccati equation of the sampled-data problem (Bertsekas, 2017)"
+            if not np.isfinite(self._worst(found)):
+                raise NumericalError(
+                    f"the value is beyond what floats hold: noise costs {found.c:.3g} over all time at "
+                    f"discount={self.discount!r}; raise discount, or give a horizon"
+                )
             error = 0.0 if found.error < ROUNDING else found.error * self._worst(found)
             return self._solution(lambda t, x: found, source, error, with_jet=dt is None)
         horizon = self.horizon
