@@ -72,9 +72,9 @@ def test_a_factor_is_a_relative_error_and_a_shift_a_distance_of_densities():
 
 
 def test_what_is_not_finite_is_no_result():
+    broken = Near(TRUTH.industry, seed=0)
+    broken.factor = np.nan
     with pytest.raises(FloatingPointError, match="not finite"):
-        broken = Near(TRUTH.industry, seed=0)
-        broken.factor = np.nan
         compare_equilibria(broken, TRUTH)
 
 

@@ -370,7 +370,8 @@ class Agent(Learner):
 
     def _seen(self, rng: np.random.Generator) -> Floats:
         """What is observed of `SEEN` states, at which answers must be finite, (SEEN, n)."""
-        return self.problem.observe(self.problem.some_states(rng, SEEN))
+        found: Floats = self.problem.observe(self.problem.some_states(rng, SEEN))
+        return found
 
     def _vector_env(self, num_envs: int) -> SDEVectorEnv:
         """Rows of the environment to learn from, each reset in the step that ends its episode."""
