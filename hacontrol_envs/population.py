@@ -114,7 +114,7 @@ class PopulationProblem(DiscreteProblem):
         self, own: list[tuple[str, str, float, float]], own_components: Callable[[Floats], list[Floats]]
     ) -> Picture:
         """Components of the learner's own (name, unit, low, high), then K and Z; the law as a histogram over assets."""
-        economy, steady = self.economy, self.economy.steady_state()
+        economy, steady = self.economy, self.economy.steady_state(cut=True)
         level = widened(economy.productivity.min(), economy.productivity.max())
         parts = [*own, ("capital", "goods", 0.7 * steady.capital, 1.4 * steady.capital), ("productivity", "", *level)]
         names, units, low, high = (list(part) for part in zip(*parts, strict=True))
