@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 from typing import Any
 
@@ -10,8 +11,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from hacontrol_agents import make_agent
+from hacontrol_agents import agents, make_agent
+from hacontrol_envs import FirmIndustry, FirmInvestment, KrusellSmith
 from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.krusell_smith_calibrations import CALIBRATIONS
+from hacontrol_envs.problems.krusell_smith import KrusellSmithHousehold
+from hacontrol_envs.problems.krusell_smith_cloud import KrusellSmithCloud
 from sampled_envs import CHEAP, WITH_HORIZON, every_id, same
 
 
@@ -55,9 +60,10 @@ def test_agents_obey_a_time_limit_around_an_environment() -> None:
 @every_id
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
 def test_a_copy_goes_on_bitwise(id: str, again: Any) -> None:
-    for env in (gym.make(id, max_episode_steps=6, **CHEAP.get(id, {})), gym.make_vec(id, 3, **CHEAP.get(id, {}))):
+    one, many = gym.make(id, max_episode_steps=6, **CHEAP.get(id, {})), gym.make_vec(id, 3, **CHEAP.get(id, {}))
+    one.unwrapped.problem.solution()  # which the problem keeps
+    for env in (one, many):
         env.reset(seed=3)
-        env.unwrapped.problem.solution()
         env.step(env.action_space.sample())
         other = again(env)
         for _ in range(4):
@@ -71,6 +77,37 @@ def test_an_unknown_keyword_is_a_type_error(id: str) -> None:
     for make in (gym.make, gym.make_vec):
         with pytest.raises(TypeError, match="unexpected keyword argument 'frameskip'"):
             make(id, frameskip=1)
+
+
+def test_an_unknown_keyword_of_an_agent_is_a_type_error() -> None:
+    env = gym.make("LQR-v0")
+    for kind in agents().values():
+        with pytest.raises(TypeError, match="unexpected keyword argument 'frameskip'"):
+            kind(**{kind.subject: env}, frameskip=1)
+        with pytest.raises(TypeError, match="unexpected keyword argument 'frameskip'"):
+            make_agent(kind.name, **{kind.subject: env}, frameskip=1)
+
+
+@pytest.mark.parametrize("kind", [KrusellSmith, KrusellSmithHousehold, KrusellSmithCloud, FirmIndustry])
+def test_signatures_name_every_parameter(kind: Any) -> None:
+    """Each is taken with the default that is shown, except that "jedc" alone has some, and others of its own."""
+    shown = inspect.signature(kind).parameters
+    assert not any(one.kind is one.VAR_KEYWORD for one in shown.values())
+    every = {name: one.default for name, one in shown.items()}
+    if kind is FirmIndustry:
+        assert set(every) == {"demand_elasticity", *inspect.signature(FirmInvestment).parameters} - {"price"}
+        assert vars(kind(**every).firm(1.0)).keys() == vars(kind().firm(1.0)).keys()
+        assert kind(**every).first_guess() == kind().first_guess()
+    else:
+        for calibration, known in CALIBRATIONS.items():
+            assert set(known) <= set(every)
+            own = {name: every[name] for name in every if name in known or name in ("population", "observe")}
+            kind(**{**own, "calibration": calibration})
+        assert list(every)[-1] == "insurance"
+        with pytest.raises(TypeError, match=r"\('jedc'\) got an unexpected keyword argument 'income_states'"):
+            kind("jedc", income_states=3)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'frameskip'"):
+        kind(frameskip=1)
 
 
 def test_list_render_mode_is_gymnasiums() -> None:

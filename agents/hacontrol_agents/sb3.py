@@ -130,7 +130,7 @@ class SB3Agent(Agent):
     def __post_init__(self) -> None:
         super().__post_init__()
         rows = self._vector_env(self.num_envs)
-        scaled = VecNormalize(NativeVecEnv(rows), norm_obs=False, clip_reward=np.inf, gamma=rows.gamma)
+        scaled = _ScaledRewards(NativeVecEnv(rows), norm_obs=False, clip_reward=np.inf, gamma=rows.gamma)
         self._random = sb3_state.global_randomness()
         with sb3_state.randomness(self._random):
             try:
@@ -195,6 +195,18 @@ class SB3Agent(Agent):
 
     def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
         sb3_state.restore(self._model, self._random, tensors, record)
+
+
+class _ScaledRewards(VecNormalize):
+    """SB3's, which is pickled with the environment within and the returns so far, so that learning goes on."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"own": super().__getstate__(), "venv": self.venv, "returns": self.returns}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state["own"])
+        self.set_venv(state["venv"])
+        self.returns = state["returns"]
 
 
 class _StoppedError(Exception):
