@@ -16,6 +16,8 @@ from hacontrol_envs.problem import ControlProblem, Problem
 Step: TypeAlias = Callable[[Floats, Floats, Floats, Floats, Floats, Floats], None]
 """Given t (N,), x (N, n), a (N, m), standard normals (N, noise_dim), fill X_{t+dt} (N, n), reward of the step (N,)."""
 
+LONGEST = 1e100
+"""Longest step, in the problem's unit of time."""
 FLOOR = 1e-6
 """A discretised step keeps a state on a logarithmic scale at or above this fraction of the low end of its box."""
 
@@ -42,6 +44,8 @@ def integrator(problem: Problem, dt: float, scheme: str = "exact") -> Integrator
         ParameterError: no such scheme; "exact" where the transition law is not known; a dt too long to compute with.
     """
     one_of("scheme", scheme, SCHEMES)
+    if dt > LONGEST:
+        raise ParameterError(f"dt={dt} is too long a step: at most {LONGEST:g}")
     if scheme not in schemes(problem):
         raise ParameterError(f"{type(problem).__name__} moves in discrete time: scheme must be 'exact', got {scheme!r}")
     normals = problem.exact_noise_dim if scheme == "exact" else problem.noise_dim

@@ -43,7 +43,7 @@ def compare_figure(agents: Agents, env: Any, *, seed: int = 0) -> Figure:
     """
     problem = env.unwrapped.problem
     refuse_unknown(env)
-    agents = {name: as_agent(agent, env) for name, agent in agents.items()}
+    agents = {name: agent if hasattr(agent, "saving") else as_agent(agent, env) for name, agent in agents.items()}
     if isinstance(problem, KrusellSmithHousehold):
         scene: HouseholdScene | _Scene = HouseholdScene(agents, problem, seed)
         title, truth = "learned against the reference", "reference"

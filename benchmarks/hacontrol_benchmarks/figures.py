@@ -62,7 +62,8 @@ def figure_path(path: str | os.PathLike[str]) -> Path:
         if new:
             target.unlink()
     except (OSError, ValueError) as error:
-        raise ParameterError(f"cannot write {shown}: {getattr(error, 'strerror', None) or error}") from error
+        why = getattr(error, "strerror", None) or "a name must not hold a NUL"
+        raise ParameterError(f"cannot write {shown}: {why}") from error
     return target
 
 
