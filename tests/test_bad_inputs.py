@@ -208,7 +208,7 @@ def test_parameters(id: str, data: st.DataObject) -> None:
             make(id, **parameters)
         own, _, _ = str(raised.value).partition(
             " was raised from the environment creator"
-        )  # Gymnasium adds all keywords
+        )  # and all keywords
         assert 15 < len(own) < 900
         assert name in str(raised.value)
 
