@@ -206,9 +206,7 @@ def test_parameters(id: str, data: st.DataObject) -> None:
     for make in (gym.make, gym.make_vec)[0 if single else 1 :]:
         with pytest.raises(ParameterError) as raised:
             make(id, **parameters)
-        own, _, _ = str(raised.value).partition(
-            " was raised from the environment creator"
-        )  # and all keywords
+        own, _, _ = str(raised.value).partition(" was raised from the environment creator")  # and all keywords
         assert 15 < len(own) < 900
         assert name in str(raised.value)
 
