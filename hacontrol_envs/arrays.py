@@ -57,6 +57,11 @@ def matvec(matrix: Floats, x: Array) -> Array:
     return x @ like(matrix.T, x)
 
 
+def matvecs(matrices: Array, x: Array) -> Array:
+    """M x with a matrix of each row's own, or one for all, (..., k, n) x (..., n) -> (..., k), all of one library."""
+    return namespace(x).matmul(matrices, x[..., None])[..., 0]
+
+
 def quadratic(matrix: Floats, x: Array) -> Array:
     """x' M x for every row, (n, n) x (..., n) -> (...)."""
     return dot(x, matvec(matrix, x))

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.linalg import solve_continuous_lyapunov
 
 from hacontrol_envs import parameters as read
-from hacontrol_envs.arrays import Array, Floats, broadcast_time, dot, like, matvec, namespace, quadratic
+from hacontrol_envs.arrays import Array, Floats, broadcast_time, dot, like, matvec, matvecs, namespace, quadratic
 from hacontrol_envs.compiled import over_rows
 from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import NumericalError, ParameterError
@@ -105,9 +105,9 @@ class LQR(ControlProblem):
             most = [x @ np.abs(self.Q) @ x, a @ np.abs(self.R) @ a, np.abs(self.B) @ a]
             seen = np.abs(self.B) @ a / np.where(half > 0, half, 1.0)  # by the largest action, in float32
         if not (all(np.all(part < HUGE) for part in most) and np.all(seen < FAST)):
+            got = f"a gain of {np.abs(gain).max():.3g} in a box of {np.abs(half).max():.3g}"
             raise ParameterError(
-                "these parameters are too far apart for floats: choose other units of state, action or cost; got a "
-                f"gain of {np.abs(gain).max():.3g} in a box of {np.abs(half).max():.3g}"
+                f"these parameters are too far apart for floats: choose other units of state, action or cost; got {got}"
             )
         _ = self.state, self.action
 
@@ -312,17 +312,11 @@ class LQR(ControlProblem):
     def solution(self, dt: float | None = None) -> Solution:
         """The Riccati solution; with `dt`, that of the discrete Riccati equation with cross terms."""
         if self.horizon is None:
-            if dt is None:
-                found, source = self._stationary, "algebraic Riccati equation (Anderson and Moore, 1990)"
-            else:
-                found = self._sampled(dt)
-                source = "discrete Riccati equation of the sampled-data problem (Bertsekas, 2017)"
-            if not np.isfinite(self._worst(found)):
-                raise NumericalError(
-                    f"the value is beyond what floats hold: noise costs {found.c:.3g} over all time at "
-                    f"discount={self.discount!r}; raise discount, or give a horizon"
-                )
-            error = 0.0 if found.error < ROUNDING else found.error * self._worst(found)
+            found, source = self._stationary, "algebraic Riccati equation (Anderson and Moore, 1990)"
+            if dt is not None:
+                found, source = self._sampled(dt), "discrete Riccati equation, actions held (Bertsekas, 2017)"
+            worst = self._worst(found)
+            error = 0.0 if found.error < ROUNDING else found.error * worst
             return self._solution(lambda t, x: found, source, error, with_jet=dt is None)
         horizon = self.horizon
         if dt is not None:
@@ -340,9 +334,13 @@ class LQR(ControlProblem):
         return self._solution(at, source, error, with_jet=True)
 
     def _worst(self, found: Quadratic) -> float:
-        """The largest cost in the box."""
-        half = self.state.high
-        return float(np.max((np.abs(found.P) @ half) @ half / 2 + found.c))
+        """The largest cost in the box; NumericalError where no float holds it."""
+        worst = float(np.max((np.abs(found.P) @ self.state.high) @ self.state.high / 2 + found.c))
+        if not np.isfinite(worst):
+            raise NumericalError(
+                f"no float holds the value at discount={self.discount!r}: raise discount, or lower noise"
+            )
+        return worst
 
     def _sampled(self, dt: float) -> Quadratic:
         read.number("dt", dt, above=0.0)
@@ -371,18 +369,18 @@ class LQR(ControlProblem):
     def _solution(self, at: Any, source: str, error: float, *, with_jet: bool) -> Solution:
         def value(t: Array, x: Array) -> Array:
             P, c, _ = (like(part, x) for part in at(t, x)[:3])
-            return -(dot(x, _rows(P, x)) / 2 + c)
+            return -(dot(x, matvecs(P, x)) / 2 + c)
 
         def policy(t: Array, x: Array) -> Array:
-            return -_rows(like(at(t, x).K, x), x)
+            return -matvecs(like(at(t, x).K, x), x)
 
         def jet(t: Array, x: Array) -> Jet:
             found = at(t, x)
             P, c, _ = (like(part, x) for part in found[:3])
-            Px, shape = _rows(P, x), (*x.shape, x.shape[-1])
+            Px, shape = matvecs(P, x), (*x.shape, x.shape[-1])
             P_t, c_t = (like(part, x) for part in self._time_derivatives(found))
             v = -(dot(x, Px) / 2 + c)
-            return Jet(v, -(dot(x, _rows(P_t, x)) / 2 + c_t), -Px, -namespace(x).broadcast_to(P, shape))
+            return Jet(v, -(dot(x, matvecs(P_t, x)) / 2 + c_t), -Px, -namespace(x).broadcast_to(P, shape))
 
         kind: Any = "numerical" if error else "closed form"
         return Solution(value, policy, kind, source, error, jet if with_jet else None)
@@ -395,11 +393,6 @@ class LQR(ControlProblem):
         cost = self.Q + self.A.T @ P + P @ self.A - P @ self.B @ K
         spent = np.sum(self.D @ self.D.T * P, axis=(-2, -1)) / 2
         return self.discount * P - cost, self.discount * c - spent
-
-
-def _rows(matrices: Array, x: Array) -> Array:
-    """M x with one matrix for all rows, or one for each."""
-    return namespace(x).matmul(matrices, x[..., None])[..., 0]
 
 
 register("LQR-v0", LQR, dt=0.02, max_episode_steps=250)

@@ -18,14 +18,7 @@ from hacontrol_envs.domain import Domain
 from hacontrol_envs.errors import NumericalError, ParameterError
 from hacontrol_envs.kept import kept_by_step
 from hacontrol_envs.problem import ControlProblem
-from hacontrol_envs.reference.consumption import (
-    Portfolio,
-    best_portfolio,
-    discounted_time,
-    discounting,
-    held_ratios,
-    log_level,
-)
+from hacontrol_envs.reference import consumption
 from hacontrol_envs.registration import register
 from hacontrol_envs.solution import Jet, Solution
 from hacontrol_envs.transitions import portfolio, saturated
@@ -108,18 +101,16 @@ class Merton(ControlProblem):
         ratio = float(np.sqrt(squares[0] / squares[-1])) if squares[-1] > 0 else 0.0
         if ratio < LEAST_INDEPENDENCE:
             raise ParameterError(
-                "an asset is redundant, or nearly so: volatility must have full row rank, but its smallest singular "
-                f"value is {ratio:.1g} of its largest (each row scaled to length 1), less than {LEAST_INDEPENDENCE:g}: "
-                f"{self.volatility!r}. Leave an asset out"
+                "an asset is redundant, or nearly so: the smallest singular value of volatility, each row scaled to "
+                f"length 1, is {ratio:.1g} of its largest, below {LEAST_INDEPENDENCE:g}. Leave an asset out"
             )
 
     def _refuse_what_no_float_holds(self) -> None:
         """Raise ParameterError unless f, V, V_xx and utility at the action box's ends are floats all over the box."""
         g, left, wealth = self.risk_aversion, np.array([self.horizon or 0.0, 0.0]), np.log([[0.1], [10.0]])
         with np.errstate(all="ignore"):
-            if self.horizon is None:
-                log_f = np.full(2, -np.log(self.nu))
-            else:
+            log_f = np.full(2, -np.log(self.nu))
+            if self.horizon is not None:
                 z = -self.nu * left
                 flow = np.log(left) + np.where(z > 50, z - np.log(z), np.log(exprel(np.minimum(z, 50.0))))
                 log_f = np.logaddexp(np.log(self.bequest) / g + z, flow)
@@ -133,7 +124,7 @@ class Merton(ControlProblem):
             raise ParameterError(
                 f"no float holds the utilities and values at risk_aversion={g!r}{ends}: between wealth 0.1 and 10 they "
                 f"reach from 10^{reach.min():.0f} to 10^{reach.max():.0f}. Bring risk_aversion closer to 1"
-                + ("" if self.horizon is None else ", bequest closer to 1, or shorten the horizon")
+                f"{'' if self.horizon is None else ', bequest closer to 1, or shorten the horizon'}"
             )
 
     @cached_property
@@ -171,8 +162,10 @@ class Merton(ControlProblem):
         return int(self.sigma.shape[1])
 
     @cached_property
-    def _portfolio(self) -> Portfolio:
-        return best_portfolio(self.expected, self.sigma, self.risk_free_rate, self.risk_aversion, self.discount)
+    def _portfolio(self) -> consumption.Portfolio:
+        return consumption.best_portfolio(
+            self.expected, self.sigma, self.risk_free_rate, self.risk_aversion, self.discount
+        )
 
     @property
     def fractions(self) -> Floats:
@@ -294,8 +287,8 @@ class Merton(ControlProblem):
     def _constants(self, dt: float) -> Floats:
         """r_f, rho, g, dt, int_0^dt e^{-rho s} ds and int_0^dt s e^{-rho s} ds."""
         rho = float(self.discount)
-        flow = discounting(rho, dt)
-        return np.array([self.risk_free_rate, rho, self.risk_aversion, dt, flow, discounted_time(rho, dt)])
+        flow = consumption.discounting(rho, dt)
+        return np.array([self.risk_free_rate, rho, self.risk_aversion, dt, flow, consumption.discounted_time(rho, dt)])
 
     def constant_action_value(self, x: Floats, a: Floats) -> Floats:
         """Value from wealth x (..., 1) of holding action a (..., assets + 1) forever, (...); -inf where it diverges.
@@ -326,7 +319,9 @@ class Merton(ControlProblem):
         if self.horizon is None:
             return np.full_like(t, 1 / self.nu)
         left = self.horizon - t
-        f: Floats = self.bequest ** (1 / self.risk_aversion) * np.exp(-self.nu * left) + discounting(self.nu, left)
+        f: Floats = self.bequest ** (1 / self.risk_aversion) * np.exp(-self.nu * left) + consumption.discounting(
+            self.nu, left
+        )
         return f
 
     def _f_t(self, t: Floats) -> Floats:
@@ -340,12 +335,12 @@ class Merton(ControlProblem):
         rho, M = self.discount, self.riskless_equivalent
         if self.horizon is None:
             return np.full_like(t, (np.log(rho) + M / rho - 1) / rho)
-        return log_level(rho, M, self.bequest, self.horizon - t)[0]
+        return consumption.log_level(rho, M, self.bequest, self.horizon - t)[0]
 
     def _h_t(self, t: Floats) -> Floats:
         if self.horizon is None:
             return np.zeros_like(t)
-        return log_level(self.discount, self.riskless_equivalent, self.bequest, self.horizon - t)[1]
+        return consumption.log_level(self.discount, self.riskless_equivalent, self.bequest, self.horizon - t)[1]
 
     def _sampled_solution(self, dt: float, horizon: float) -> Solution:
         steps = read.steps(horizon, dt)
@@ -368,11 +363,11 @@ class Merton(ControlProblem):
         """k, f and h with 0 .. steps steps to go; the best fractions stay pi*, whatever k."""
         rho, g, M = self.discount, self.risk_aversion, self.riskless_equivalent
         if g != 1:
-            k, f = held_ratios(self.bequest ** (1 / g), rho - (1 - g) * M, g, dt, steps)
+            k, f = consumption.held_ratios(self.bequest ** (1 / g), rho - (1 - g) * M, g, dt, steps)
             return k, f, np.zeros(steps + 1)
         f = self._f(horizon - dt * np.arange(steps + 1.0))
-        gamma, flow = np.exp(-rho * dt), discounting(rho, dt)
-        drag = discounted_time(rho, dt) + gamma * dt * f[:-1]
+        gamma, flow = np.exp(-rho * dt), consumption.discounting(rho, dt)
+        drag = consumption.discounted_time(rho, dt) + gamma * dt * f[:-1]
         k = np.append(np.nan, flow / drag)
         paid = np.log(k[1:]) * flow + (M - k[1:]) * drag
         h = lfilter([1.0], [1.0, -gamma], np.append(0.0, paid))
