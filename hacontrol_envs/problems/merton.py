@@ -101,7 +101,7 @@ class Merton(ControlProblem):
         ratio = float(np.sqrt(squares[0] / squares[-1])) if squares[-1] > 0 else 0.0
         if ratio < LEAST_INDEPENDENCE:
             raise ParameterError(
-                "an asset is redundant, or nearly so: the smallest singular value of volatility, each row scaled to "
+                "an asset is redundant, as volatility hardly has full row rank: its smallest singular value, each row of "
                 f"length 1, is {ratio:.1g} of its largest, below {LEAST_INDEPENDENCE:g}. Leave an asset out"
             )
 
