@@ -101,8 +101,8 @@ class Merton(ControlProblem):
         ratio = float(np.sqrt(squares[0] / squares[-1])) if squares[-1] > 0 else 0.0
         if ratio < LEAST_INDEPENDENCE:
             raise ParameterError(
-                "an asset is redundant, as volatility hardly has full row rank: its smallest singular value, each row of "
-                f"length 1, is {ratio:.1g} of its largest, below {LEAST_INDEPENDENCE:g}. Leave an asset out"
+                "an asset is redundant, or nearly so: volatility must have full row rank, but its smallest singular value "
+                f"is {ratio:.1g} of its largest, rows scaled to length 1; {LEAST_INDEPENDENCE:g} is needed. Leave one out"
             )
 
     def _refuse_what_no_float_holds(self) -> None:
