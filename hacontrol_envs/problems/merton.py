@@ -101,8 +101,8 @@ class Merton(ControlProblem):
         ratio = float(np.sqrt(squares[0] / squares[-1])) if squares[-1] > 0 else 0.0
         if ratio < LEAST_INDEPENDENCE:
             raise ParameterError(
-                "an asset is redundant, or nearly so: volatility must have full row rank, but its smallest singular value "
-                f"is {ratio:.1g} of its largest, rows scaled to length 1; {LEAST_INDEPENDENCE:g} is needed. Leave one out"
+                "an asset is redundant, or nearly so: volatility must have full row rank, but its smallest singular "
+                f"value is {ratio:.1g} of its largest, rows of length 1; at least {LEAST_INDEPENDENCE:g} is needed"
             )
 
     def _refuse_what_no_float_holds(self) -> None:
