@@ -7,7 +7,7 @@ compared with their closed forms, and matrices have to meet the equations that o
 from __future__ import annotations
 
 import math
-from decimal import Decimal, localcontext
+from decimal import MAX_EMAX, Decimal, localcontext
 from fractions import Fraction
 from typing import Any
 
@@ -192,7 +192,7 @@ def _judge_finite(p: LQR, found: Solution, parameters: dict[str, Any]) -> None:
 def _scalar_flow(a: float, S: float, Q: float, end: float, tau: float) -> float:
     """P(tau) of dP = Q + 2 a P - S P^2 from P(0) = end, in decimals."""
     with localcontext() as context:
-        context.prec = 60
+        context.prec, context.Emax = 60, MAX_EMAX
         a_, S_, Q_, P_, t = (Decimal(float(part)) for part in (a, S, Q, end, tau))
         root = (a_ * a_ + S_ * Q_).sqrt()
         if root == 0:
