@@ -91,9 +91,8 @@ def _judge_stationary(p: LQR, found: Solution, parameters: dict[str, Any]) -> No
         require_close("P", P, right, 1e-13 * right, parameters)
     free = _unseen(p)
     size = np.sqrt(np.outer(np.diag(P), np.diag(P)))
-    require_close(
-        "P on what no cost sees", P @ free, 0.0, 1e-12 * np.abs(P).max() * np.abs(free).max(initial=0.0), parameters
-    )
+    most = n * np.abs(P).max() * np.abs(free).max(initial=0.0)  # n entries, each known to 1e-12 of the largest
+    require_close("P on what no cost sees", P @ free, 0.0, 1e-12 * most, parameters)
     exact = p.Q + _long(shifted.T, P) + _long(P, shifted) - _long(_long(P, S), P)
     sizes = np.abs(p.Q) + 2 * np.abs(shifted).T @ np.abs(P) + np.abs(P) @ np.abs(S) @ np.abs(P)
     sizes = np.sqrt(np.outer(np.diag(sizes), np.diag(sizes)))
@@ -161,13 +160,8 @@ def _judge_finite(p: LQR, found: Solution, parameters: dict[str, Any]) -> None:
     first, last = matrix(p, found, 0.0)[0], matrix(p, found, T)[0]
     require_close("P at T", last, p.S, 1e-13 * np.sqrt(np.outer(np.diag(p.S), np.diag(p.S))), parameters)
     free = _unseen(p)
-    require_close(
-        "P on what no cost sees",
-        first @ free,
-        0.0,
-        1e-12 * np.abs(first).max() * np.abs(free).max(initial=0.0),
-        parameters,
-    )
+    most = n * np.abs(first).max() * np.abs(free).max(initial=0.0)
+    require_close("P on what no cost sees", first @ free, 0.0, 1e-12 * most, parameters)
     top = np.maximum(np.diag(first), np.diag(last))
     if n == 1:
         for tau in (T, T * 1e-3, T / 3):
@@ -226,7 +220,9 @@ def _judge_held(p: LQR, parameters: dict[str, Any]) -> None:
     require_close("covariance", root @ root.T, C, 1e-11 * np.abs(C).max(), parameters)
     paid = -2 * p.exact_reward(0.0, np.vstack([eye, none]), np.vstack([0 * p.B, one]), dt)
     base = -2 * float(p.exact_reward(0.0, np.zeros(n), np.zeros(m), dt))
-    require_close("cost of a step", paid, np.diag(M) + base, 1e-11 * (np.diag(M) + base), parameters)
+    parts = np.diag(abs(joint).T @ abs(p.Q) @ abs(joint)) * dt  # which cancel where actions move what Q does not see
+    allowed = 1e-11 * (np.diag(M) + base) + 1e-14 * parts
+    require_close("cost of a step", paid, np.diag(M) + base, allowed, parameters)
     if p.horizon is None:
         _judge_bellman(p, dt, joint, M, parameters)
 
@@ -258,11 +254,13 @@ def _judge_bellman(p: LQR, dt: float, joint: Floats, M: Floats, parameters: dict
     later = joint @ stacked
     again = stacked.T @ M @ stacked + gamma * later.T @ P @ later
     sizes = abs(stacked).T @ abs(M) @ abs(stacked) + gamma * abs(later).T @ abs(P) @ abs(later)
-    require_close("Bellman", again, P, loose * np.sqrt(np.outer(np.diag(sizes), np.diag(sizes))), parameters)
+    allowed = loose * np.sqrt(np.outer(np.diag(sizes), np.diag(sizes)))
+    allowed += 1e-14 * max(np.abs(sizes).max(), np.abs(P).max())  # P is a difference of values, rounded as its largest
+    require_close("Bellman", again, P, allowed, parameters)
     H = M + gamma * joint.T @ P @ joint
     n, most = len(P), abs(M) + gamma * abs(joint).T @ abs(P) @ abs(joint)
     slope, size = H[n:, :n] - H[n:, n:] @ K, np.sqrt(np.outer(np.diag(most)[n:], np.diag(most)[:n]))
-    require_close("slope in the action", slope, 0.0, loose * size, parameters)
+    require_close("slope in the action", slope, 0.0, loose * size + 1e-14 * np.abs(most).max(), parameters)
     if dt * np.abs(p.A).max() < 1e-9:
         continuous = matrix(p, p.solution(), 0.0)[0]
         size = np.sqrt(np.outer(np.diag(P), np.diag(P)))
