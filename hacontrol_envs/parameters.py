@@ -159,7 +159,7 @@ def weight(name: str, given: Any, size: int, *, definite: bool) -> Floats:
         kind = "positive definite" if definite else "positive semidefinite"
         raise ParameterError(f"{name} must be {kind}, but its smallest eigenvalue is {lowest:.3g}: {short(given)}")
     symmetric: Floats = result / 2 + result.T / 2
-    if lowest < 0:  # by rounding: what no control pays for must not pay
+    if lowest < -4 * size * np.finfo(np.float64).eps * largest:  # what no control pays for must not pay
         values, vectors = np.linalg.eigh(symmetric)
         symmetric = (vectors * np.maximum(values, 0.0)) @ vectors.T
         symmetric = (symmetric + symmetric.T) / 2

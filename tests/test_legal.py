@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -33,6 +34,22 @@ def test_every_legal_parameter_is_answered_rightly_or_refused(subject):
         assert end.way in ("answered", "refused"), f"{end.way}: {drawn}\n{end.message}"
 
     judge()
+
+
+UNSTABILISABLE = [(1, i) for i in (1005, 1263, 2679, 6254, 9546, 9875, 10839, 13157, 15849, 15979, 17510)]
+"""Draws in which a state that a cost sees grows, and rounding alone lets control reach it."""
+CANCELLING = [(1, i) for i in (6815, 8065, 8204, 10652, 10845, 11973, 14248, 14552, 15253)]
+CANCELLING += [(3, i) for i in (85, 1782, 1960, 8485, 14418, 15466, 16230, 18981)]
+"""Draws in which what no cost sees, or hardly, hides in sums that cancel."""
+
+
+@pytest.mark.parametrize(
+    ("drawn", "way"),
+    [*((drawn, "refused") for drawn in UNSTABILISABLE), *((drawn, "answered") for drawn in CANCELLING)],
+)
+def test_lqr_where_rounding_would_decide(drawn, way):
+    end = measure_legal.ending("lqr", measure_legal.draw("lqr", np.random.default_rng(drawn).random))
+    assert end.way == way, end.message
 
 
 @pytest.mark.parametrize(

@@ -177,8 +177,8 @@ class FirmInvestment(ControlProblem):
         low, high = self.capital_bounds
         if self.returns_to_scale == 1:
             return float(np.sqrt(low * high))
-        k = (self.price / self.resting_price) ** (1 / (1 - self.returns_to_scale))
-        return float(np.clip(k, low, high))
+        log_k = (np.log(self.price) - np.log(self.resting_price)) / (1 - self.returns_to_scale)
+        return float(np.exp(np.clip(log_k, np.log(low), np.log(high))))
 
     def drift(self, t: Array, x: Array, a: Array) -> Array:
         k, z = x[..., 0], x[..., 1]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar, final
+from typing import Any, final
 
 import numpy as np
 from scipy.linalg import solve_continuous_lyapunov
@@ -25,8 +25,6 @@ from hacontrol_envs.reference.riccati_map import DISTINCT, DOUBTFUL
 from hacontrol_envs.registration import register
 from hacontrol_envs.solution import Jet, Solution
 from hacontrol_envs.transitions import linear_quadratic
-
-Found = TypeVar("Found")
 
 HUGE = 1e280
 """A cost or a motion of this size is refused: a few steps later it would be infinite."""
@@ -259,12 +257,24 @@ class LQR(ControlProblem):
 
     @cached_property
     def _core(self) -> Core:
-        """The problem of the states that a cost sees, now or later."""
-        return self._seen(DISTINCT)
+        """The problem of the states that a cost sees, now or later; of those that say the same, the cheapest."""
+        core = self._seen(DISTINCT)
+        if len(core.T) == self._size or not core.T.any():
+            return core
+        weights = self._optimum(core)(np.array([self.horizon or 0.0])).P.reshape(self._size, -1).diagonal()
+        return self._seen(DISTINCT, np.argsort(weights).tolist())
 
-    def _seen(self, tolerance: float) -> Core:
+    def _seen(self, tolerance: float, order: Sequence[int] | None = None) -> Core:
         terminal = self.S if self.horizon is not None else np.zeros_like(self.S)
-        return Core.of(self.A, self.B, self.Q, self.R, self.D, terminal, tolerance)
+        return Core.of(self.A, self.B, self.Q, self.R, self.D, terminal, tolerance, order)
+
+    def _optimum(self, core: Core) -> Callable[[Floats], Quadratic]:
+        """The optimum as a function of the time to go, on which it does not depend over an infinite horizon."""
+        if self.horizon is None:
+            found = core.lift(riccati.continuous(*core.matrices, self.discount))
+            return lambda tau: found
+        flow = Flow(*core.matrices, self.discount, self.horizon, core.terminal)
+        return lambda tau: core.lift(flow(tau))
 
     @kept_by_step
     def _held_core(self, dt: float) -> HeldSystem:
@@ -272,28 +282,17 @@ class LQR(ControlProblem):
 
     @cached_property
     def _stationary(self) -> Quadratic:
-        def solve(core: Core) -> Quadratic:
-            return core.lift(riccati.continuous(*core.matrices, self.discount))
-
-        return self._told_apart(solve, lambda found: found.P)
+        return self._backward(np.zeros(1))
 
     @cached_property
     def _backward(self) -> Callable[[Floats], Quadratic]:
-        horizon = self.horizon
-        assert horizon is not None
-
-        def flow(core: Core) -> Callable[[Floats], Quadratic]:
-            found = Flow(*core.matrices, self.discount, horizon, core.terminal)
-            return lambda tau: core.lift(found(tau))
-
-        return self._told_apart(flow, lambda found: found(np.array([horizon])).P)
-
-    def _told_apart(self, solve: Callable[[Core], Found], matrix: Callable[[Found], Floats]) -> Found:
-        """What `solve` makes of the core; refused where rounding decides what the cost sees, and that matters."""
+        """`_optimum` of the core; refused where rounding decides what the cost sees, and that matters."""
+        whole = np.array([self.horizon or 0.0])
         try:
-            found, other = solve(self._core), self._seen(DOUBTFUL)
-            same = len(other.T) == len(self._core.T)
-            gap, size = 0.0 if same else np.abs(matrix(solve(other)) - matrix(found)).max(), np.abs(matrix(found)).max()
+            found, other, gap, size = self._optimum(self._core), self._seen(DOUBTFUL), 0.0, 1.0
+            if len(other.T) != len(self._core.T):
+                P = found(whole).P
+                gap, size = np.abs(self._optimum(other)(whole).P - P).max(), np.abs(P).max()
         except InfiniteCostError as error:
             raise ParameterError(
                 f"no control keeps the discounted cost finite: {error}; (state_matrix - discount/2, control_matrix) "

@@ -16,8 +16,14 @@ from hacontrol_envs.transport import Transport, stationary_law
 if TYPE_CHECKING:
     from hacontrol_envs.krusell_smith import KrusellSmith
 
-CONVERGED = 1e-11
-"""Largest change of a threshold relative to consumption at which a policy is said to be found."""
+CONVERGED, FOUND = 1e-14, 1e-11
+"""Changes of a threshold, relative to consumption, at which iterations end and at most which a policy is found.
+
+The less risk there is, the steeper supply is in r, and the more the law of assets makes of a policy's error."""
+NEAR = 1e-2
+"""Relative gap between supply and demand from which on a policy is found as exactly as can be."""
+ROUNDING = 16 * float(np.finfo(np.float64).eps)
+"""Of a threshold, relative."""
 CLEARED = 3e-9
 """Relative gap between supply and demand that is rounding of the policy, and counts as none."""
 MOST = 20_000
@@ -141,6 +147,13 @@ class Households:
 
     def excess(self, r: float) -> float:
         """(S - D)/(S + D) of the capital supplied and demanded, both above the borrowing limit: between -1 and 1."""
+        gap = self._excess(r, FOUND)
+        if abs(gap) < NEAR:
+            gap = self._excess(r, CONVERGED)
+        return gap if abs(gap) > CLEARED else 0.0
+
+    def _excess(self, r: float, tolerance: float) -> float:
+        """The same with a policy that is found to a tolerance, or as near as rounding allows."""
         economy, income = self.economy, self.wage(r) * self.averages.earnings
         fixed = economy.assets - income[:, None]
         if not self.consumption.size:
@@ -149,6 +162,8 @@ class Households:
             self.consumption = np.tile(first, (len(economy.skill), 1))
         self.thresholds[0, 0] = (self.consumption + fixed) / (1 + r)
         gross, chain = np.full((1, 1), 1 + r), self.averages.chain[None, :, None, :]
+        least = np.where(self.consumption > 0, self.consumption, np.inf)
+        rounding = ROUNDING * float(np.max(abs(self.thresholds[0, 0]) / least))
         count, change = egm.iterate(
             self.thresholds,
             economy.assets,
@@ -161,9 +176,9 @@ class Households:
             economy.discount_factor,
             economy.risk_aversion,
             MOST,
-            CONVERGED,
+            min(max(tolerance, rounding), FOUND),
         )
-        if not change <= CONVERGED:
+        if not change <= FOUND:
             raise EquilibriumError(
                 f"no policy was found at the interest rate {r:.6g} in {count} iterations: the last changed it by "
                 f"{change:.2g}"
@@ -172,8 +187,7 @@ class Households:
         self.law = stationary_law(Transport(economy.assets, self.saving(), self.averages.chain))
         limit = economy.borrowing_limit
         supply, demand = float(economy.capital_of(self.law)) - limit, self.demand(r) - limit
-        gap = (supply - demand) / (supply + demand)
-        return gap if abs(gap) > CLEARED else 0.0
+        return (supply - demand) / (supply + demand) if supply + demand > 0 else 0.0
 
     def saving(self) -> Floats:
         """a' at the nodes, (n_e, n_a)."""

@@ -184,7 +184,7 @@ def chosen_top(probe: Callable[[float], KrusellSmith]) -> float:
         probe: the economy on `PROBE` nodes up to a given end.
 
     Returns:
-        It; 400 where there is no steady state, of which `solve` will say why.
+        It; where there is no steady state, the end on which `solve` says why.
     """
     top = FIRST_TOP
     while top <= MOST_TOP:
@@ -194,11 +194,11 @@ def chosen_top(probe: Callable[[float], KrusellSmith]) -> float:
             top *= 2
             continue
         except HacontrolError:
-            return FIRST_TOP
+            return top
         if max(found.share_at_top, found.output_lost) <= NEGLIGIBLE:
             return top
         top *= 2
-    return FIRST_TOP
+    return top
 
 
 def solve(economy: KrusellSmith) -> SteadyState:
@@ -227,7 +227,8 @@ def solve(economy: KrusellSmith) -> SteadyState:
     if not (abs(error) <= BALANCED and abs(found.goods_error) <= BALANCED):
         raise NumericalError(
             f"no steady state was found: at the interest rate {r:.8g} households supply {np.expm1(error):.2g} more "
-            f"capital than firms use, and {found.goods_error:.2g} of output is out of balance; try more asset_nodes"
+            f"capital than firms use, and {found.goods_error:.2g} of output is out of balance. With hardly any risk to "
+            "incomes supply is too steep in the rate for rounding: then give more risk; else try more asset_nodes"
         )
     return found
 

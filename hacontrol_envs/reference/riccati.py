@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,11 +49,22 @@ class Core(NamedTuple):
     """S of y, (k, k)."""
 
     @classmethod
-    def of(cls, A: Floats, B: Floats, Q: Floats, R: Floats, D: Floats, S: Floats, tolerance: float) -> Core:
-        """What is seen through links above a tolerance; see `riccati_map.seen`."""
-        cost = sum((W / np.abs(W).max() for W in (Q, S) if W.any()), np.zeros_like(Q))
-        T, back = riccati_map.seen(A, cost, tolerance)
-        return cls(T, (T @ A @ back, T @ B, back.T @ Q @ back, R, T @ D), back.T @ S @ back)
+    def of(
+        cls,
+        A: Floats,
+        B: Floats,
+        Q: Floats,
+        R: Floats,
+        D: Floats,
+        S: Floats,
+        tolerance: float,
+        order: Sequence[int] | None = None,
+    ) -> Core:
+        """What is seen through links above a tolerance, in terms of the first states in an order; see `seen`."""
+        T, states = riccati_map.seen(A, (Q, S), tolerance, order)
+        among = np.ix_(states, states)
+        A, B, D = (riccati_map.product(tolerance, T, part) for part in (A[:, states], B, D))
+        return cls(T.astype(np.float64), (A, B, Q[among], R, D), S[among])
 
     def lift(self, found: Quadratic) -> Quadratic:
         """A solution in y as one in x."""
@@ -177,8 +189,10 @@ def _polished(P: Floats, newton: Callable[[Floats], Newton]) -> tuple[Floats, fl
 
 
 def _sized(closed: Floats, rest: Floats, scale: Floats) -> Floats:
-    """The solution X of closed' X + X closed + rest = 0 over scale_i scale_j."""
-    X: Floats = solve_continuous_lyapunov((closed / scale * scale[:, None]).T, -rest / np.outer(scale, scale))
+    """The solution X of closed' X + X closed + rest = 0 over scale_i scale_j; huge where closed is hardly stable."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        X: Floats = solve_continuous_lyapunov((closed / scale * scale[:, None]).T, -rest / np.outer(scale, scale))
     return X
 
 

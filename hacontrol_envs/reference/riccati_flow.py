@@ -9,8 +9,8 @@ from numpy.polynomial import chebyshev
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import NumericalError
-from hacontrol_envs.reference.riccati import Quadratic, in_like_units
-from hacontrol_envs.reference.riccati_map import Span, pace, short_span, symmetric
+from hacontrol_envs.reference.riccati import WORST, Quadratic, in_like_units
+from hacontrol_envs.reference.riccati_map import EPS, Span, pace, short_span, symmetric
 
 DEGREE = 24
 """Of the polynomial in time on each panel."""
@@ -19,6 +19,8 @@ RESOLVED = (1e-12, 1e-9)
 rounding, as of cheap control of a stiff system, does not allow the first."""
 DECAYED = 1e-18
 """The same relative to the largest values so far."""
+AMPLE = 4.0
+"""How many times the effect of random rounding the error from rounding is said to be."""
 PANELS = 4000
 """At most; they double in length wherever the solution lets them."""
 
@@ -28,7 +30,8 @@ class Flow:
 
     P is carried from panel to panel of time by the exact maps of `riccati_map`, which stiffness does not touch; within
     a panel of length T/2^k it is known at Chebyshev nodes, and c by collocation there. A panel is halved until both
-    are resolved, so that their number grows with the logarithm of the horizon, however long.
+    are resolved, so that their number grows with the logarithm of the horizon, however long. Beside it goes a second P
+    whose every number is rounded at random; how far the two part says what rounding makes of P.
 
     Raises:
         NumericalError: values overflow, or oscillate more often than `PANELS` can follow.
@@ -53,6 +56,9 @@ class Flow:
                 self.tolerance = RESOLVED[1]
                 if not self._march(terminal):
                     raise NumericalError(f"the optimum varies too often to be followed over the horizon {horizon}")
+        self.error = max(self.tolerance, AMPLE * self._rounding)
+        if not self.error < WORST:
+            raise NumericalError(f"rounding leaves of the optimum a relative error of {self.error:.1e}")
 
     def _march(self, P: Floats) -> bool:
         """Fill the panels from P at the end on; False where they are too many."""
@@ -61,6 +67,7 @@ class Flow:
         finest = max(0, math.ceil(math.log2(self.horizon * (1 / pace(self._A, S, Q) + 4 * start))))
         spans = [short_span(self._A, self._S, self._Q, self.horizon / 2**finest * self._nodes)]
         at, level, c, edges, panels, overflow = 0, 0, 0.0, [0.0], [], False
+        rng, other, self._rounding = np.random.default_rng(0), P, 0.0
         while at < 2**finest:
             found, resolved = self._panel(spans, level, P, c, self.horizon / 2 ** (finest - level))
             finite = bool(np.isfinite(found).all())
@@ -74,6 +81,8 @@ class Flow:
             if len(panels) > PANELS:
                 return False
             at, P, c = at + 2**level, symmetric(found[-1, 1:].reshape(P.shape)), float(found[-1, 0])
+            other = _rounded(Span(*(_rounded(part[-1], rng) for part in spans[level]))(other), rng)
+            self._rounding = max(self._rounding, float(np.abs(other - P).max() / (np.abs(P).max() or 1.0)))
             if overflow and np.all(np.abs(found - found[0]) <= self.tolerance * _sizes(found)):
                 at = 2**finest  # at rest, though what no cost sees on the way explodes
             edges.append(self.horizon * (at / 2**finest))
@@ -104,7 +113,12 @@ class Flow:
         y = np.einsum("kd,kdi->ki", weights, self._panels[panel])
         y[tau == 0] = self._start
         P = symmetric(y[:, 1:].reshape(-1, n, n))
-        return Quadratic(P, y[:, 0], self._feedback @ P, self.tolerance)
+        return Quadratic(P, y[:, 0], self._feedback @ P, self.error)
+
+
+def _rounded(M: Floats, rng: np.random.Generator) -> Floats:
+    """M with each entry off by up to a unit of rounding, at random (Vignes, 1993)."""
+    return M * (1 + EPS * rng.uniform(-1.0, 1.0, M.shape))
 
 
 def _sizes(found: Floats) -> Floats:

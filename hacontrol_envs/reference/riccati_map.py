@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+from decimal import Context, Decimal, localcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +16,13 @@ SERIES = 16
 """Terms of the exponential series, which is used for matrices of norm 1/2 at most."""
 DOUBLINGS = 200
 """After so many doublings a cost that still grows is taken to be infinite."""
+CONTEXT = Context(prec=100)
+"""Of decimals in which floats of very different sizes add up without rounding."""
 EPS = float(np.finfo(np.float64).eps)
 DISTINCT, DOUBTFUL = 4 * EPS, 1e-13
-"""Links between states and the cost, relative to the largest: below `DISTINCT` n they are rounding, above `DOUBTFUL`
-they are meant; in between nobody can tell."""
+"""What is left of links between states and the cost, relative to what cancels in them: below `DISTINCT` n it is
+rounding, above `DOUBTFUL` n it is meant; in between nobody can tell."""
+decimals = np.vectorize(Decimal, otypes=[object])
 
 
 class Span(NamedTuple):
@@ -92,61 +98,77 @@ def limit(span: Span) -> Floats | None:
 class Seen(NamedTuple):
     """The part y = T x of the state that a cost depends on, now or later: the quotient by what is unobservable."""
 
-    T: Floats
-    """(k, n); one row of zeros where nothing costs anything."""
-    back: Floats
-    """(n, k): T back = I, but for that case."""
+    T: NDArray[Any]
+    """(k, n), long decimals; one row of zeros where nothing costs anything."""
+    states: NDArray[np.intp]
+    """k of the n states, which are y where the others are zero: T is the identity on them, but for that case."""
 
 
-def seen(A: Floats, Q: Floats, tolerance: float) -> Seen:
-    """The states that x'Qx sees through dX = A x dt, in coordinates in which they cost alike.
+def product(tolerance: float, *parts: NDArray[Any]) -> Floats:
+    """That of matrices of floats or decimals, with zeros where it is below `tolerance` n of what cancels in it."""
+    with localcontext(CONTEXT):
+        exact = [part if part.dtype == object else decimals(part) for part in parts]
+        full, sizes = functools.reduce(np.matmul, exact), functools.reduce(np.matmul, map(abs, exact))
+        return _cleaned(full, sizes, tolerance).astype(np.float64)
 
-    The cost of x_i is scaled by the weightiest chain of entries of A by which it reaches Q, so that a weak link is not
-    mistaken for rounding, and states that no chain connects are left out exactly. Among the others directions whose
-    links are below `tolerance` (relative to the largest) are left out, too; they are found by a staircase of
-    orthogonal projections (Van Dooren, 1981).
+
+def seen(A: Floats, costs: Sequence[Floats], tolerance: float, order: Sequence[int] | None = None) -> Seen:
+    """The states that costs x'Qx see through dX = A x dt: rows of Q, Q A, Q A^2, ... by Gaussian elimination.
+
+    It is done in long decimals, which take floats as they are; what is left of an entry is rounding of the floats where
+    it is below `tolerance` n of what cancels in it. A weak link, in which nothing cancels, is none, and states that no
+    chain of entries connects to the cost are left out. The states kept are, of those that can be, the first in `order`.
     """
-    n = len(A)
-    weight, largest = _weights(A, Q)
-    kept = np.flatnonzero(np.isfinite(weight))
-    if not len(kept):
-        return Seen(np.zeros((1, n)), np.zeros((n, 1)))
-    w = np.exp2(np.rint(weight[kept]))
-    inner, cost = A[np.ix_(kept, kept)] * np.outer(w, 1 / w), (Q / np.abs(Q).max())[np.ix_(kept, kept)] / np.outer(w, w)
-    V = _staircase(inner, cost, largest, tolerance * len(kept))
-    T, back = np.zeros((len(V), n)), np.zeros((n, len(V)))
-    T[:, kept], back[kept] = V * w, (V / w).T
-    return Seen(T, back)
+    n, diagonals = len(A), [np.diag(Q) > 0 for Q in costs]
+    T, states = np.zeros((0, n), dtype=object), list[int]()
+    with localcontext(CONTEXT):
+        A = decimals(A)
+        rows = decimals(np.vstack([np.where(np.outer(d, d), Q, 0.0) for d, Q in zip(diagonals, costs, strict=True)]))
+        sizes = abs(rows)
+        while len(rows) and len(states) < n:
+            for row, state in zip(T, states, strict=True):
+                rows, sizes = _eliminated(rows, sizes, row, state)
+            known = len(states)
+            while len(states) < n:
+                rows = _cleaned(rows, sizes, tolerance)
+                at, state = divmod(int(abs(rows).argmax()), n)
+                if rows[at, state] == 0:
+                    break
+                new = rows[at] / rows[at, state]
+                rows, sizes = _eliminated(rows, sizes, new, state)
+                T = np.vstack([T, new])
+                states.append(state)
+            rows, sizes = T[known:] @ A, abs(T[known:]) @ abs(A)
+        if len(states) in (0, n):
+            return Seen(decimals(np.eye(n) if states else np.zeros((1, n))), np.arange(max(1, len(states))))
+        return _in_terms_of(T, range(n) if order is None else order, tolerance)
 
 
-def _weights(A: Floats, Q: Floats) -> tuple[Floats, float]:
-    """log2 of the weightiest chain from each state to the cost, (n,), -inf where there is none; A's largest link."""
-    n = len(A)
-    links = np.abs(A - np.diag(np.diag(A)))
-    largest = float(links.max())
-    with np.errstate(divide="ignore"):
-        direct = (np.log2(np.diag(Q)) - np.log2(np.diag(Q).max())) / 2 if np.any(Q) else np.full(n, -np.inf)
-        steps = np.log2(links / largest) if largest > 0 else np.full((n, n), -np.inf)
-    weight = direct
-    for _ in range(n):
-        weight = np.maximum(direct, (steps + weight[:, None]).max(axis=0))
-    return weight, largest
+def _in_terms_of(T: NDArray[Any], order: Sequence[int], tolerance: float) -> Seen:
+    """The same rows combined so that they are the identity on the first states in an order on which they can be."""
+    free, row_of = list(range(len(T))), dict[int, int]()
+    for state in order:
+        if not free or not T[free, state].any():
+            continue
+        row_of[state] = row = free.pop(int(abs(T[free, state]).argmax()))
+        by = T[row] / T[row, state]
+        T = _cleaned(*_eliminated(T, abs(T), by, state), tolerance)
+        T[row] = by
+    chosen = sorted(row_of)
+    return Seen(T[[row_of[state] for state in chosen]], np.array(chosen))
 
 
-def _staircase(A: Floats, Q: Floats, link: float, tolerance: float) -> Floats:
-    """Orthonormal rows (k, n) that span what is observable; the identity where that is everything."""
-    n = len(A)
-    values, vectors = np.linalg.eigh(Q)
-    V: Floats = vectors[:, values > tolerance * values[-1]].T
-    while len(V) < n:
-        size = link if np.count_nonzero(V) == len(V) else float(np.linalg.norm(A, 2))
-        moved = V @ A
-        _, links, directions = np.linalg.svd(moved - moved @ V.T @ V)
-        more = directions[: len(links)][links > tolerance * size]
-        if not len(more):
-            break
-        V = np.linalg.qr(np.vstack([V, more]).T)[0].T[: min(n, len(V) + len(more))]
-    return V if len(V) < n else np.eye(n)
+def _eliminated(rows: NDArray[Any], sizes: NDArray[Any], by: Any, state: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Rows less the multiple of one, with 1 at this state, that leaves 0 there, and the sizes of what cancels."""
+    taken = rows[:, [state]] * by
+    left = rows - taken
+    left[:, state] = 0
+    return left, sizes + abs(taken)
+
+
+def _cleaned(rows: NDArray[Any], sizes: NDArray[Any], tolerance: float) -> NDArray[Any]:
+    """Rows with zeros where they are rounding of floats of these sizes."""
+    return np.where(abs(rows) > sizes * Decimal(tolerance * rows.shape[1]), rows, 0)
 
 
 def symmetric(M: NDArray[Any]) -> Floats:

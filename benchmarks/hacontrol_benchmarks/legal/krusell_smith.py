@@ -150,7 +150,7 @@ def _judge_euler(found: SteadyState, parameters: dict[str, Any]) -> None:
     if not then.min() >= 0 or not now.min() >= 0:
         raise WrongAnswer(f"consumption is negative: {parameters}")
     if np.any(then == 0):  # no income at a limit of zero: nobody goes there
-        if np.any(now[:, 0] > 0) or now[:, 1:].min() <= 0:
+        if np.any(now[:, 0] > 1e-14 * income) or now[:, 1:].min() <= 0:
             raise WrongAnswer(f"households run out of what they can consume: {parameters}")
         a, then, now = a[1:], then[:, 1:], now[:, 1:]
     lowest = then.min(axis=0)
@@ -160,6 +160,33 @@ def _judge_euler(found: SteadyState, parameters: dict[str, Any]) -> None:
         raise WrongAnswer(f"the Euler equation is off by {abs(implied / now - 1).max():.2g}: {parameters}")
     if np.any(np.diff(found.thresholds, axis=1) <= 0):
         raise WrongAnswer(f"thresholds do not increase: {parameters}")
+    _judge_rivals(found, now, then, parameters)
+
+
+def _judge_rivals(found: SteadyState, now: Floats, then: Floats, parameters: dict[str, Any]) -> None:
+    """It does not pay to save more or less than a node and to undo that a quarter later: u(c) + beta E u(c') falls.
+
+    With the Euler equation this is all there is to gain, since the problem is concave.
+    """
+    economy, R = found.economy, 1 + found.interest_rate
+    gamma, a = economy.risk_aversion, economy.assets[-now.shape[1] :]
+
+    def utility(x: Floats) -> Floats:
+        """(x^(1 - gamma) - 1)/(1 - gamma)."""
+        u: Floats = np.log(x) if gamma == 1 else np.expm1((1 - gamma) * np.log(x)) / (1 - gamma)
+        return u
+
+    for share in (-0.3, -0.01, 0.01, 0.3):
+        more = share * now
+        later = then[None] / now[:, None] + R * share  # of e, e', a': in units of consumption now
+        possible = (later.min(axis=1) > 0) & (a + more >= economy.borrowing_limit)
+        with np.errstate(all="ignore"):
+            change = utility(later) - utility(later - R * share)
+            gain = utility(np.array(1 - share)) + economy.discount_factor * np.einsum(
+                "ef,efa->ea", found.averages.chain, change
+            )
+        if np.any(gain[possible] >= 0):
+            raise WrongAnswer(f"saving {share:+.0%} of consumption for a quarter pays: {parameters}")
 
 
 def _saving(at: Floats, a: Floats) -> Floats:

@@ -7,12 +7,13 @@ compared with their closed forms, and matrices have to meet the equations that o
 from __future__ import annotations
 
 import math
-from decimal import MAX_EMAX, Decimal, localcontext
+from decimal import MAX_EMAX, Context, Decimal, localcontext
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from scipy.linalg import expm, solve_continuous_lyapunov
+from numpy.typing import NDArray
+from scipy.linalg import solve_continuous_lyapunov
 
 from hacontrol_benchmarks.legal.draws import Uniform, log_uniform, require_close
 from hacontrol_envs import LQR
@@ -25,6 +26,8 @@ TOLERANCE = 1e-11
 LONG = np.longdouble
 PACES = (1e-11, 1e-3, 0.3, 8.0)
 """Steps in units of the time in which the system moves."""
+MOST_FLOW = 100.0
+"""Longest horizon, in units of one over the norm of the Hamiltonian matrix, at which decimals are asked."""
 
 
 def draw(u: Uniform) -> dict[str, Any]:
@@ -108,8 +111,11 @@ def _judge_rivals(p: LQR, P: Floats, shifted: Floats, size: Floats, parameters: 
     for k, gain in enumerate([K, 0 * K, *(K * (1 + 0.3 * rng.normal(size=K.shape)) for _ in range(3))]):
         closed, cost = shifted - p.B @ gain, p.Q + gain.T @ p.R @ gain
         if np.linalg.eigvals(closed).real.max() < 0:
-            spent = solve_continuous_lyapunov(closed.T, -cost)
-            gap = np.diag(spent - P)
+            spent = np.asarray(solve_continuous_lyapunov(closed.T, -cost), LONG)
+            for _ in range(3):  # SciPy's is right to rounding of its largest entry only
+                rest = cost + _long(closed.T, spent) + _long(spent, closed)
+                spent += solve_continuous_lyapunov(closed.T, -np.float64(rest))
+            gap = np.float64(np.diag(spent - P))
             slack = 1e-7 * np.diag(size) + 1e-12 * np.max(size)
             require_close(f"rival {k} less P", np.minimum(gap, 0), 0.0, slack, parameters)
         elif not np.any(cost):
@@ -124,7 +130,7 @@ def _scalar(a: Any, S: Any, Q: Any) -> Any:
     return Q / (root - a) if a <= 0 else (a + root) / S
 
 
-def _long(left: Floats, right: Floats) -> Any:
+def _long(left: NDArray[Any], right: NDArray[Any]) -> Any:
     """The product in extended precision."""
     return np.asarray(left, LONG) @ np.asarray(right, LONG)
 
@@ -169,18 +175,32 @@ def _judge_finite(p: LQR, found: Solution, parameters: dict[str, Any]) -> None:
             got = matrix(p, found, T - tau)[0].item()
             require_close(f"P at {tau} to go", got, right, 1e-11 * max(right, top.item()), parameters)
         return
-    H = np.block([[-shifted, S], [p.Q, shifted.T]])
-    unit = math.sqrt(max(np.abs(p.Q).max(), np.abs(p.S).max()) / np.abs(S).max()) if S.any() else 1.0
-    unit = unit or 1.0
-    like = np.diag([unit**0.5] * n + [unit**-0.5] * n)
-    H = like @ H @ np.linalg.inv(like)
-    steps = max(1, math.ceil(np.abs(H).sum(axis=0).max() * T))
-    if steps <= 300:
-        U, P = expm(H * (T / steps)), p.S / unit
-        for _ in range(steps):
-            both = U @ np.vstack([np.eye(n), P])
-            P = np.linalg.solve(both[:n].T, both[n:].T)
-        require_close("P at 0", first, P * unit, 1e-9 * max(unit * np.abs(P).max(), np.abs(last).max()), parameters)
+    if np.abs(np.block([[-shifted, S], [p.Q, shifted.T]])).sum(axis=0).max() * T <= MOST_FLOW:
+        P = _flow(p, T)
+        worst = (np.abs(first) @ p.state.high) @ p.state.high / 2
+        allowed = 1e-11 + found.error / worst if worst > 0 else 0.0
+        require_close("P at 0", first, P, allowed * max(np.abs(P).max(), np.abs(last).max()), parameters)
+
+
+def _flow(p: LQR, tau: float) -> Floats:
+    """P with tau to go by e^{H tau} (I; S), H the Hamiltonian matrix, in decimals; tau |H| <= `MOST_FLOW`."""
+    n = len(p.A)
+    with localcontext(Context(prec=200, Emax=MAX_EMAX)):
+        A, B, Q, end = (np.vectorize(Decimal, otypes=[object])(part) for part in (p.A, p.B, p.Q, p.S))
+        shifted = A - np.diag([Decimal(p.discount) / 2] * n)
+        H = np.block([[-shifted, B @ np.diag([1 / Decimal(cost) for cost in np.diag(p.R)]) @ B.T], [Q, shifted.T]])
+        both = _times(_decimal_exponential(H, tau), [*_decimal_eye(n), *end.tolist()])
+        # P below = above for P' above' = below': Gaussian elimination of [above' | below'].
+        rows = [[both[i][j] for i in range(n)] + [both[n + i][j] for i in range(n)] for j in range(n)]
+        for i in range(n):
+            best = max(range(i, n), key=lambda k: abs(rows[k][i]))
+            rows[i], rows[best] = rows[best], rows[i]
+            rows[i] = [e / rows[i][i] for e in rows[i]]
+            for k in range(n):
+                if k != i:
+                    rows[k] = [e - rows[k][i] * own for e, own in zip(rows[k], rows[i], strict=True)]
+        P: Floats = np.array([[float(e) for e in row[n:]] for row in rows])
+    return P
 
 
 def _scalar_flow(a: float, S: float, Q: float, end: float, tau: float) -> float:
@@ -239,7 +259,8 @@ def _sampled_matrix(p: LQR, dt: float, parameters: dict[str, Any]) -> tuple[Floa
     P = (both - own[:, None] - own) / np.outer(np.diag(x), np.diag(x))
     loose = 1e-9 if found.kind == "closed form" else 1e-5
     gap = np.minimum(np.diag(P - continuous), 0.0)
-    require_close("what holding costs", gap, 0.0, loose * np.diag(P), parameters)
+    stated = 2 * p.solution().error / p.state.high**2
+    require_close("what holding costs", gap, 0.0, loose * np.diag(P) + stated, parameters)
     K = -np.column_stack([np.asarray(found.policy(0.0, e)) for e in np.eye(n)])
     return P, K, loose
 
@@ -289,17 +310,17 @@ def _integral(F: Floats, W: Floats, t: float) -> Floats:
         )
 
 
-def _digits(A: Floats, t: float) -> int:
-    return 50 + int(2 * np.abs(A).sum(axis=0).max() * t)
+def _digits(A: NDArray[Any], t: float) -> int:
+    return 50 + int(2 * float(np.abs(A).sum(axis=0).max()) * t)
 
 
-def _decimal_exponential(A: Floats, t: float) -> list[list[Decimal]]:
+def _decimal_exponential(A: NDArray[Any], t: float) -> list[list[Decimal]]:
     n, size = len(A), float(np.abs(A).sum(axis=0).max()) * t
     halvings = max(0, math.ceil(math.log2(size)) + 4) if size > 0 else 0
     with localcontext() as context:
         context.prec = _digits(A, t)
         step = Decimal(t) / 2**halvings
-        X = [[Decimal(float(e)) * step for e in row] for row in A]
+        X = [[Decimal(e) * step for e in row] for row in A.tolist()]
         term = total = _decimal_eye(n)
         for k in range(1, 200):
             term = [[e / k for e in row] for row in _times(term, X)]
