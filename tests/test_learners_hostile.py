@@ -213,10 +213,10 @@ def test_a_rule_that_was_not_met_is_a_warning_unless_the_user_stopped():
 
 @pytest.mark.parametrize("risk_aversion", [0.5, 20.0])
 def test_a_value_that_is_not_the_optimum_is_not_taken_for_it(risk_aversion):
-    """At these much is lost; a policy that hardly moves (no step is accepted at 20) is not enough to have learnt."""
+    """At its defaults; a policy that hardly moves (no step is accepted at 20) is not enough to have learnt."""
     env = gym.make("Merton-v0", risk_aversion=risk_aversion)
     with pytest.warns(ConvergenceWarning, match="npi on Merton"):
-        agent = make_agent("npi", env=env, seed=0, iterations=10, visits=64, hidden=(16,)).learn()
+        agent = make_agent("npi", env=env, seed=0).learn()
     scores = evaluate(agent, env, Evaluation(paths=8, points=128, max_steps=50))
     assert scores["converged"] == 0.0
     assert scores["policy_error_law"] > 0.02

@@ -153,22 +153,22 @@ REPORTS: dict[str, list[str]] = {
         "test_files_hostile.py::test_a_result_belongs_to_its_file",
     ],
     "Labels are markup, links are followed, names leave the folder": [
-        "test_files_hostile.py::test_labels_are_shown_as_they_are",
-        "test_files_hostile.py::test_markdown_keeps_nothing_that_it_would_read",
-        "test_files_hostile.py::test_a_report_replaces_links_and_never_follows_them",
-        "test_files_hostile.py::test_the_name_of_a_suite_leads_nowhere",
+        "test_runs_hostile.py::test_labels_are_shown_as_they_are",
+        "test_runs_hostile.py::test_markdown_keeps_nothing_that_it_would_read",
+        "test_runs_hostile.py::test_a_report_replaces_links_and_never_follows_them",
+        "test_runs_hostile.py::test_the_name_of_a_suite_leads_nowhere",
     ],
     "Ctrl-C ends a run at the third press; a full disk is a traceback": [
-        "test_files_hostile.py::test_one_signal_ends_a_run_which_loses_nothing",
-        "test_files_hostile.py::test_a_full_disk_is_said_in_one_sentence",
-        "test_files_hostile.py::test_the_command_line_says_what_is_wrong_in_a_sentence",
+        "test_runs_hostile.py::test_one_signal_ends_a_run_which_loses_nothing",
+        "test_runs_hostile.py::test_a_full_disk_is_said_in_one_sentence",
+        "test_runs_hostile.py::test_the_command_line_says_what_is_wrong_in_a_sentence",
     ],
     "Results depend on the number of threads": [
-        "test_files_hostile.py::test_the_number_of_threads_is_the_tasks_and_is_recorded",
+        "test_runs_hostile.py::test_the_number_of_threads_is_the_tasks_and_is_recorded",
     ],
     # Other inputs of the same kinds.
     "Random legal parameters": ["test_legal.py::test_every_legal_parameter_is_answered_rightly_or_refused"],
-    "Random illegal input": ["test_files_hostile.py::test_a_small_fuzz_finds_no_fault"],
+    "Random illegal input": ["test_runs_hostile.py::test_a_small_fuzz_finds_no_fault"],
     "Clients of reinforcement learning": [
         "test_clients.py::test_an_installed_client_gets_along",
         "test_clients.py::test_the_committed_table_is_of_every_client_and_case_and_none_failed",

@@ -100,20 +100,21 @@ def _judge_stationary(p: LQR, found: Solution, parameters: dict[str, Any]) -> No
     sizes = np.abs(p.Q) + 2 * np.abs(shifted).T @ np.abs(P) + np.abs(P) @ np.abs(S) @ np.abs(P)
     sizes = np.sqrt(np.outer(np.diag(sizes), np.diag(sizes)))
     require_close("the Riccati equation", np.float64(exact), 0.0, allowed * sizes, parameters)
-    _judge_rivals(p, P, shifted, size, parameters)
+    _judge_rivals(p, P, size, parameters)
     spent = np.sum(p.D @ p.D.T * P) / 2 / p.discount
     require_close("c", c, spent, 1e-12 * spent, parameters)
 
 
-def _judge_rivals(p: LQR, P: Floats, shifted: Floats, size: Floats, parameters: dict[str, Any]) -> None:
+def _judge_rivals(p: LQR, P: Floats, size: Floats, parameters: dict[str, Any]) -> None:
     """No linear feedback costs less: doing nothing, what is said to be best, and that with errors."""
     K, rng = np.linalg.solve(p.R, p.B.T @ P), np.random.default_rng(0)
     for k, gain in enumerate([K, 0 * K, *(K * (1 + 0.3 * rng.normal(size=K.shape)) for _ in range(3))]):
-        closed, cost = shifted - p.B @ gain, p.Q + gain.T @ p.R @ gain
+        exact = LONG(p.A) - LONG(p.discount) / 2 * np.eye(len(P)) - _long(p.B, gain)
+        cost, closed = p.Q + _long(gain.T, _long(p.R, gain)), np.float64(exact)
         if np.linalg.eigvals(closed).real.max() < 0:
-            spent = np.asarray(solve_continuous_lyapunov(closed.T, -cost), LONG)
+            spent = np.asarray(solve_continuous_lyapunov(closed.T, -np.float64(cost)), LONG)
             for _ in range(3):  # SciPy's is right to rounding of its largest entry only
-                rest = cost + _long(closed.T, spent) + _long(spent, closed)
+                rest = cost + _long(exact.T, spent) + _long(spent, exact)
                 spent += solve_continuous_lyapunov(closed.T, -np.float64(rest))
             gap = np.float64(np.diag(spent - P))
             slack = 1e-7 * np.diag(size) + 1e-12 * np.max(size)
