@@ -253,3 +253,32 @@ def test_readme_shows_the_committed_tables(suite: str, first: str, columns: list
     boards = [part for part in report.split("\n## ") if suite == "paper" or part.startswith(("industry", "Krusell"))]
     rows = [cells(line) for board in boards for line in board.splitlines() if re.match(r"\| \d", line)]
     assert shown == [[row[place] for place in columns] for row in rows]
+
+
+LEGAL = {
+    "lqr": 20_000,
+    "merton": 20_000,
+    "brock_mirman": 20_000,
+    "krusell_smith": 20_000,
+    "firm_investment": 500,
+    "firm_industry": 100,
+}
+"""Draws of each subject."""
+
+
+@pytest.mark.parametrize("subject", LEGAL)
+def test_legal_parameters_were_answered_rightly_or_refused(subject: str) -> None:
+    (row,) = json.loads((FOLDER / "legal" / f"{subject}.json").read_text())["rows"]
+    assert row["draws"] >= LEGAL[subject]
+    assert row["answered"] + row["refused"] == row["draws"]
+    assert row["answered"] > row["draws"] / 2
+    assert row["slowest"] <= 30
+    assert not row["faults"]
+
+
+def test_hostile_inputs_were_accepted_or_refused_in_a_sentence() -> None:
+    *doors, forged, memory = json.loads((FOLDER / "fuzz.json").read_text())["rows"]
+    assert sum(row["inputs"] for row in doors) >= 20_000
+    assert all(row["accepted"] + row["refused"] == row["inputs"] for row in doors)
+    assert (forged["inputs"], forged["faults"], forged["commands run"]) == (200, 0, 0)
+    assert memory["peak"] < 1.0
