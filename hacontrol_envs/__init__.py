@@ -7,22 +7,22 @@
 
 from typing import TYPE_CHECKING, Any
 
-from hacontrol_envs import problems  # noqa: F401  (importing registers every problem)
-from hacontrol_envs.discrete import DiscreteProblem, Successors
-from hacontrol_envs.domain import Domain
-from hacontrol_envs.env import SDEEnv, SDEVectorEnv
-from hacontrol_envs.firm_industry import Equilibrium, FirmIndustry
-from hacontrol_envs.krusell_smith import KrusellSmith
-from hacontrol_envs.problem import ControlProblem, Problem
+from hacontrol_envs import economies, problems  # noqa: F401  (importing registers all of them)
+from hacontrol_envs.core.discrete import DiscreteProblem, Successors
+from hacontrol_envs.core.domain import Domain
+from hacontrol_envs.core.problem import ControlProblem, Problem
+from hacontrol_envs.core.registration import register, register_economy, registered_economies, registered_ids
+from hacontrol_envs.core.solution import Jet, Solution
+from hacontrol_envs.economies.industry.economy import Equilibrium, FirmIndustry
+from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
+from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
+from hacontrol_envs.economies.krusell_smith.planner import KrusellSmithCloud
+from hacontrol_envs.numerics.transport import Transport, stationary_law
 from hacontrol_envs.problems.brock_mirman import BrockMirman
 from hacontrol_envs.problems.firm_investment import FirmInvestment
-from hacontrol_envs.problems.krusell_smith import KrusellSmithHousehold
-from hacontrol_envs.problems.krusell_smith_cloud import KrusellSmithCloud
 from hacontrol_envs.problems.lqr import LQR
 from hacontrol_envs.problems.merton import Merton
-from hacontrol_envs.registration import economies, register, registered_ids
-from hacontrol_envs.solution import Jet, Solution
-from hacontrol_envs.transport import Transport, stationary_law
+from hacontrol_envs.simulation.env import SDEEnv, SDEVectorEnv
 
 if TYPE_CHECKING:
     from hacontrol_envs.checks import check_problem, check_vector_env
@@ -49,8 +49,9 @@ __all__ = [
     "Transport",
     "check_problem",
     "check_vector_env",
-    "economies",
     "register",
+    "register_economy",
+    "registered_economies",
     "registered_ids",
     "stationary_law",
 ]

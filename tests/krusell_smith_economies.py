@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from hacontrol_envs.krusell_smith import KrusellSmith
+from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 
 NODES = 200
 

@@ -10,9 +10,9 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from hacontrol_envs import ControlProblem, Problem, registered_ids
-from hacontrol_envs.env import SDEEnv, SDEVectorEnv
-from hacontrol_envs.integrate import schemes
-from hacontrol_envs.registration import build_problem
+from hacontrol_envs.core.registration import build_problem
+from hacontrol_envs.simulation.env import SDEEnv, SDEVectorEnv
+from hacontrol_envs.simulation.integrate import schemes
 
 NEXT_STEP, SAME_STEP, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
 ROWS, STEPS, SEED = 5, 24, 11

@@ -11,9 +11,9 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 from torch.func import functional_call, grad, hessian, jacrev, vmap  # noqa: E402
 
-from hacontrol_agents import autodiff  # noqa: E402
-from hacontrol_agents.autodiff import apply_generator, gradient, jet, parameter_jacobian  # noqa: E402
-from hacontrol_agents.networks import ACTIVATIONS, MLP  # noqa: E402
+from hacontrol_agents.learning import autodiff  # noqa: E402
+from hacontrol_agents.learning.autodiff import apply_generator, gradient, jet, parameter_jacobian  # noqa: E402
+from hacontrol_agents.learning.networks import ACTIVATIONS, MLP  # noqa: E402
 
 # torch.func's own start-up warns about the part of torch that it is written in.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")

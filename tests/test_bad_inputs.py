@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hacontrol_envs import LQR, FirmIndustry, KrusellSmith, Merton, registered_ids
-from hacontrol_envs.env import SDEEnv, SDEVectorEnv
 from hacontrol_envs.errors import ActionError, HacontrolError, ParameterError, ResetError, SeedError
+from hacontrol_envs.simulation.env import SDEEnv, SDEVectorEnv
 from sampled_envs import CHEAP, WITH_HORIZON, every_id, problem_of, step_of
 
 ROWS = 3

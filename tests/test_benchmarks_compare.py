@@ -12,11 +12,11 @@ from hacontrol_agents import make_agent
 pytest.importorskip("matplotlib")
 
 from hacontrol_benchmarks import cli
-from hacontrol_benchmarks.compare import compare_figure
-from hacontrol_benchmarks.compare_households import QUARTERS
-from hacontrol_benchmarks.figures import COLOURS, TRUTH, figure_path
+from hacontrol_benchmarks.reporting.compare import compare_figure
+from hacontrol_benchmarks.reporting.compare_households import QUARTERS
+from hacontrol_benchmarks.reporting.figures import COLOURS, TRUTH, figure_path
+from hacontrol_envs.core.figures import filled
 from hacontrol_envs.errors import ParameterError
-from hacontrol_envs.figures import filled
 
 
 def rated(env, rate):
@@ -201,7 +201,7 @@ def test_lorenz_curves_and_histograms_are_of_one_law(households):
 
 
 def _path(households):
-    from hacontrol_envs.krusell_smith_paths import path_of_z
+    from hacontrol_envs.economies.krusell_smith.paths import path_of_z
 
     return path_of_z(households.economy, QUARTERS, 0, first=households.reference.ergodic.z[0])
 

@@ -7,9 +7,9 @@ from scipy.linalg import solve_continuous_are, solve_discrete_are
 
 from hacontrol_agents import AnalyticAgent, make_agent
 from hacontrol_benchmarks import Evaluation, evaluate
-from hacontrol_benchmarks.sampling import optimal_law
+from hacontrol_benchmarks.judging.sampling import optimal_law
 from hacontrol_envs import LQR, SDEEnv
-from hacontrol_envs.reference import riccati
+from hacontrol_envs.numerics import riccati
 
 SMALL = Evaluation(paths=8, points=256, max_steps=100)
 

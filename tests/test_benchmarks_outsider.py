@@ -8,8 +8,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from hacontrol_agents import AnalyticAgent
 from hacontrol_benchmarks import Evaluation, evaluate
-from hacontrol_benchmarks.compare import compare_figure
-from hacontrol_benchmarks.outsider import Outsider
+from hacontrol_benchmarks.judging.outsider import Outsider
+from hacontrol_benchmarks.reporting.compare import compare_figure
 from hacontrol_envs.errors import ActionError, ParameterError
 
 SMALL = Evaluation(paths=8, points=64, max_steps=50)

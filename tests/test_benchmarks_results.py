@@ -5,9 +5,17 @@ import subprocess
 
 import pytest
 
-from hacontrol_benchmarks.provenance import Code, Machine
-from hacontrol_benchmarks.results import Result, Times, plain_history, plain_metrics, publish, read_result, read_results
-from hacontrol_benchmarks.tasks import Task
+from hacontrol_benchmarks.records.provenance import Code, Machine
+from hacontrol_benchmarks.records.results import (
+    Result,
+    Times,
+    plain_history,
+    plain_metrics,
+    publish,
+    read_result,
+    read_results,
+)
+from hacontrol_benchmarks.records.tasks import Task
 from hacontrol_envs.errors import CheckpointError, ParameterError
 
 

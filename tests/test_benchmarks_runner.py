@@ -11,8 +11,8 @@ import pytest
 
 from hacontrol_agents import make_agent
 from hacontrol_benchmarks import Evaluation, Task, publish, run_suite
-from hacontrol_benchmarks.metrics import watch
-from hacontrol_benchmarks.trial import failure
+from hacontrol_benchmarks.judging.metrics import watch
+from hacontrol_benchmarks.running.trial import failure
 from hacontrol_envs.errors import CheckpointError, ParameterError, UnknownNameError
 
 pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
@@ -81,7 +81,7 @@ def fakes(tmp_path, monkeypatch):
 
 
 def test_every_ending_is_a_row_and_a_second_run_changes_nothing(fakes, tmp_path, monkeypatch):
-    monkeypatch.setattr("hacontrol_benchmarks.runner.ATTEMPTS", 2)
+    monkeypatch.setattr("hacontrol_benchmarks.running.runner.ATTEMPTS", 2)
     habits = ["good", "raises", "nan", "dies once", "dies"]
     tasks, folder = [fakes(seed, habit) for seed, habit in enumerate(habits)], tmp_path / "board"
 
@@ -161,7 +161,7 @@ def test_failed_tasks_are_run_again_when_asked(fakes, tmp_path):
 
 def test_the_learning_curve_knows_the_distance_from_the_optimum(tmp_path: Path) -> None:
     """The analytic agent's is 0 on the box, and npi's ends at what the judge finds there, up to other points."""
-    from hacontrol_benchmarks.trial import run_task
+    from hacontrol_benchmarks.running.trial import run_task
 
     task = Task(problem="Merton-v0", env="Merton-v0", label="npi", agent="npi", hyperparameters={"iterations": 4})
     result = run_task(task, tmp_path)

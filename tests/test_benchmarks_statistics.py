@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hacontrol_benchmarks.statistics import interquartile_mean, median, stratified_bootstrap
+from hacontrol_benchmarks.reporting.statistics import interquartile_mean, median, stratified_bootstrap
 
 
 def test_point_estimates():

@@ -3,7 +3,7 @@
 import pytest
 
 from hacontrol_benchmarks import load_suite, suite_names
-from hacontrol_benchmarks.runner import check_tasks
+from hacontrol_benchmarks.running.runner import check_tasks
 from hacontrol_envs.errors import ParameterError, UnknownNameError
 
 GOOD = """

@@ -8,17 +8,17 @@ import pytest
 from rich.console import Console
 
 from hacontrol_benchmarks.cli import main
-from hacontrol_benchmarks.results import publish
-from hacontrol_benchmarks.statistics import stratified_bootstrap
-from hacontrol_benchmarks.tasks import Task
-from hacontrol_benchmarks.time_step_study import studies, write_studies
+from hacontrol_benchmarks.records.results import publish
+from hacontrol_benchmarks.records.tasks import Task
+from hacontrol_benchmarks.reporting.statistics import stratified_bootstrap
+from hacontrol_benchmarks.reporting.time_step_study import studies, write_studies
 from hacontrol_envs.errors import CheckpointError
 from test_benchmarks_results import make_result
 
 pytest.importorskip("matplotlib")
 
-from hacontrol_benchmarks.figures import COLOURS
-from hacontrol_benchmarks.time_step_figure import HUGE, time_step_figure
+from hacontrol_benchmarks.reporting.figures import COLOURS
+from hacontrol_benchmarks.reporting.time_step_figure import HUGE, time_step_figure
 
 STEPS = (0.1, 0.02, 0.001)
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from hacontrol_envs import chains
 from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.numerics import chains
 
 DEN_HAAN_JUDD_JUILLARD = [
     [0.525, 0.35, 0.03125, 0.09375],

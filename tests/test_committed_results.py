@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hacontrol_benchmarks import Result, load_suite, read_results
-from hacontrol_benchmarks.metrics import METRICS, Case
+from hacontrol_benchmarks.judging.metrics import METRICS, Case
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "results"

@@ -10,8 +10,8 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 import hacontrol_envs  # noqa: F401
 from hacontrol_agents import DEQN, Agent
-from hacontrol_agents.networks import MLP
-from hacontrol_agents.row_jacobian import call
+from hacontrol_agents.learning.networks import MLP
+from hacontrol_agents.learning.row_jacobian import call
 from hacontrol_envs.errors import EquilibriumError, ParameterError
 
 pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
@@ -53,7 +53,7 @@ def test_the_jacobian_is_that_of_the_residual(complementarity, law_input):
 @pytest.mark.parametrize("law_input", ["moments", "learned moments"])
 def test_the_gradient_in_parts_is_that_of_the_mean_square(law_input, monkeypatch):
     """Whatever the economies have in common is differentiated once, for all parts."""
-    monkeypatch.setattr("hacontrol_agents.euler_residual.AT_A_TIME", 16)
+    monkeypatch.setattr("hacontrol_agents.euler.euler_residual.AT_A_TIME", 16)
     agent = make(economies=5, points=40, hidden=(4,), law_input=law_input)
     rule, batch = agent._rule, agent._batch(np.random.default_rng(0))
     residual, columns = agent._residual.with_jacobian(batch)

@@ -13,10 +13,10 @@ import pytest
 
 from hacontrol_agents import agents, make_agent
 from hacontrol_envs import FirmIndustry, FirmInvestment, KrusellSmith
+from hacontrol_envs.economies.krusell_smith.calibrations import CALIBRATIONS
+from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
+from hacontrol_envs.economies.krusell_smith.planner import KrusellSmithCloud
 from hacontrol_envs.errors import ParameterError
-from hacontrol_envs.krusell_smith_calibrations import CALIBRATIONS
-from hacontrol_envs.problems.krusell_smith import KrusellSmithHousehold
-from hacontrol_envs.problems.krusell_smith_cloud import KrusellSmithCloud
 from sampled_envs import CHEAP, WITH_HORIZON, every_id, same
 
 

@@ -10,8 +10,8 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from hacontrol_envs import Merton
-from hacontrol_envs.env import SDEVectorEnv
-from hacontrol_envs.integrate import SCHEMES
+from hacontrol_envs.simulation.env import SDEVectorEnv
+from hacontrol_envs.simulation.integrate import SCHEMES
 from sampled_envs import (
     CHEAP,
     DISABLED,

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hacontrol_envs import Merton, noise
-from hacontrol_envs.compiled import compiled
-from hacontrol_envs.env import SDEEnv, SDEVectorEnv
+from hacontrol_envs import Merton
+from hacontrol_envs.core.problem import ControlProblem
 from hacontrol_envs.errors import ParameterError
-from hacontrol_envs.problem import ControlProblem
+from hacontrol_envs.numerics.compiled import compiled
+from hacontrol_envs.simulation import noise
+from hacontrol_envs.simulation.env import SDEEnv, SDEVectorEnv
 from sampled_envs import (
     CASES,
     NEXT_STEP,

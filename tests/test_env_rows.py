@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from hacontrol_envs.env import SDEVectorEnv
 from hacontrol_envs.errors import CheckpointError, ResetError
+from hacontrol_envs.simulation.env import SDEVectorEnv
 from sampled_envs import (
     DISABLED,
     NEXT_STEP,

@@ -9,9 +9,9 @@ import pytest
 
 from hacontrol_agents import IndustryLearner
 from hacontrol_benchmarks import Task
-from hacontrol_benchmarks.equilibrium_metrics import EQUILIBRIUM_METRICS, compare_equilibria
-from hacontrol_benchmarks.runner import check_tasks
-from hacontrol_benchmarks.scores import EQUILIBRIUM_COLUMNS, boards
+from hacontrol_benchmarks.judging.equilibrium_metrics import EQUILIBRIUM_METRICS, compare_equilibria
+from hacontrol_benchmarks.reporting.scores import EQUILIBRIUM_COLUMNS, boards
+from hacontrol_benchmarks.running.runner import check_tasks
 from hacontrol_envs import Equilibrium, FirmIndustry
 from hacontrol_envs.errors import ParameterError
 from test_benchmarks_results import make_result

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from hacontrol_agents import AnalyticAgent, Learner, make_agent
-from hacontrol_agents import checkpoint as files
+from hacontrol_agents.core import checkpoint as files
 from hacontrol_benchmarks import Task, publish, read_result, read_results
 from hacontrol_benchmarks.cli import main
-from hacontrol_benchmarks.runner import check_tasks
-from hacontrol_benchmarks.trial import agent_file
+from hacontrol_benchmarks.running.runner import check_tasks
+from hacontrol_benchmarks.running.trial import agent_file
 from hacontrol_envs.errors import CheckpointError, HacontrolError, ParameterError
 from test_benchmarks_results import make_result
 

@@ -143,7 +143,7 @@ def test_a_binding_bound_is_reported(parameters, words):
 
 
 def test_a_tolerance_that_cannot_be_met_is_reported(monkeypatch):
-    monkeypatch.setattr("hacontrol_envs.firm_industry.SHAPES", ((61, 47), (91, 71)))
+    monkeypatch.setattr("hacontrol_envs.economies.industry.economy.SHAPES", ((61, 47), (91, 71)))
     with pytest.raises(EquilibriumError, match=r"finest grid .* leaves a relative error of .* tolerance=1e-12"):
         FirmIndustry(adjustment="as-published").equilibrium(tolerance=1e-12)
 

@@ -8,9 +8,9 @@ from scipy.integrate import quad
 from scipy.optimize import minimize_scalar
 
 from hacontrol_envs import FirmInvestment
-from hacontrol_envs.env import SDEVectorEnv
 from hacontrol_envs.errors import ParameterError
-from hacontrol_envs.integrate import SCHEMES
+from hacontrol_envs.simulation.env import SDEVectorEnv
+from hacontrol_envs.simulation.integrate import SCHEMES
 
 KINKED = [FirmInvestment(), FirmInvestment(resale_price=0.8, adjustment_cost_down=3.0)]
 SMOOTHED = [

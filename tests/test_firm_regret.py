@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from calibrations import CALIBRATIONS
-from hacontrol_benchmarks import regret
-from hacontrol_benchmarks.law import act, exact_law
-from hacontrol_benchmarks.regret import REPLICATES
+from hacontrol_benchmarks.judging import regret
+from hacontrol_benchmarks.judging.law import act, exact_law
+from hacontrol_benchmarks.judging.regret import REPLICATES
 from hacontrol_envs import FirmInvestment
 from hacontrol_envs.checks.probe import Probe
 from hacontrol_envs.checks.solution import check_sampled
-from hacontrol_envs.reference.bellman_grid import golden_section
+from hacontrol_envs.solvers.held_actions import golden_section
 
 FIRM, DT, ROWS, YEARS = FirmInvestment(), 0.25, 192, 60
 

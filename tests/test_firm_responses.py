@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from hacontrol_envs import FirmIndustry
+from hacontrol_envs.economies.industry.responses import Linearised, plot_statics
 from hacontrol_envs.errors import NumericalError, ParameterError
-from hacontrol_envs.firm_responses import Linearised, plot_statics
-from hacontrol_envs.reference.grid import Grid
-from hacontrol_envs.reference.hjb_grid import solve
+from hacontrol_envs.solvers.grid import Grid
+from hacontrol_envs.solvers.hjb import solve
 
 BOUNDS = (0.5, 20.0)
 

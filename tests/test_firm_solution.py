@@ -10,8 +10,8 @@ from scipy.integrate import quad, solve_bvp
 
 from hacontrol_envs import FirmInvestment
 from hacontrol_envs.errors import NumericalError
-from hacontrol_envs.reference.grid import Grid, edge_nodes
-from hacontrol_envs.reference.hjb_grid import GridValue, extrapolate, monotone_solution, refine, solve
+from hacontrol_envs.solvers.grid import Grid, edge_nodes
+from hacontrol_envs.solvers.hjb import GridValue, extrapolate, monotone_solution, refine, solve
 
 WIDE = {"capital_bounds": (0.02, 50.0), "productivity_bound": 1.0}
 WEDGE = FirmInvestment(price=0.5, volatility=0.4, purchase_price=1.2, resale_price=0.9)
@@ -196,7 +196,7 @@ def test_a_solver_whose_numbers_are_not_right_says_so(monkeypatch):
     p = FirmInvestment()
     grid = Grid(p, (edge_nodes(15), edge_nodes(15)))
     a = np.full((len(grid.x), 1), 0.08)
-    monkeypatch.setattr("hacontrol_envs.reference.grid.BALANCE", 0.0)
+    monkeypatch.setattr("hacontrol_envs.solvers.grid.BALANCE", 0.0)
     with pytest.raises(NumericalError, match="misses its equation"):
         grid.evaluate(a)
     with pytest.raises(NumericalError, match="no stationary law found"):

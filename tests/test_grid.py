@@ -15,8 +15,8 @@ from scipy.stats import norm, truncnorm
 
 from hacontrol_envs import LQR, FirmInvestment, Jet, Merton
 from hacontrol_envs.errors import NumericalError, ParameterError
-from hacontrol_envs.reference.grid import Grid, clustered_nodes, edge_nodes
-from hacontrol_envs.reference.hjb_grid import GridValue, extrapolate, refine, solve
+from hacontrol_envs.solvers.grid import Grid, clustered_nodes, edge_nodes
+from hacontrol_envs.solvers.hjb import GridValue, extrapolate, refine, solve
 from linear_problems import Linear
 
 CORRELATED = LQR(dimension=2, noise_matrix=[[0.3, 0.0], [0.1, 0.25]])
@@ -292,6 +292,6 @@ def test_bad_grids_are_refused(problem, nodes, more, words):
 
 
 def test_policies_that_do_not_settle_are_refused(monkeypatch):
-    monkeypatch.setattr("hacontrol_envs.reference.hjb_grid.MOST_POLICIES", 1)
+    monkeypatch.setattr("hacontrol_envs.solvers.hjb.MOST_POLICIES", 1)
     with pytest.raises(NumericalError, match="not converged after 1 policies"):
         solve(dataclasses.replace(Grid(Merton(), (uniform(21),)), edge_value=known(Merton())))

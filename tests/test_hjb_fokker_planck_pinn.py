@@ -15,8 +15,8 @@ from scipy.stats import multivariate_normal, truncnorm  # noqa: E402
 from torch.nn.utils import parameters_to_vector, vector_to_parameters  # noqa: E402
 
 from hacontrol_agents import HJBFokkerPlanckPinn  # noqa: E402
-from hacontrol_agents.firm_law import FirmLaw, Frame, Motion  # noqa: E402
-from hacontrol_agents.industry_learner import IndustryLearner  # noqa: E402
+from hacontrol_agents.equilibrium.firm_law import FirmLaw, Frame, Motion  # noqa: E402
+from hacontrol_agents.equilibrium.industry_learner import IndustryLearner  # noqa: E402
 from hacontrol_envs import FirmIndustry, FirmInvestment  # noqa: E402
 from hacontrol_envs.errors import CheckpointError, ParameterError  # noqa: E402
 
@@ -206,7 +206,7 @@ def learner(industry=None, **settings):
 @pytest.fixture(autouse=True)
 def _coarse_steps(monkeypatch):
     """Simulated firms take eight times as long a step as they should: they need not go anywhere in particular."""
-    monkeypatch.setattr("hacontrol_agents.hjb_fokker_planck_pinn.STEP", 0.8)
+    monkeypatch.setattr("hacontrol_agents.equilibrium.hjb_fokker_planck_pinn.STEP", 0.8)
 
 
 def weights(agent):

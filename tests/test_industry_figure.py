@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
 from hacontrol_agents import HJBFokkerPlanckPinn, PublishedFirmPinn
-from hacontrol_agents.industry_figure import _Scene, industry_figure
+from hacontrol_agents.equilibrium.industry_figure import _Scene, industry_figure
 from hacontrol_envs import FirmIndustry
 
 pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")

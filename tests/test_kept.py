@@ -1,7 +1,7 @@
 """What a problem keeps for a step length is computed once, however many problems there are."""
 
 from hacontrol_envs import LQR, Merton
-from hacontrol_envs.kept import MOST, kept_by_step
+from hacontrol_envs.numerics.kept import MOST, kept_by_step
 
 
 class Counter:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hacontrol_agents import checkpoint as files
+from hacontrol_agents.core import checkpoint as files
 from hacontrol_benchmarks import measure_kills
-from hacontrol_benchmarks.killed import Run, train
+from hacontrol_benchmarks.running.killed import Run, train
 
 pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
 """Most learners here are stopped long before they have learnt."""

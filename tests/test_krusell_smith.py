@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 from hacontrol_envs.errors import EquilibriumError, ParameterError
-from hacontrol_envs.krusell_smith import KrusellSmith
-from hacontrol_envs.transport import Transport
+from hacontrol_envs.numerics.transport import Transport
 from krusell_smith_economies import economy
 
 CALIBRATIONS = ["ssj", "jedc"]

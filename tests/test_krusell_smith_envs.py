@@ -10,11 +10,11 @@ import pytest
 
 from hacontrol_agents import PPOAgent
 from hacontrol_envs import DiscreteProblem, check_problem
+from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
+from hacontrol_envs.economies.krusell_smith.paths import on_grid
+from hacontrol_envs.economies.krusell_smith.planner import KrusellSmithCloud
+from hacontrol_envs.economies.krusell_smith.population import draw, nearest
 from hacontrol_envs.errors import ParameterError, ResetError
-from hacontrol_envs.krusell_smith_paths import on_grid
-from hacontrol_envs.population import draw, nearest
-from hacontrol_envs.problems.krusell_smith import KrusellSmithHousehold
-from hacontrol_envs.problems.krusell_smith_cloud import KrusellSmithCloud
 
 SMALL = {"asset_nodes": 60, "asset_max": 300.0}
 CALIBRATIONS = ["ssj", "jedc"]

@@ -7,9 +7,9 @@ import pytest
 from scipy.optimize import brentq
 
 from hacontrol_benchmarks.legal import krusell_smith
+from hacontrol_envs.economies.krusell_smith import steady_state
+from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 from hacontrol_envs.errors import EquilibriumError, NumericalError, ParameterError, TruncationWarning
-from hacontrol_envs.krusell_smith import KrusellSmith
-from hacontrol_envs.reference import krusell_smith_steady
 
 KNOWN = [
     ({"borrowing_limit": 60.0, "asset_nodes": 300}, 69.525, -0.0011586, 1e-4),
@@ -61,7 +61,7 @@ def test_no_pole_is_taken_for_an_equilibrium():
 
 def test_what_does_not_clear_is_no_steady_state(monkeypatch):
     """Whatever rate a search ends with, what is returned was tested."""
-    monkeypatch.setattr(krusell_smith_steady, "_root", lambda households: 0.012)
+    monkeypatch.setattr(steady_state, "_root", lambda households: 0.012)
     with pytest.raises(NumericalError, match="more capital than firms use"):
         KrusellSmith("ssj", asset_nodes=40).steady_state()
 

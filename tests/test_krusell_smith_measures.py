@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hacontrol_envs import krusell_smith_measures as measures
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.krusell_smith import KrusellSmith
-from hacontrol_envs.krusell_smith_paths import Path, path_of_z
-from hacontrol_envs.reference.krusell_smith_solution import ReferenceSolution
-from hacontrol_envs.reference.law_of_motion import LawOfMotion
+from hacontrol_envs.economies.krusell_smith import accuracy as measures
+from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
+from hacontrol_envs.economies.krusell_smith.law_of_motion import LawOfMotion
+from hacontrol_envs.economies.krusell_smith.paths import Path, path_of_z
+from hacontrol_envs.economies.krusell_smith.solution import ReferenceSolution
 from krusell_smith_economies import economy
 
 

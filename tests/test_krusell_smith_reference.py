@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hacontrol_envs.economies.krusell_smith import fixed_point
+from hacontrol_envs.economies.krusell_smith import solution as kept_solution
+from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
+from hacontrol_envs.economies.krusell_smith.law_of_motion import Beliefs, LawOfMotion, Nodes
+from hacontrol_envs.economies.krusell_smith.paths import simulate
+from hacontrol_envs.economies.krusell_smith.solution import ReferenceSolution
 from hacontrol_envs.errors import ParameterError
-from hacontrol_envs.krusell_smith import KrusellSmith
-from hacontrol_envs.krusell_smith_paths import simulate
-from hacontrol_envs.reference import disk, krusell_smith, krusell_smith_solution
-from hacontrol_envs.reference.krusell_smith_solution import ReferenceSolution
-from hacontrol_envs.reference.law_of_motion import Beliefs, LawOfMotion, Nodes
+from hacontrol_envs.numerics import disk_cache
 from krusell_smith_economies import economy, tiny
 
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -79,7 +81,7 @@ def test_brock_mirman():
     coefficients[:, 0, 1] = alpha
     nodes = Nodes(center - 0.3, center + 0.3, 9, np.zeros(1))
     thresholds = np.tile(one.assets, (5, 9, 1, 1))
-    krusell_smith.Households(one).solve(thresholds, nodes, Beliefs(coefficients, center), 1e-10)
+    fixed_point.Households(one).solve(thresholds, nodes, Beliefs(coefficients, center), 1e-10)
     solution = dataclasses.replace(tiny().reference_solution(), economy=one, nodes=nodes, thresholds=thresholds)
     K, z = np.exp(center + np.linspace(-0.25, 0.25, 21)), np.arange(5)[:, None]
     optimal = share * one.productivity[z] * K**alpha
@@ -175,7 +177,7 @@ def test_published_beliefs_are_an_option():
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(disk.VARIABLE, str(tmp_path / "kept"))
+    monkeypatch.setenv(disk_cache.VARIABLE, str(tmp_path / "kept"))
     return tmp_path / "kept"
 
 
@@ -183,7 +185,7 @@ def test_solution_is_kept_on_disk_with_its_parameters(cache, monkeypatch):
     first = KrusellSmith("jedc", asset_nodes=60).reference_solution(progress=True)
     (file,) = cache.iterdir()
     with np.load(file, allow_pickle=False) as arrays:
-        about = json.loads(str(arrays[disk.LABEL]))
+        about = json.loads(str(arrays[disk_cache.LABEL]))
     assert about["parameters"]["asset_nodes"] == 60
     assert about["parameters"]["discount_factor"] == 0.99
 
@@ -191,7 +193,7 @@ def test_solution_is_kept_on_disk_with_its_parameters(cache, monkeypatch):
         raise AssertionError("computed although it was there")
 
     with monkeypatch.context() as patch:
-        patch.setattr(krusell_smith, "solve", fail)
+        patch.setattr(fixed_point, "solve", fail)
         again = KrusellSmith("jedc", asset_nodes=60, discount_factor=0.99).reference_solution()
         with pytest.raises(AssertionError, match="although"):
             KrusellSmith("jedc", asset_nodes=60, discount_factor=0.985).reference_solution()
@@ -240,62 +242,62 @@ def test_forged_files_count_as_absent(cache):
     first = KrusellSmith("jedc", asset_nodes=60).reference_solution()
     (file,) = cache.iterdir()
     with np.load(file, allow_pickle=False) as kept:
-        arrays = {name: kept[name] for name in kept.files if name not in (disk.LABEL, disk.SEAL)}
-        about = json.loads(str(kept[disk.LABEL]))
-    assert disk.place("krusell-smith", about) == file
-    load = krusell_smith_solution._kept
+        arrays = {name: kept[name] for name in kept.files if name not in (disk_cache.LABEL, disk_cache.SEAL)}
+        about = json.loads(str(kept[disk_cache.LABEL]))
+    assert disk_cache.place("krusell-smith", about) == file
+    load = kept_solution._kept
     one = KrusellSmith("jedc", asset_nodes=60)
     assert load(one, "two moments", about).capital == first.capital
     for name, changed in _forged(arrays).items():
-        disk.write("krusell-smith", about, arrays | changed)
-        assert disk.read("krusell-smith", about) is not None, name  # well sealed
+        disk_cache.write("krusell-smith", about, arrays | changed)
+        assert disk_cache.read("krusell-smith", about) is not None, name  # well sealed
         assert load(one, "two moments", about) is None, name
     for missing in arrays:
-        disk.write("krusell-smith", about, {name: array for name, array in arrays.items() if name != missing})
+        disk_cache.write("krusell-smith", about, {name: array for name, array in arrays.items() if name != missing})
         assert load(one, "two moments", about) is None, missing
-    disk.write("krusell-smith", about, arrays | {"den_haan": np.zeros(2)})
+    disk_cache.write("krusell-smith", about, arrays | {"den_haan": np.zeros(2)})
     assert one.reference_solution().den_haan == first.den_haan  # computed anew
     assert load(one, "two moments", about).den_haan == first.den_haan  # and put there
 
 
 def test_a_file_whose_numbers_were_altered_is_not_read(cache):
-    disk.write("thing", {"n": 1}, {"x": np.arange(4.0), "y": np.ones(2)})
-    path = disk.place("thing", {"n": 1})
+    disk_cache.write("thing", {"n": 1}, {"x": np.arange(4.0), "y": np.ones(2)})
+    path = disk_cache.place("thing", {"n": 1})
     with np.load(path) as kept:
         entries = dict(kept)
     for changed in ({"x": np.arange(4.0) * 1.3}, {"x": np.arange(4)}, {"x": np.arange(4.0)[None]}, {"z": np.ones(1)}):
         np.savez(path, **entries | changed)
-        assert disk.read("thing", {"n": 1}) is None
+        assert disk_cache.read("thing", {"n": 1}) is None
     np.savez_compressed(path, **entries)  # so that a small file cannot ask for much memory
-    assert disk.read("thing", {"n": 1}) is None
+    assert disk_cache.read("thing", {"n": 1}) is None
     np.savez(path, **entries)
-    assert disk.read("thing", {"n": 1}) is not None
+    assert disk_cache.read("thing", {"n": 1}) is not None
 
 
 def test_whatever_is_wrong_with_a_file_it_counts_as_absent(cache):
     about, arrays = {"n": 1}, {"x": np.arange(4.0)}
-    assert disk.read("thing", about) is None
-    disk.write("thing", about, arrays)
-    np.testing.assert_array_equal(disk.read("thing", about)["x"], arrays["x"])
-    path = disk.place("thing", about)
+    assert disk_cache.read("thing", about) is None
+    disk_cache.write("thing", about, arrays)
+    np.testing.assert_array_equal(disk_cache.read("thing", about)["x"], arrays["x"])
+    path = disk_cache.place("thing", about)
     whole = path.read_bytes()
     for torn in (b"", whole[: len(whole) // 2], whole[:-1], b"no archive", whole.replace(b"{", b"[", 1)):
         path.write_bytes(torn)
-        assert disk.read("thing", about) is None
-    foreign = disk.place("thing", {"n": 2})
+        assert disk_cache.read("thing", about) is None
+    foreign = disk_cache.place("thing", {"n": 2})
     foreign.write_bytes(whole)  # about something else than its name says
-    assert disk.read("thing", {"n": 2}) is None
+    assert disk_cache.read("thing", {"n": 2}) is None
     np.savez(path, x=np.arange(3))  # without a label
-    assert disk.read("thing", about) is None
+    assert disk_cache.read("thing", about) is None
     np.savez(path, x=np.array([{}], dtype=object), parameters=np.array('{"n": 1}'))  # to be unpickled
-    assert disk.read("thing", about) is None
+    assert disk_cache.read("thing", about) is None
     assert [one.suffix for one in cache.iterdir()] == [".npz", ".npz"]
 
 
 def test_who_cannot_write_does_without(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setenv(disk.VARIABLE, str(tmp_path / "file"))
-    disk.write("thing", {}, {"x": np.ones(1)})
-    assert disk.read("thing", {}) is None
-    monkeypatch.delenv(disk.VARIABLE)
-    assert disk.folder().name == "hacontrol"
+    monkeypatch.setenv(disk_cache.VARIABLE, str(tmp_path / "file"))
+    disk_cache.write("thing", {}, {"x": np.ones(1)})
+    assert disk_cache.read("thing", {}) is None
+    monkeypatch.delenv(disk_cache.VARIABLE)
+    assert disk_cache.folder().name == "hacontrol"

@@ -7,15 +7,15 @@ from functools import cache
 import numpy as np
 import pytest
 
-from hacontrol_envs import chains
+from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
+from hacontrol_envs.economies.krusell_smith.paths import Path, path_of_z, simulate
+from hacontrol_envs.economies.krusell_smith.responses import UNITS, ImpulseResponse
+from hacontrol_envs.economies.krusell_smith.sequence_space import Linearised, chosen, step_back
+from hacontrol_envs.economies.krusell_smith.solution import ReferenceSolution
 from hacontrol_envs.errors import ParameterError
-from hacontrol_envs.inequality import gini, gini_gradient
-from hacontrol_envs.krusell_smith import KrusellSmith
-from hacontrol_envs.krusell_smith_paths import Path, path_of_z, simulate
-from hacontrol_envs.krusell_smith_responses import UNITS, ImpulseResponse
-from hacontrol_envs.reference.krusell_smith_solution import ReferenceSolution
-from hacontrol_envs.reference.sequence_space import Linearised, chosen, step_back
-from hacontrol_envs.transport import Transport
+from hacontrol_envs.numerics import chains
+from hacontrol_envs.numerics.inequality import gini, gini_gradient
+from hacontrol_envs.numerics.transport import Transport
 from krusell_smith_economies import economy, tiny
 
 MOVING = [name for name in UNITS if name != "productivity"]
@@ -201,7 +201,7 @@ def test_nearly_without_risk_the_linear_response_is_brock_mirmans():
 
 
 def test_linear_responses_are_linear_and_need_no_tail(monkeypatch):
-    from hacontrol_envs.reference import sequence_space
+    from hacontrol_envs.economies.krusell_smith import sequence_space
 
     steady = small().steady_state()
     one, other = steady.impulse_response(0.01, 0.97, 100), steady.impulse_response(-0.03, 0.97, 150)

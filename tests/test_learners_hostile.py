@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from hacontrol_agents import Agent, make_agent
-from hacontrol_agents.verdicts import first_not_finite
+from hacontrol_agents.core.verdicts import first_not_finite
 from hacontrol_benchmarks import Evaluation, evaluate
-from hacontrol_benchmarks.report import write_report
-from hacontrol_benchmarks.results import publish
-from hacontrol_benchmarks.scores import boards
-from hacontrol_benchmarks.tasks import Task
-from hacontrol_benchmarks.trial import run_task
+from hacontrol_benchmarks.records.results import publish
+from hacontrol_benchmarks.records.tasks import Task
+from hacontrol_benchmarks.reporting.report import write_report
+from hacontrol_benchmarks.reporting.scores import boards
+from hacontrol_benchmarks.running.trial import run_task
 from hacontrol_envs import ControlProblem, Domain, SDEEnv
 from hacontrol_envs.arrays import namespace
 from hacontrol_envs.errors import ConvergenceWarning, LearningError

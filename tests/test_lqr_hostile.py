@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy.linalg import expm
 
-from hacontrol_benchmarks.regret import regret
+from hacontrol_benchmarks.judging.regret import regret
 from hacontrol_envs import LQR
 from hacontrol_envs.errors import NumericalError, ParameterError
-from hacontrol_envs.reference import riccati
+from hacontrol_envs.numerics import riccati
 
 
 def turned(angle):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hacontrol_envs import FirmInvestment, registered_ids
-from hacontrol_envs.env import SDEVectorEnv
 from hacontrol_envs.errors import ResetError
+from hacontrol_envs.simulation.env import SDEVectorEnv
 from sampled_envs import CHEAP
 
 ROWS, STEPS = 64, 300

@@ -11,9 +11,9 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 from torch.nn.utils import parameters_to_vector  # noqa: E402
 
-from hacontrol_agents.autodiff import parameter_jacobian  # noqa: E402
-from hacontrol_agents.networks import MLP  # noqa: E402
-from hacontrol_agents.optimizers import LevenbergMarquardt, _System  # noqa: E402
+from hacontrol_agents.learning.autodiff import parameter_jacobian  # noqa: E402
+from hacontrol_agents.learning.networks import MLP  # noqa: E402
+from hacontrol_agents.learning.optimizers import LevenbergMarquardt, _System  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
 

@@ -12,7 +12,7 @@ import pytest
 
 import hacontrol_envs
 from hacontrol_agents import agents, make_agent
-from hacontrol_envs.problems.krusell_smith import KrusellSmithHousehold
+from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
 from sampled_envs import CHEAP, every_id, same
 
 FIRMS: dict[str, Any] = {"adjustment": "as-published"}

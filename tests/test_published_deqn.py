@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch")
 
 import hacontrol_envs  # noqa: E402, F401  (registers the environments)
 from hacontrol_agents import Agent, PublishedDEQN  # noqa: E402
-from hacontrol_agents.mish import Mish  # noqa: E402
-from hacontrol_agents.published_deqn import Sample, euler_residual  # noqa: E402
+from hacontrol_agents.euler.published_deqn import Sample, euler_residual  # noqa: E402
+from hacontrol_agents.learning.mish import Mish  # noqa: E402
 from hacontrol_envs.errors import CheckpointError, ParameterError  # noqa: E402
 
 SMALL = {"asset_nodes": 12, "asset_max": 60.0}

@@ -11,8 +11,8 @@ from scipy.integrate import simpson  # noqa: E402
 from scipy.stats import truncnorm  # noqa: E402
 
 from hacontrol_agents import Agent, PublishedFirmPinn  # noqa: E402
-from hacontrol_agents.industry_learner import IndustryLearner  # noqa: E402
-from hacontrol_agents.published_firm_pinn import (  # noqa: E402
+from hacontrol_agents.equilibrium.industry_learner import IndustryLearner  # noqa: E402
+from hacontrol_agents.equilibrium.published_firm_pinn import (  # noqa: E402
     Box,
     Derivatives,
     capital_growth,

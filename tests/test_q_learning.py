@@ -12,8 +12,8 @@ from torch.nn.utils import parameters_to_vector
 
 from hacontrol_agents import Agent, CTQLearning
 from hacontrol_envs import LQR, ControlProblem
-from hacontrol_envs.env import SDEEnv
 from hacontrol_envs.errors import CheckpointError, ParameterError
+from hacontrol_envs.simulation.env import SDEEnv
 
 
 class Sealed(ControlProblem):

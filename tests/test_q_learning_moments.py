@@ -11,13 +11,13 @@ import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector
 
-from hacontrol_agents import martingale
-from hacontrol_agents.fitted_reward import FittedReward
-from hacontrol_agents.martingale import Clock, Moments, NewtonSteps, Transitions, increments, precision
-from hacontrol_agents.value_and_rate import ValueAndRate, triangle
+from hacontrol_agents.q_learning import martingale
+from hacontrol_agents.q_learning.fitted_reward import FittedReward
+from hacontrol_agents.q_learning.martingale import Clock, Moments, NewtonSteps, Transitions, increments, precision
+from hacontrol_agents.q_learning.value_and_rate import ValueAndRate, triangle
 from hacontrol_envs import LQR, Merton
-from hacontrol_envs.env import SDEVectorEnv
-from hacontrol_envs.reference import riccati
+from hacontrol_envs.numerics import riccati
+from hacontrol_envs.simulation.env import SDEVectorEnv
 
 TEMPERATURE = 0.05
 PATHS = 64

@@ -9,7 +9,7 @@ from scipy.linalg import expm
 from scipy.special import ndtr
 
 from hacontrol_envs.errors import ParameterError
-from hacontrol_envs.reference.reflected_ou import ReflectedOU
+from hacontrol_envs.numerics.reflected_ou import ReflectedOU
 
 # kappa, sigma, bound, dt: both edges near; the upper one near; the same for a long step; edges closer than the noise;
 # drift that takes the process from the edge before the step is over.

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from hacontrol_envs import registered_ids
-from hacontrol_envs.domain import Domain
+from hacontrol_envs.core.domain import Domain
+from hacontrol_envs.core.problem import Problem
 from hacontrol_envs.errors import ResetError
-from hacontrol_envs.picture_panels import ActionPanel, LawPanel, NodeActionPanel, StatePanel, ValuePanel
-from hacontrol_envs.picture_scales import Scale, labels
-from hacontrol_envs.problem import Problem
-from hacontrol_envs.rendering import POINTS, Film, Screen
+from hacontrol_envs.simulation.picture_panels import ActionPanel, LawPanel, NodeActionPanel, StatePanel, ValuePanel
+from hacontrol_envs.simulation.picture_scales import Scale, labels
+from hacontrol_envs.simulation.rendering import POINTS, Film, Screen
 
 pytest.importorskip("matplotlib")
 

@@ -19,11 +19,11 @@ from rich.console import Console
 from hacontrol_agents import make_agent
 from hacontrol_benchmarks import Evaluation, Task, load_suite, measure_fuzz, publish, read_results
 from hacontrol_benchmarks.cli import main
-from hacontrol_benchmarks.report import markdown, suite_results, write_report
-from hacontrol_benchmarks.runner import run_suite
-from hacontrol_benchmarks.scores import boards
-from hacontrol_benchmarks.text import likeness, markdown_text, printable
-from hacontrol_benchmarks.trial import run_task
+from hacontrol_benchmarks.records.text import likeness, markdown_text, printable
+from hacontrol_benchmarks.reporting.report import markdown, suite_results, write_report
+from hacontrol_benchmarks.reporting.scores import boards
+from hacontrol_benchmarks.running.runner import run_suite
+from hacontrol_benchmarks.running.trial import run_task
 from hacontrol_envs.errors import CheckpointError, HacontrolError, ParameterError, UnknownNameError
 from test_benchmarks_results import make_result
 from test_benchmarks_suites import GOOD, written
@@ -169,7 +169,7 @@ def test_the_command_line_says_what_is_wrong_in_a_sentence(tmp_path, arguments, 
     monkeypatch.setattr(
         "hacontrol_benchmarks.cli.check_tasks", lambda tasks: None
     )  # of a suite that is known to be good
-    monkeypatch.setattr("hacontrol_benchmarks.runner.check_tasks", lambda tasks: None)
+    monkeypatch.setattr("hacontrol_benchmarks.running.runner.check_tasks", lambda tasks: None)
     (tmp_path / "file").write_text("a file")
     assert main([one.replace("{file}", str(tmp_path / "file")) for one in arguments]) == 2
     error = capsys.readouterr().err
@@ -266,7 +266,7 @@ def test_the_number_of_threads_is_the_tasks_and_is_recorded(tmp_path):
 
 def test_committed_reports_are_what_the_results_give():
     folder = Path(__file__).parent.parent / "benchmarks" / "results" / "paper"
-    from hacontrol_benchmarks.report import make_report
+    from hacontrol_benchmarks.reporting.report import make_report
 
     assert markdown(make_report(folder)) == (folder / "report.md").read_text()
     _, results, _ = suite_results(folder)

@@ -8,8 +8,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 import hacontrol_envs
 from hacontrol_agents import Agent, NativeVecEnv, make_agent
-from hacontrol_envs.env import SDEVectorEnv
 from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.simulation.env import SDEVectorEnv
 
 SMALL = {
     "ppo": {"n_steps": 8, "batch_size": 32},

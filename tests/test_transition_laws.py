@@ -11,9 +11,9 @@ from scipy.integrate import quad, solve_ivp
 
 from calibrations import COUPLED
 from hacontrol_envs import LQR, FirmInvestment, Merton
-from hacontrol_envs.env import SDEVectorEnv
-from hacontrol_envs.integrate import integrator
-from hacontrol_envs.reference import riccati
+from hacontrol_envs.numerics import riccati
+from hacontrol_envs.simulation.env import SDEVectorEnv
+from hacontrol_envs.simulation.integrate import integrator
 
 ASSETS = {"expected_return": [0.07, 0.08], "volatility": [[0.2, 0.0, 0.1], [0.0, 0.3, 0.05]]}
 LINEAR = [LQR(), LQR(dimension=3), LQR(**COUPLED), LQR(**{**COUPLED, "noise_matrix": [[0.3], [0.1]]})]

@@ -11,12 +11,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from hacontrol_agents.transport import _by_torch, transport
+from hacontrol_agents.equilibrium.transport import _by_torch, transport
 from hacontrol_benchmarks import measure_transport
-from hacontrol_envs import lottery
 from hacontrol_envs.errors import EquilibriumError, ParameterError
-from hacontrol_envs.reference import stationary as stationary_module
-from hacontrol_envs.transport import Transport, stationary_law
+from hacontrol_envs.numerics import lottery
+from hacontrol_envs.numerics import stationary as stationary_module
+from hacontrol_envs.numerics.transport import Transport, stationary_law
 
 SHOCK = np.array([[0.9, 0.1, 0.0], [0.05, 0.9, 0.05], [0.0, 0.2, 0.8]])
 GRIDS = {

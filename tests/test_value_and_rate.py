@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from hacontrol_agents.fitted_reward import FittedReward
-from hacontrol_agents.networks import MLP
-from hacontrol_agents.value_and_rate import ValueAndRate, triangle
+from hacontrol_agents.learning.networks import MLP
+from hacontrol_agents.q_learning.fitted_reward import FittedReward
+from hacontrol_agents.q_learning.value_and_rate import ValueAndRate, triangle
 
 INPUTS = 2
 KINDS = [{}, {"bounded": False}, {"one_sign": True}, {"rewarded": True}, {"rewarded": True, "one_sign": True}]

@@ -5,18 +5,18 @@
 >>> agent = NeuralPolicyIteration(env=gym.make("LQR-v0"), seed=0).learn()
 """
 
-from hacontrol_agents.agent import Agent, Learner
-from hacontrol_agents.analytic import AnalyticAgent, RandomAgent, ReferenceAgent, SteadyStateAgent
-from hacontrol_agents.deqn import DEQN
-from hacontrol_agents.hjb_fokker_planck_pinn import HJBFokkerPlanckPinn
-from hacontrol_agents.hjb_pinn import HJBPinn
-from hacontrol_agents.industry_learner import IndustryLearner
-from hacontrol_agents.neural_policy_iteration import NeuralPolicyIteration
-from hacontrol_agents.published_deqn import PublishedDEQN
-from hacontrol_agents.published_firm_pinn import PublishedFirmPinn
-from hacontrol_agents.q_learning import CTQLearning
-from hacontrol_agents.registry import agents, find_agent, make_agent
-from hacontrol_agents.sb3 import DiscretizedActorCritic, NativeVecEnv, PPOAgent, SACAgent, SB3Agent, TD3Agent
+from hacontrol_agents.baselines.analytic import AnalyticAgent, RandomAgent, ReferenceAgent, SteadyStateAgent
+from hacontrol_agents.baselines.sb3 import DiscretizedActorCritic, NativeVecEnv, PPOAgent, SACAgent, SB3Agent, TD3Agent
+from hacontrol_agents.core.agent import Agent, Learner
+from hacontrol_agents.core.registry import agents, find_agent, make_agent
+from hacontrol_agents.equilibrium.hjb_fokker_planck_pinn import HJBFokkerPlanckPinn
+from hacontrol_agents.equilibrium.industry_learner import IndustryLearner
+from hacontrol_agents.equilibrium.published_firm_pinn import PublishedFirmPinn
+from hacontrol_agents.euler.deqn import DEQN
+from hacontrol_agents.euler.published_deqn import PublishedDEQN
+from hacontrol_agents.hjb.hjb_pinn import HJBPinn
+from hacontrol_agents.hjb.neural_policy_iteration import NeuralPolicyIteration
+from hacontrol_agents.q_learning.ctq import CTQLearning
 
 __all__ = [
     "DEQN",

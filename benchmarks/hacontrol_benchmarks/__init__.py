@@ -5,12 +5,12 @@
 `hacontrol run quick` does it all. Each stage is also a function: `load_suite`, `run_suite`, `evaluate`, `read_results`.
 """
 
-from hacontrol_benchmarks.metrics import METRICS, evaluate
-from hacontrol_benchmarks.regret import Regret, regret
-from hacontrol_benchmarks.results import Result, publish, read_result, read_results
-from hacontrol_benchmarks.runner import run_suite
-from hacontrol_benchmarks.suites import Suite, load_suite, suite_names
-from hacontrol_benchmarks.tasks import Evaluation, Task
+from hacontrol_benchmarks.judging.metrics import METRICS, evaluate
+from hacontrol_benchmarks.judging.regret import Regret, regret
+from hacontrol_benchmarks.records.results import Result, publish, read_result, read_results
+from hacontrol_benchmarks.records.suites import Suite, load_suite, suite_names
+from hacontrol_benchmarks.records.tasks import Evaluation, Task
+from hacontrol_benchmarks.running.runner import run_suite
 
 __all__ = [
     "METRICS",

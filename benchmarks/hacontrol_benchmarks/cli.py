@@ -20,18 +20,18 @@ from rich.table import Table
 
 import hacontrol_envs
 from hacontrol_agents import IndustryLearner, Learner, agents, find_agent
-from hacontrol_agents.checkpoint import publish
-from hacontrol_benchmarks.metrics import evaluate, watch
-from hacontrol_benchmarks.report import SUITE_FILE, show, write_report
-from hacontrol_benchmarks.results import read_results
-from hacontrol_benchmarks.runner import check_tasks, refuse_other_subject, run_suite
-from hacontrol_benchmarks.suites import load_suite, suite_file, suite_names
-from hacontrol_benchmarks.tasks import Task, agent_class
-from hacontrol_benchmarks.text import printable, terminal
-from hacontrol_benchmarks.time_step_study import FILE, write_studies
-from hacontrol_benchmarks.trial import agent_file
+from hacontrol_agents.core.checkpoint import publish
+from hacontrol_benchmarks.judging.metrics import evaluate, watch
+from hacontrol_benchmarks.records.results import read_results
+from hacontrol_benchmarks.records.suites import load_suite, suite_file, suite_names
+from hacontrol_benchmarks.records.tasks import Task, agent_class
+from hacontrol_benchmarks.records.text import printable, terminal
+from hacontrol_benchmarks.reporting.report import SUITE_FILE, show, write_report
+from hacontrol_benchmarks.reporting.time_step_study import FILE, write_studies
+from hacontrol_benchmarks.running.runner import check_tasks, refuse_other_subject, run_suite
+from hacontrol_benchmarks.running.trial import agent_file
+from hacontrol_envs.core.parameters import short
 from hacontrol_envs.errors import HacontrolError, ParameterError, UnknownNameError
-from hacontrol_envs.parameters import short
 
 LEADERBOARD = Path("leaderboard")
 
@@ -74,8 +74,8 @@ def time_step(folder: tyro.conf.Positional[Path], out: Path | None = None) -> in
         folder: where `hacontrol run` kept the results.
         out: the figure; time_step.png in the folder by default.
     """
-    from hacontrol_benchmarks.figures import figure_path, save_figure
-    from hacontrol_benchmarks.time_step_figure import time_step_figure
+    from hacontrol_benchmarks.reporting.figures import figure_path, save_figure
+    from hacontrol_benchmarks.reporting.time_step_figure import time_step_figure
 
     target = figure_path(out) if out else folder / "time_step.png"
     found = write_studies(folder, Console())
@@ -104,16 +104,16 @@ def compare(
         seed: seed of learning and of the trajectories.
         parameters: keyword arguments of the environment as JSON, such as '{"dimension": 2}'.
     """
-    from hacontrol_benchmarks.compare import compare_figure, refuse_unknown
-    from hacontrol_benchmarks.figures import figure_path, save_figure
+    from hacontrol_benchmarks.reporting.compare import compare_figure, refuse_unknown
+    from hacontrol_benchmarks.reporting.figures import figure_path, save_figure
 
     figure_path(out)  # nothing is trained for a figure that cannot be written
     task = Task(problem="", env=env, parameters=_read_parameters(parameters), label="", agent="", seed=seed)
     made = task.make_env()
-    if env not in hacontrol_envs.economies():
+    if env not in hacontrol_envs.registered_economies():
         refuse_unknown(made)
     found: dict[str, Any] = {}
-    for name in agent or ("hjb-fp-pinn" if env in hacontrol_envs.economies() else "npi",):
+    for name in agent or ("hjb-fp-pinn" if env in hacontrol_envs.registered_economies() else "npi",):
         refuse_other_subject(name, env)
         found[name] = _load(run, task, name, made) if run else _train(name, made, seed, total_timesteps)
     _print_numbers({name: evaluate(trained, made) for name, trained in found.items()})
@@ -134,7 +134,7 @@ def list_names() -> int:
         defaults = [f"**{p.name}" if p.kind is p.VAR_KEYWORD else f"{p.name}={p.default!r}" for p in every]
         _entry(console, id, [*defaults, f"dt={gym.spec(id).kwargs['dt']}"])
     console.print("\n[bold]Economies[/]  hacontrol_envs.NAME(**parameters)")
-    for name, economy in hacontrol_envs.economies().items():
+    for name, economy in hacontrol_envs.registered_economies().items():
         _entry(console, name, [str(parameter) for parameter in inspect.signature(economy).parameters.values()])
     console.print("\n[bold]Agents[/]  hacontrol_agents.make_agent(name, env=env, seed=0, **hyperparameters)")
     for name, kind in agents().items():

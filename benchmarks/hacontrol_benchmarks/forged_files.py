@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hacontrol_agents import Learner, checkpoint
+from hacontrol_agents import Learner
+from hacontrol_agents.core import checkpoint
 from hacontrol_benchmarks.cli import main as command_line
 from hacontrol_benchmarks.hostile_inputs import RESULT, SUITE, file_name, saved, sealed, toml
-from hacontrol_benchmarks.runner import check_tasks
-from hacontrol_benchmarks.suites import load_suite
+from hacontrol_benchmarks.records.suites import load_suite
+from hacontrol_benchmarks.running.runner import check_tasks
 from hacontrol_envs.errors import HacontrolError
 
 SENTINEL = "HACONTROL_FUZZ_SENTINEL"

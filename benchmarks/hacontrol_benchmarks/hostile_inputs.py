@@ -17,15 +17,16 @@ import msgspec
 import numpy as np
 
 import hacontrol_envs
-from hacontrol_agents import Learner, agents, checkpoint, make_agent
-from hacontrol_agents.subjects import make_subject
+from hacontrol_agents import Learner, agents, make_agent
+from hacontrol_agents.core import checkpoint
+from hacontrol_agents.core.subjects import make_subject
 from hacontrol_benchmarks.cli import main as command_line
-from hacontrol_benchmarks.provenance import Code, Machine
-from hacontrol_benchmarks.report import make_report, markdown
-from hacontrol_benchmarks.results import Result, Times, read_result
-from hacontrol_benchmarks.runner import check_tasks
-from hacontrol_benchmarks.suites import load_suite
-from hacontrol_benchmarks.tasks import Task
+from hacontrol_benchmarks.records.provenance import Code, Machine
+from hacontrol_benchmarks.records.results import Result, Times, read_result
+from hacontrol_benchmarks.records.suites import load_suite
+from hacontrol_benchmarks.records.tasks import Task
+from hacontrol_benchmarks.reporting.report import make_report, markdown
+from hacontrol_benchmarks.running.runner import check_tasks
 from hacontrol_envs.errors import HacontrolError
 
 LONGEST = 2000
@@ -114,7 +115,7 @@ def several(rng: Rng, value: Any) -> Any:
 
 def constructors(rng: Rng, folder: Path) -> None:
     """A problem or an economy with hostile parameters."""
-    names = [*hacontrol_envs.registered_ids(), *hacontrol_envs.economies()]
+    names = [*hacontrol_envs.registered_ids(), *hacontrol_envs.registered_economies()]
     weight = np.array([0.02 if name.startswith("KrusellSmith") else 1.0 for name in names])  # they take a second each
     name = str(rng.choice(names, p=weight / weight.sum()))
     parameters = several(rng, PARAMETERS.get(name, {}) | ({} if name == "FirmIndustry" else {"dt": 0.05}))

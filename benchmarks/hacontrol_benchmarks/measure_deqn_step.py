@@ -29,9 +29,9 @@ import tyro
 from torch import Tensor, nn
 
 from hacontrol_agents import DEQN, PublishedDEQN
-from hacontrol_agents.deqn import ADAM_STEPS, Optimizer
-from hacontrol_agents.mish import Mish
-from hacontrol_agents.published_deqn import Sample, euler_residual, inputs
+from hacontrol_agents.euler.deqn import ADAM_STEPS, Optimizer
+from hacontrol_agents.euler.published_deqn import Sample, euler_residual, inputs
+from hacontrol_agents.learning.mish import Mish
 from hacontrol_benchmarks import measured
 from hacontrol_benchmarks.measure_transport import loop
 

@@ -22,7 +22,7 @@ import numpy as np
 import tyro
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from hacontrol_agents.sb3 import NativeVecEnv
+from hacontrol_agents.baselines.sb3 import NativeVecEnv
 from hacontrol_benchmarks import measured
 
 NORMALS, CARTPOLE, PENDULUM, DUMMY = 4.0, 3.0, 3.0, 8.0

@@ -24,8 +24,8 @@ from rich.progress import track
 
 from hacontrol_benchmarks import measured
 from hacontrol_envs import LQR, ControlProblem, Equilibrium, FirmIndustry, Merton
-from hacontrol_envs.reference.grid import Grid
-from hacontrol_envs.reference.hjb_grid import extrapolate, solve
+from hacontrol_envs.solvers.grid import Grid
+from hacontrol_envs.solvers.hjb import extrapolate, solve
 
 REFERENCE = {
     "kinked": (0.7183080, 1.392161, 2.41922),

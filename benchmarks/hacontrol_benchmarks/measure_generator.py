@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 import tyro
 
-from hacontrol_agents.autodiff import apply_generator
-from hacontrol_agents.networks import MLP
+from hacontrol_agents.learning.autodiff import apply_generator
+from hacontrol_agents.learning.networks import MLP
 from hacontrol_benchmarks import measured
 
 TARGETS = {(2, 1): (5.0, 16.0), (10, 1): (5.0, 16.0), (10, 10): (20.0, 60.0), (100, 1): (6.0, 18.0)}

@@ -22,9 +22,9 @@ import tyro
 from rich.progress import Progress
 
 from hacontrol_agents import Agent
-from hacontrol_agents.checkpoint import read
+from hacontrol_agents.core.checkpoint import read
 from hacontrol_benchmarks import measured
-from hacontrol_benchmarks.killed import Run
+from hacontrol_benchmarks.running.killed import Run
 from hacontrol_envs.errors import CheckpointError, HacontrolError
 
 SETTINGS = {"npi": {"iterations": 8, "visits": 64}}

@@ -29,8 +29,8 @@ import tyro
 from rich.progress import track
 
 from hacontrol_benchmarks import measured
-from hacontrol_envs.krusell_smith import KrusellSmith
-from hacontrol_envs.reference import krusell_smith_solution
+from hacontrol_envs.economies.krusell_smith import solution
+from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 
 STEADY = {"capital": (33.1302, 5e-4), "interest_rate": (0.0133141, 1e-6), "wage": (2.256631, 1e-4)}
 """Published figures of "ssj", and how far ours may be."""
@@ -55,7 +55,7 @@ SMALL: dict[str, Any] = {"asset_nodes": 100, "asset_max": 200.0}
 IN_A_PROCESS = """
 import sys, time
 start = time.perf_counter()
-from hacontrol_envs.krusell_smith import KrusellSmith
+from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 found = KrusellSmith(sys.argv[1]).steady_state()
 print(time.perf_counter() - start)
 """
@@ -100,7 +100,7 @@ def reference(name: str, beliefs: str) -> list[measured.Row]:
     what = f"{name}, log-linear beliefs" if published else f"{name} reference"
     KrusellSmith(name, asset_nodes=40).steady_state()  # compiled before
     began = time.perf_counter()
-    found = krusell_smith_solution.computed(economy, beliefs, lambda what, share: None)
+    found = solution.computed(economy, beliefs, lambda what, share: None)
     rows = [
         _row(what, "seconds", time.perf_counter() - began, at_most=SOLUTION),
         _row(what, "mean capital", found.capital, CAPITAL[name], 1e-3 * CAPITAL[name]),

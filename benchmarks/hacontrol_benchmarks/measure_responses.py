@@ -24,8 +24,8 @@ import tyro
 from rich.progress import track
 
 from hacontrol_benchmarks import measured
-from hacontrol_envs.firm_industry import FirmIndustry
-from hacontrol_envs.krusell_smith import KrusellSmith
+from hacontrol_envs.economies.industry.economy import FirmIndustry
+from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 
 SEEDS = 5
 PRODUCTIVITY = 0.20656

@@ -33,10 +33,10 @@ import numpy as np
 import torch
 import tyro
 
-from hacontrol_agents.transport import transport
+from hacontrol_agents.equilibrium.transport import transport
 from hacontrol_benchmarks import measured
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.transport import Transport
+from hacontrol_envs.numerics.transport import Transport
 
 SIZES = ((256, 100, 3), (4096, 500, 7))
 """Economies, nodes and idiosyncratic states."""

@@ -27,7 +27,7 @@ import tyro
 from rich.progress import track
 
 from hacontrol_benchmarks import measured
-from hacontrol_benchmarks.attained import attained
+from hacontrol_benchmarks.judging.attained import attained
 from hacontrol_envs import LQR, ControlProblem, FirmInvestment, Jet, Merton
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.checks.probe import Points, Probe, expectation

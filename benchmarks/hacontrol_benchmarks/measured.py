@@ -13,7 +13,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from hacontrol_benchmarks import provenance
+from hacontrol_benchmarks.records import provenance
 from hacontrol_envs.errors import ParameterError
 
 WIDE = 140

@@ -12,7 +12,7 @@ import numpy as np
 from hacontrol_envs.arrays import Floats, dot
 from hacontrol_envs.checks.probe import Points, Probe, batches, evaluate, require, require_form, require_small
 from hacontrol_envs.checks.solution import RELATIVE, candidates, require_in_box
-from hacontrol_envs.integrate import SCHEMES, integrator
+from hacontrol_envs.simulation.integrate import SCHEMES, integrator
 
 
 def edge_points(probe: Probe, count: int) -> Points:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from hacontrol_envs.arrays import Floats
+from hacontrol_envs.core.problem import ControlProblem, Problem
+from hacontrol_envs.core.solution import Solution
 from hacontrol_envs.errors import ContractError
-from hacontrol_envs.problem import ControlProblem, Problem
-from hacontrol_envs.solution import Solution
 
 FINE_STEPS = 32
 """Euler-Maruyama steps of the finer of two simulations; the coarser takes half as many."""

@@ -27,10 +27,10 @@ from hacontrol_envs.checks.probe import (
     require_small,
 )
 from hacontrol_envs.checks.solution import SOLUTION_CHECKS
-from hacontrol_envs.discrete import DiscreteProblem
-from hacontrol_envs.domain import Domain
+from hacontrol_envs.core.discrete import DiscreteProblem
+from hacontrol_envs.core.domain import Domain
+from hacontrol_envs.core.problem import ControlProblem, Problem
 from hacontrol_envs.errors import ContractError
-from hacontrol_envs.problem import ControlProblem, Problem
 
 ROUNDING = 1e-15
 """Of moments in unit coordinates, where a component is not random at all."""

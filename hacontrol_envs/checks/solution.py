@@ -21,9 +21,9 @@ from hacontrol_envs.checks.probe import (
     require_small,
     speeds,
 )
-from hacontrol_envs.domain import Domain
-from hacontrol_envs.quadrature import gauss_hermite
-from hacontrol_envs.solution import Jet, Solution
+from hacontrol_envs.core.domain import Domain
+from hacontrol_envs.core.solution import Jet, Solution
+from hacontrol_envs.numerics.quadrature import gauss_hermite
 
 RELATIVE = 1e-9
 """How exactly a closed form must solve its equation, relative to the terms of the equation."""

@@ -8,15 +8,15 @@ from typing import final
 
 import numpy as np
 
-from hacontrol_envs import parameters as read
 from hacontrol_envs.arrays import Array, Floats, like, namespace
-from hacontrol_envs.conditions import EquilibriumConditions, Observed
-from hacontrol_envs.discrete import DiscreteProblem, Successors
-from hacontrol_envs.domain import Domain
+from hacontrol_envs.core import parameters as read
+from hacontrol_envs.core.conditions import EquilibriumConditions, Observed
+from hacontrol_envs.core.discrete import DiscreteProblem, Successors
+from hacontrol_envs.core.domain import Domain
+from hacontrol_envs.core.registration import register
+from hacontrol_envs.core.solution import Solution
 from hacontrol_envs.errors import ParameterError
-from hacontrol_envs.quadrature import gauss_hermite
-from hacontrol_envs.registration import register
-from hacontrol_envs.solution import Solution
+from hacontrol_envs.numerics.quadrature import gauss_hermite
 
 ORDER = 9
 """Nodes of Gauss and Hermite's rule for productivity: exact for polynomials in log Z to degree 17."""

@@ -9,19 +9,19 @@ from typing import Any, Literal, NamedTuple, final, get_args
 import numpy as np
 from scipy.integrate import quad
 
-from hacontrol_envs import parameters as read
 from hacontrol_envs.arrays import Array, Floats, namespace
-from hacontrol_envs.compiled import over_rows
-from hacontrol_envs.domain import Domain, Edge
+from hacontrol_envs.core import parameters as read
+from hacontrol_envs.core.domain import Domain, Edge
+from hacontrol_envs.core.problem import ControlProblem
+from hacontrol_envs.core.registration import register
+from hacontrol_envs.core.solution import Solution
 from hacontrol_envs.errors import NumericalError, ParameterError
-from hacontrol_envs.kept import kept_by_step
-from hacontrol_envs.problem import ControlProblem
-from hacontrol_envs.reference import bellman_grid
-from hacontrol_envs.reference.grid import edge_nodes
-from hacontrol_envs.reference.hjb_grid import GridValue, grid_solution, monotone_solution, refine
-from hacontrol_envs.reference.reflected_ou import ReflectedOU
-from hacontrol_envs.registration import register
-from hacontrol_envs.solution import Solution
+from hacontrol_envs.numerics.compiled import over_rows
+from hacontrol_envs.numerics.kept import kept_by_step
+from hacontrol_envs.numerics.reflected_ou import ReflectedOU
+from hacontrol_envs.solvers import held_actions
+from hacontrol_envs.solvers.grid import edge_nodes
+from hacontrol_envs.solvers.hjb import GridValue, grid_solution, monotone_solution, refine
 
 Adjustment = Literal["kinked", "smoothed", "as-published"]
 
@@ -317,7 +317,7 @@ class FirmInvestment(ControlProblem):
         Its policy is `maximiser` at an interpolated v of `_held_price`, which is smooth where the rate, changing sign,
         has kinks.
         """
-        found = bellman_grid.refine(self, dt, (edge_nodes, edge_nodes), SHAPES[-2:], self._numerical.value)
+        found = held_actions.refine(self, dt, (edge_nodes, edge_nodes), SHAPES[-2:], self._numerical.value)
         grid = found[-1].value.grid
         price = GridValue(grid, self._held_price(found[-1], dt))
 
@@ -325,9 +325,9 @@ class FirmInvestment(ControlProblem):
             v = price.value(t, x)[..., None]
             return self.admissible(t, x, self.maximiser(t, x, v, v), dt)
 
-        return bellman_grid.held_solution(found, policy)
+        return held_actions.held_solution(found, policy)
 
-    def _held_price(self, held: bellman_grid.Held, dt: float) -> Floats:
+    def _held_price(self, held: held_actions.Held, dt: float) -> Floats:
         """The marginal value of capital v (N,) at which `maximiser` plays what is best to hold over dt.
 
         With g = iota - delta, k' = k e^{g dt}, S(g) = int_0^dt e^{(alpha g - r) s} E[e^{z_s}] ds and

@@ -11,20 +11,20 @@ from typing import Any, final
 import numpy as np
 from scipy.linalg import solve_continuous_lyapunov
 
-from hacontrol_envs import parameters as read
 from hacontrol_envs.arrays import Array, Floats, broadcast_time, dot, like, matvec, matvecs, namespace, quadratic
-from hacontrol_envs.compiled import over_rows
-from hacontrol_envs.domain import Domain
+from hacontrol_envs.core import parameters as read
+from hacontrol_envs.core.domain import Domain
+from hacontrol_envs.core.problem import ControlProblem
+from hacontrol_envs.core.registration import register
+from hacontrol_envs.core.solution import Jet, Solution
 from hacontrol_envs.errors import NumericalError, ParameterError
-from hacontrol_envs.kept import kept_by_step
-from hacontrol_envs.problem import ControlProblem
-from hacontrol_envs.reference import riccati
-from hacontrol_envs.reference.riccati import Core, HeldSystem, InfiniteCostError, Quadratic
-from hacontrol_envs.reference.riccati_flow import Flow
-from hacontrol_envs.reference.riccati_map import DISTINCT, DOUBTFUL
-from hacontrol_envs.registration import register
-from hacontrol_envs.solution import Jet, Solution
-from hacontrol_envs.transitions import linear_quadratic
+from hacontrol_envs.numerics import riccati
+from hacontrol_envs.numerics.compiled import over_rows
+from hacontrol_envs.numerics.kept import kept_by_step
+from hacontrol_envs.numerics.riccati import Core, HeldSystem, InfiniteCostError, Quadratic
+from hacontrol_envs.numerics.riccati_flow import Flow
+from hacontrol_envs.numerics.riccati_map import DISTINCT, DOUBTFUL
+from hacontrol_envs.numerics.transitions import linear_quadratic
 
 HUGE = 1e280
 """A cost or a motion of this size is refused: a few steps later it would be infinite."""

@@ -11,17 +11,17 @@ import numpy as np
 from scipy.signal import lfilter
 from scipy.special import exprel
 
-from hacontrol_envs import parameters as read
 from hacontrol_envs.arrays import Array, Floats, broadcast_time, dot, like, matvec, namespace
-from hacontrol_envs.compiled import over_rows
-from hacontrol_envs.domain import Domain
+from hacontrol_envs.core import parameters as read
+from hacontrol_envs.core.domain import Domain
+from hacontrol_envs.core.problem import ControlProblem
+from hacontrol_envs.core.registration import register
+from hacontrol_envs.core.solution import Jet, Solution
 from hacontrol_envs.errors import NumericalError, ParameterError
-from hacontrol_envs.kept import kept_by_step
-from hacontrol_envs.problem import ControlProblem
-from hacontrol_envs.reference import consumption
-from hacontrol_envs.registration import register
-from hacontrol_envs.solution import Jet, Solution
-from hacontrol_envs.transitions import portfolio, saturated
+from hacontrol_envs.numerics import consumption
+from hacontrol_envs.numerics.compiled import over_rows
+from hacontrol_envs.numerics.kept import kept_by_step
+from hacontrol_envs.numerics.transitions import portfolio, saturated
 
 LEAST_INDEPENDENCE = 1e-6
 """Of assets: smallest over largest singular value of their volatility, each row scaled to length 1. The best portfolio

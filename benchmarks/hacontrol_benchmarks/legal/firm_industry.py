@@ -8,8 +8,8 @@ import numpy as np
 
 from hacontrol_benchmarks.legal.draws import Uniform, log_uniform, require_close
 from hacontrol_envs import FirmIndustry
-from hacontrol_envs.reference.grid import Grid, clustered_nodes
-from hacontrol_envs.reference.hjb_grid import solve
+from hacontrol_envs.solvers.grid import Grid, clustered_nodes
+from hacontrol_envs.solvers.hjb import solve
 
 SHAPES = (41, 31), (81, 61), (161, 121)
 """Nodes of the monotone scheme, around the law."""

@@ -9,8 +9,8 @@ import numpy as np
 from hacontrol_benchmarks.legal.draws import Uniform, log_uniform, require_close
 from hacontrol_envs import FirmInvestment
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.reference.grid import Grid
-from hacontrol_envs.reference.hjb_grid import GridValue, solve
+from hacontrol_envs.solvers.grid import Grid
+from hacontrol_envs.solvers.hjb import GridValue, solve
 
 SHAPES = (25, 25), (49, 49), (97, 97)
 """Nodes of the monotone scheme."""

@@ -12,9 +12,9 @@ from scipy.interpolate import CubicHermiteSpline
 
 from hacontrol_benchmarks.legal import WrongAnswer
 from hacontrol_envs.arrays import Floats
+from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
+from hacontrol_envs.economies.krusell_smith.steady_state import SteadyState
 from hacontrol_envs.errors import TruncationWarning
-from hacontrol_envs.krusell_smith import KrusellSmith
-from hacontrol_envs.reference.krusell_smith_steady import SteadyState
 
 Uniform = Callable[[], float]
 

@@ -18,7 +18,7 @@ from scipy.linalg import solve_continuous_lyapunov
 from hacontrol_benchmarks.legal.draws import Uniform, log_uniform, require_close
 from hacontrol_envs import LQR
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.solution import Solution
+from hacontrol_envs.core.solution import Solution
 
 EPS = float(np.finfo(float).eps)
 TOLERANCE = 1e-11

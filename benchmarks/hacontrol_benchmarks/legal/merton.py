@@ -11,7 +11,7 @@ import numpy as np
 from hacontrol_benchmarks.legal.draws import Uniform, log_uniform, require_close
 from hacontrol_envs import Merton
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.solution import Solution
+from hacontrol_envs.core.solution import Solution
 
 STEPS = 6
 """Of the sampled problem over a finite horizon."""

@@ -1,0 +1,1 @@
+"""Agents to compare with: the optimum, chance, Stable-Baselines3's."""

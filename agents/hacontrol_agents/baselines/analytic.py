@@ -1,0 +1,139 @@
+"""The ceiling and the floor of the leaderboard: the known optimum, and noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import numpy as np
+
+from hacontrol_agents.core.agent import Agent
+from hacontrol_envs import Jet, Solution
+from hacontrol_envs.arrays import Array, Floats
+from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
+from hacontrol_envs.errors import ParameterError
+
+
+@final
+@dataclass(kw_only=True)
+class AnalyticAgent(Agent):
+    """Plays the known optimum of the problem: `problem.solution().policy`.
+
+    The optimum of continuous time is played as it is, and loses a little at a finite step; with `sampled=True` it is
+    the optimum of the environment's own sampled-data problem, which nothing can beat there.
+    """
+
+    sampled: bool = False
+    """Play the optimum of the sampled-data problem at the environment's dt."""
+
+    name: ClassVar[str] = "analytic"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        solution = self.problem.solution(dt=self.env.unwrapped.dt) if self.sampled else self.problem.solution()
+        if solution is None:
+            kind = "sampled-data solution" if self.sampled else "solution"
+            raise ParameterError(f"no {kind} of {type(self.problem).__name__} is known")
+        self.solution: Solution = solution
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the solution, whose functions cannot be pickled: it is computed again."""
+        return {name: held for name, held in self.__dict__.items() if name != "solution"}
+
+    def __setstate__(self, held: dict[str, Any]) -> None:
+        self.__dict__.update(held)
+        self.__post_init__()
+
+    def policy(self, t: Array, x: Floats) -> Floats:
+        chosen: Floats = self.solution.policy(t, x)
+        return chosen
+
+    def value(self, t: Array, x: Floats) -> Floats:
+        known: Floats = self.solution.value(t, x)
+        return known
+
+    def jet(self, t: Array, x: Floats) -> Jet:
+        return self.solution.jet(t, x) if self.solution.jet else super().jet(t, x)
+
+    def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
+        """There is nothing to learn."""
+
+
+@dataclass(kw_only=True)
+class _KnownHousehold(Agent):
+    """A household of `KrusellSmith` whose policy is known beforehand."""
+
+    learns: ClassVar[Any] = KrusellSmithHousehold
+
+    @property
+    def problem(self) -> KrusellSmithHousehold:
+        """The problem behind the environment."""
+        problem: KrusellSmithHousehold = self.env.unwrapped.problem
+        return problem
+
+    def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
+        """There is nothing to learn."""
+
+
+@final
+@dataclass(kw_only=True)
+class ReferenceAgent(_KnownHousehold):
+    """Does what the reference solution says: all that it says where the law is known, and by capital where it is not.
+
+    `saving` knows the law. `policy` knows what is observed of it.
+    """
+
+    name: ClassVar[str] = "reference"
+
+    def saving(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
+        """a' (..., m), as a `krusell_smith_paths.HouseholdPolicy`."""
+        return self.problem.economy.reference_solution(cut=True).policy(assets, e, z, law)
+
+    def policy(self, t: Array, x: Floats) -> Floats:
+        return self.problem.share_of(self.problem.economy.reference_solution(cut=True).saving(*self.problem.seen(x)), x)
+
+
+@final
+@dataclass(kw_only=True)
+class SteadyStateAgent(_KnownHousehold):
+    """Does what is optimal in the steady state, and ignores aggregate risk.
+
+    What a solution has to improve on: its welfare is nearly the optimum's, its capital is not.
+    """
+
+    name: ClassVar[str] = "steady-state"
+
+    def saving(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
+        """a' (..., m), as a `krusell_smith_paths.HouseholdPolicy`."""
+        return self.problem.economy.steady_state(cut=True).policy(assets, e, z, law)
+
+    def policy(self, t: Array, x: Floats) -> Floats:
+        assets, e, *_ = self.problem.seen(x)
+        return self.problem.share_of(self.problem.economy.steady_state(cut=True).saving_at(assets, e), x)
+
+
+@final
+@dataclass(kw_only=True)
+class RandomAgent(Agent):
+    """Draws every action uniformly from the action box."""
+
+    name: ClassVar[str] = "random"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._rng = np.random.default_rng(self.seed)
+
+    def policy(self, t: Array, x: Floats) -> Floats:
+        box = self.problem.action
+        drawn: Floats = box.from_unit(self._rng.uniform(-1.0, 1.0, (*np.shape(x)[:-1], box.dimension)))
+        return drawn
+
+    def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
+        """There is nothing to learn."""
+
+    def _record(self) -> dict[str, Any]:
+        return {"rng": self._rng.bit_generator.state}
+
+    def _restore(self, tensors: dict[str, Any], record: dict[str, Any]) -> None:
+        self._rng.bit_generator.state = record["rng"]

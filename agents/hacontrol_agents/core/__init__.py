@@ -1,0 +1,1 @@
+"""What an agent is: hyperparameters, verbs, checkpoints, names."""

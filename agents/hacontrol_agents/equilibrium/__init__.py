@@ -1,0 +1,1 @@
+"""Agents that find a price, a policy and a law at once."""

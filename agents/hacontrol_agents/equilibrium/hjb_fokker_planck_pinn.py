@@ -1,0 +1,291 @@
+"""HJBFokkerPlanckPinn: the stationary equilibrium of an industry by two networks and a price."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from hacontrol_agents.equilibrium.firm_law import UNPLACED, FirmLaw, Frame, Motion
+from hacontrol_agents.equilibrium.industry_learner import IndustryLearner
+from hacontrol_agents.hjb.hjb_pinn import HJBPinn
+from hacontrol_agents.hjb.sampling import Visits
+from hacontrol_envs import FirmInvestment, SDEEnv
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.core.parameters import count, number
+from hacontrol_envs.economies.industry.economy import BINDING
+from hacontrol_envs.errors import EquilibriumError
+
+LAW_LEFT = 1e-6
+"""Root mean square of the law's equation above which its steps are repeated: a second time ..."""
+LAW_ROUNDS = 6
+"""... or, the first time, up to so many times."""
+SMALL_STEP, SMALL_LAW = 1e-5, 1e-4
+"""Relative step of the price, and root mean square of the law's equation, below which an equilibrium is learnt."""
+STEP = 0.1
+"""Years in a step of simulated firms; their productivity is exact in law."""
+
+
+@final
+@dataclass(kw_only=True)
+class HJBFokkerPlanckPinn(IndustryLearner):
+    """Solve a mean-field equilibrium by an HJB network, a Fokker-Planck network and Newton's method on the price.
+
+    Each iteration
+      1. improves V at the price so far, by Gauss-Newton steps on the maximised Hamiltonian (`HJBPinn`);
+      2. finds output Y: first from simulated firms, which need only know roughly where they are going, over the whole
+         range of capital; once the price settles, from the law of the policy (`FirmLaw`), V and the law being learnt
+         only where firms are;
+      3. moves the price towards clearing, log P -= (log P + eta log Y)/(1 + eta alpha/(1 - alpha)): away from capital
+         bounds Y scales as P^{alpha/(1-alpha)}, so this is Newton's step.
+
+    The equilibrium itself is never told. Achdou, Han, Lasry, Lions and Moll (2022) for the equations; Raissi,
+    Perdikaris and Karniadakis (2019) for networks that solve them.
+    """
+
+    start_price: float = 1.0
+    """The first price."""
+    value_hidden: tuple[int, ...] = (56,)
+    """Widths of the value network's hidden layers."""
+    law_hidden: tuple[int, ...] = (32,)
+    """Widths of the log-density network's hidden layers."""
+    firms: int = 2048
+    """Simulated firms."""
+    settled: float = 3e-3
+    """Relative change of the price below which simulation gives way to the law."""
+    iterations: int = 30
+    """Iterations with the law, when `learn` is given no budget; at most as many before."""
+    steps: int = 10
+    """Gauss-Newton steps on V in an iteration."""
+    law_steps: int = 8
+    """Levenberg-Marquardt steps on the law in an iteration."""
+    law_points: int = 1600
+    """Points at which the Fokker-Planck equation is learnt."""
+    margin: float = 1.4
+    """Before there is a law V is learnt over this many times the range of simulated firms."""
+
+    name: ClassVar[str] = "hjb-fp-pinn"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("start_price", "settled", "margin"):
+            number(name, getattr(self, name), above=0.0)
+        for name in ("firms", "iterations", "law_steps", "law_points"):
+            count(name, getattr(self, name))
+        self._log_price, self._output = math.log(self.start_price), math.nan
+        self._iteration, self._in_law, self._step = 0, False, math.inf
+        seed = self.seed or 0
+        chosen: dict[str, Any] = {"hidden": self.value_hidden, "steps": self.steps, "margin": self.margin}
+        self._firms = HJBPinn(env=self._env(), seed=seed, device=self.device, **chosen)
+        self._law = FirmLaw(self.law_hidden, self.firm.productivity_bound, seed + 1, self.device)
+        drawn = self.firm.initial_state(np.random.default_rng([seed, 2**31]), self.firms)
+        self._x = torch.as_tensor(drawn).to(self.device)
+
+    @property
+    def firm(self) -> FirmInvestment:
+        """One of the firms, at the price so far."""
+        return self.industry.firm(self.price)
+
+    def _env(self) -> SDEEnv:
+        return SDEEnv(self.firm, dt=STEP, scheme="euler")
+
+    @property
+    def price(self) -> float:
+        return math.exp(self._log_price)
+
+    @property
+    def output(self) -> float:
+        return self._output
+
+    @property
+    def capital(self) -> float:
+        y, _, mass = self._law.quadrature()
+        return float(mass @ y.exp())
+
+    def value(self, k: Floats, z: Floats) -> Floats:
+        found: Floats = self._firms.value(0.0, _states(k, z))
+        return found
+
+    def policy(self, k: Floats, z: Floats) -> Floats:
+        found: Floats = self._firms.policy(0.0, _states(k, z))[..., 0]
+        return found
+
+    def density(self, k: Floats, z: Floats) -> Floats:
+        x = torch.as_tensor(_states(k, z)).to(self._x)
+        density: Floats = (self._law.density(x[..., 0].log(), x[..., 1]) / x[..., 0]).cpu().numpy()
+        return density
+
+    def hjb_error(self, k: Floats, z: Floats) -> Floats:
+        x, firm = _states(k, z), self.firm
+        jet, a = self._firms.jet(0.0, x), self._firms.policy(0.0, x)
+        size = np.abs(firm.reward(0.0, x, a)) + firm.discount * np.abs(jet.v)
+        error: Floats = np.abs(firm.hjb_residual(0.0, x, a, jet)) / size
+        return error
+
+    def law_error(self, k: Floats, z: Floats) -> Floats | None:
+        """|R(l)| of `FirmLaw`, whose terms are of the size kappa (1 + |w|^2); None before there is a law."""
+        if self._fresh_law:
+            return None
+        x = torch.as_tensor(_states(k, z).reshape(-1, 2)).to(self._x)
+        w = self._law.frame.to(x[:, 0].log(), x[:, 1])
+        (residual,) = self._law._residual((w, w[:0]), self._motion(w))
+        error: Floats = residual.abs().cpu().numpy() * math.sqrt(len(w)) / self.firm.mean_reversion
+        return error.reshape(np.broadcast_shapes(np.shape(k), np.shape(z)))
+
+    @property
+    def _fresh_law(self) -> bool:
+        """Whether the law has not been met yet."""
+        return self._law.frame == UNPLACED
+
+    def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
+        while self._share_done(budget) < 1:
+            rng = np.random.default_rng([self.seed or 0, self._iteration])
+            figures = self._with_law(rng) if self._in_law else self._with_firms(rng)
+            self._iteration += 1
+            self.evaluations, self._firms.evaluations = self.evaluations + self._firms.evaluations, 0
+            if report(self._share_done(budget, ahead=1), price=self.price, change=abs(self._step), **figures):
+                return
+        self._refuse_binding()
+
+    def _met(self) -> bool:
+        """Whether the last step of the price was small, and output that of a law that is learnt."""
+        last = self.history[-1]
+        return last["change"] <= SMALL_STEP and last.get("law", math.inf) <= SMALL_LAW
+
+    def _share_done(self, budget: int | None, ahead: int = 0) -> float:
+        rows = self.history[self.rows_before :]
+        if budget is not None:
+            return self.evaluations / budget
+        return (len([row for row in rows if "law" in row]) + ahead * self._in_law) / self.iterations
+
+    def _with_firms(self, rng: np.random.Generator) -> dict[str, float]:
+        """V over the whole range of capital, and output from simulated firms."""
+        loss = 0.0
+        for _ in range(4 if self._iteration == 0 else 2):
+            loss = self._firms.go_on(self._env(), self._visits(wide=True), rng)
+        self._simulate(rng, years=40.0)
+        y, z = self._x[:, 0].log(), self._x[:, 1]
+        self._clear(y, z, torch.full_like(y, 1 / len(y)))
+        if abs(self._step) < self.settled or self._iteration >= self.iterations:
+            self._in_law = True
+        return {"loss": loss}
+
+    def _with_law(self, rng: np.random.Generator) -> dict[str, float]:
+        """V where firms are, and output from the law."""
+        fresh = self._fresh_law
+        if fresh:
+            self._simulate(rng, years=40.0)
+            for _ in range(3):
+                self._firms.go_on(self._env(), self._visits(), rng)
+            self._simulate(rng, years=40.0)
+            y, z = self._x[:, 0].log(), self._x[:, 1]
+            self._law.frame = Frame.of(y, z, torch.full_like(y, 1 / len(y)))
+        self._firms.box_share = 0.0  # no corners of a box, which the law's ellipse does not fill: only points around it
+        loss = self._firms.go_on(self._env(), self._around_law(rng), rng)
+        points = self._law.points(rng, self.law_points)
+        motion, left = self._motion(points[0]), math.inf
+        for _ in range(LAW_ROUNDS if fresh else 2):
+            if left > LAW_LEFT:
+                left = self._law.fit(points, motion, self.law_steps)
+                self.evaluations += self.law_points * self.law_steps
+        self._clear(*self._law.quadrature())
+        return {"loss": loss, "law": left}
+
+    def _clear(self, y: Tensor, z: Tensor, mass: Tensor) -> None:
+        """Newton's step on the price, given where firms are."""
+        firm, industry = self.firm, self.industry
+        self._output = float(mass @ torch.exp(z + firm.returns_to_scale * y))
+        slope = 1 + industry.demand_elasticity * min(industry.supply_elasticity, 10.0)
+        self._step = industry.excess(self.price, self._output) / slope
+        self._log_price -= self._step
+
+    def _visits(self, wide: bool = False) -> Visits:
+        """Where firms are; with `wide`, and all capital between its bounds."""
+        u = self.firm.state.to_unit(self._x)
+        low, high = u.clone(), u.clone()
+        if wide:
+            low[:, 0], high[:, 0] = -1.0, 1.0
+        return Visits(u.new_zeros(len(u)), self._x, low, high)
+
+    def _around_law(self, rng: np.random.Generator) -> Visits:
+        """States around the law, its tails included."""
+        y, z = self._law.frame.back(self._law.points(rng, 4 * self.law_points)[0])
+        x = self.firm.state.confine(torch.stack([y.exp(), z], dim=1))
+        u = self.firm.state.to_unit(x)
+        return Visits(u.new_zeros(len(u)), x, u, u)
+
+    def _simulate(self, rng: np.random.Generator, years: float) -> None:
+        firm, x = self.firm, self._x
+        keep = math.exp(-firm.mean_reversion * STEP)
+        spread = firm.productivity_deviation * math.sqrt(1 - keep**2)
+        t = x.new_zeros(len(x))
+        for _ in range(round(years / STEP)):
+            growth = self._firms._act(t, x)[:, 0] - firm.depreciation
+            z = keep * x[:, 1] + spread * torch.as_tensor(rng.standard_normal(len(x))).to(x)
+            x = firm.state.confine(torch.stack([x[:, 0] * torch.exp(growth * STEP), z], dim=1))
+        self._x = x
+
+    def _motion(self, w: Tensor) -> Motion:
+        """Growth of capital at points w of the law, and its slope d iota / d V_k * V_kk * k in log capital."""
+        firm = self.firm
+        y, z = self._law.frame.back(w)
+        x, t = torch.stack([y.exp(), z], dim=1), y.new_zeros(len(y))
+        jet = self._firms._v.jet(t, x)
+        v_x = jet.v_x.clone().requires_grad_()
+        rate = firm.maximiser(t, x, v_x, jet.v_xx)[:, 0]
+        (steepness,) = torch.autograd.grad(rate.sum(), v_x)
+        slope = steepness[:, 0] * jet.v_xx[:, 0, 0] * x[:, 0]
+        return Motion(rate.detach() - firm.depreciation, slope, firm.mean_reversion, firm.volatility)
+
+    def _refuse_binding(self) -> None:
+        """Raise EquilibriumError where the learnt law reaches a capital bound."""
+        y, _, mass = self._law.quadrature()
+        low, high = (math.log(bound) for bound in self.firm.capital_bounds)
+        for name, beyond in (("k_min", y <= low), ("k_max", y >= high)):
+            share = float(mass[beyond].sum())
+            if self._in_law and not share <= BINDING:
+                raise EquilibriumError(
+                    f"no equilibrium inside the box: at price {self.price:.6g} {share:.2g} of the firms are at {name} "
+                    f"or beyond. Widen capital_bounds={self.firm.capital_bounds!r}"
+                )
+
+    def _tensors(self) -> dict[str, Tensor]:
+        law = parameters_to_vector(self._law.network.parameters()).detach()
+        return {"firms": self._x, "law": law, "value": self._firms._parameters()}
+
+    def _record(self) -> dict[str, Any]:
+        return {
+            "log_price": self._log_price,
+            "output": None if math.isnan(self._output) else self._output,
+            "iteration": self._iteration,
+            "in_law": self._in_law,
+            "step": None if math.isinf(self._step) else self._step,
+            "frame": self._law.frame._asdict(),
+            "law_optimizer": self._law.optimizer.state(),
+            "value": self._firms._record(),
+        }
+
+    def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+        self._x, self._log_price = tensors["firms"], record["log_price"]
+        self._output = math.nan if record["output"] is None else record["output"]
+        self._step = math.inf if record["step"] is None else record["step"]
+        self._iteration, self._in_law = record["iteration"], record["in_law"]
+        vector_to_parameters(tensors["law"], self._law.network.parameters())
+        self._law.frame = Frame(**record["frame"])
+        self._law.optimizer.restore(record["law_optimizer"])
+        self._firms.env = self._env()
+        visits = self._visits(wide=not self._in_law)._asdict()
+        value = {"parameters": tensors["value"], **{f"visits.{name}": part for name, part in visits.items()}}
+        self._firms._restore(value, record["value"])
+        self._firms._v.problem = self.firm
+        self._law.quadrature()
+
+
+def _states(k: Floats, z: Floats) -> Floats:
+    return np.stack(np.broadcast_arrays(np.asarray(k, dtype=np.float64), np.asarray(z, dtype=np.float64)), axis=-1)

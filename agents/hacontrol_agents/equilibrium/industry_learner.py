@@ -1,0 +1,100 @@
+"""IndustryLearner: what agents that find the equilibrium of a FirmIndustry have in common."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+import numpy as np
+
+from hacontrol_agents.core.agent import Learner
+from hacontrol_agents.core.checkpoint import shown
+from hacontrol_agents.core.subjects import make_subject
+from hacontrol_agents.equilibrium.industry_figure import industry_figure
+from hacontrol_envs import Equilibrium, FirmIndustry
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.errors import CheckpointError, ParameterError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(kw_only=True)
+class IndustryLearner(Learner):
+    """Learns the stationary equilibrium of an industry: a price, what firms are worth and do, and their law.
+
+    It knows the firms' problem and the demand, never the equilibrium. Functions take capital k and log productivity z
+    of one shape (...), as those of `hacontrol_envs.Equilibrium`, with which they can be compared.
+    """
+
+    industry: FirmIndustry = field(kw_only=False)
+    """What to find the equilibrium of."""
+
+    subject: ClassVar[str] = "industry"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.industry, FirmIndustry):
+            raise ParameterError(f"industry must be a FirmIndustry, got {self.industry!r}")
+
+    @property
+    @abc.abstractmethod
+    def price(self) -> float:
+        """P, as learnt so far."""
+
+    @property
+    @abc.abstractmethod
+    def output(self) -> float:
+        """Y = E_mu[e^z k^alpha]."""
+
+    @property
+    @abc.abstractmethod
+    def capital(self) -> float:
+        """K = E_mu[k]."""
+
+    @abc.abstractmethod
+    def value(self, k: Floats, z: Floats) -> Floats:
+        """V(k, z), the present value of a firm's profits."""
+
+    @abc.abstractmethod
+    def policy(self, k: Floats, z: Floats) -> Floats:
+        """The investment rate iota(k, z)."""
+
+    @abc.abstractmethod
+    def density(self, k: Floats, z: Floats) -> Floats:
+        """The law's density per unit of capital and of log productivity."""
+
+    def hjb_error(self, k: Floats, z: Floats) -> Floats | None:
+        """|HJB residual| relative to the equation's terms; None where the learner cannot tell."""
+        return None
+
+    def law_error(self, k: Floats, z: Floats) -> Floats | None:
+        """|Fokker-Planck residual| relative to the equation's terms; None where the learner cannot tell."""
+        return None
+
+    def _answers(self) -> dict[str, Any]:
+        x = self.industry.firm(self.price).initial_state(np.random.default_rng(0), 64)
+        k, z = x[:, 0], x[:, 1]
+        return {"price": self.price, "output": self.output, "value": self.value(k, z), "policy": self.policy(k, z)}
+
+    @final
+    def plot(self, truth: Equilibrium | None = None) -> Figure:
+        """Value, policy, law, convergence and residuals; over them, dashed, the true ones where they are given.
+
+        Raises:
+            ParameterError: matplotlib is not installed.
+        """
+        return industry_figure(self, truth)
+
+    @final
+    def _subject(self) -> tuple[str, dict[str, Any]]:
+        return "FirmIndustry", self.industry.parameters
+
+    @classmethod
+    def _rebuild(cls, record: dict[str, Any]) -> Any:
+        if record["problem"] != "FirmIndustry":
+            raise CheckpointError(f"a {cls.__name__} is about a FirmIndustry, not a {shown(record['problem'])}")
+        if record["env"]:
+            raise CheckpointError(f"a {cls.__name__} is learnt without an environment, not with {shown(record['env'])}")
+        return make_subject("FirmIndustry", record["parameters"])

@@ -1,0 +1,1 @@
+"""Agents that solve the Euler equations of an economy."""

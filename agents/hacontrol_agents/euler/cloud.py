@@ -1,0 +1,187 @@
+"""Clouds: the economies on which a DEQN learns, moved by what it has learnt."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hacontrol_agents.euler.euler_residual import Batch
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.core.conditions import EquilibriumConditions, PopulationConditions
+from hacontrol_envs.errors import EquilibriumError
+
+BINS = 20
+"""Groups of assets into which laws are gathered, each with its mass, mean and variance, before they are integrated."""
+INHABITED = 1e-9
+"""Cells with more mass than this are visited for their own sake."""
+TILT = 0.5
+"""Share of economies that are met richer or poorer than they are."""
+
+TRIVIAL = 5.0
+"""Capital this many times more or less than a representative agent's is that of no equilibrium."""
+TRIVIAL_TOP = 0.5
+"""And so is a cloud with more than this share of savers at the top of the grid, whatever its capital."""
+
+FUTURE = 200
+"""Periods for which the cloud follows what was learnt, to see where it leads."""
+
+Saving = Callable[[Floats, "Floats | None"], Floats]
+"""a' (..., m) at points x (..., m, n) of economies with laws (..., n_e, n_a), if they have some."""
+
+
+class Cloud(abc.ABC):
+    """States of economies, from which points are drawn and which move on."""
+
+    @abc.abstractmethod
+    def batch(self, rng: np.random.Generator, points: int) -> Batch:
+        """About so many points."""
+
+    @abc.abstractmethod
+    def move(self, rng: np.random.Generator, saving: Saving) -> None:
+        """One period on, by a rule."""
+
+    def figures(self) -> dict[str, float]:
+        """What is worth knowing of the state."""
+        return {}
+
+    def refuse_trivial(self) -> None:  # noqa: B027  (single savers tell of no collapse)
+        """Raise EquilibriumError where the cloud has gone to where no equilibrium is."""
+
+    def refuse_trivial_future(self, rng: np.random.Generator, saving: Saving) -> None:
+        """The same of where the cloud would go by a rule; it stays where it is."""
+        here = {name: tensor.clone() for name, tensor in self.tensors().items()}
+        for _ in range(FUTURE):
+            self.move(rng, saving)
+        try:
+            self.refuse_trivial()
+        finally:
+            self.restore(here)
+
+    @abc.abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """The state."""
+
+    @abc.abstractmethod
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of `tensors`."""
+
+
+@final
+class SaverCloud(Cloud):
+    """Single savers, who are economies of their own; half of the points are theirs, half those one would start from."""
+
+    def __init__(self, conditions: EquilibriumConditions, rng: np.random.Generator, size: int) -> None:
+        self._conditions, self._size = conditions, size
+        self._x = conditions.start(rng, size)
+
+    def batch(self, rng: np.random.Generator, points: int) -> Batch:
+        mine = self._x[rng.integers(0, len(self._x), points // 2)]
+        x = torch.as_tensor(np.concatenate([mine, self._conditions.start(rng, points - len(mine))])[None])
+        return Batch(x, x.new_zeros(1, 0), x[:, :0])
+
+    def move(self, rng: np.random.Generator, saving: Saving) -> None:
+        after = self._conditions.following(self._x, saving(self._x, None), self._x[..., 0])
+        reached = np.cumsum(np.broadcast_to(after.probability, after.x.shape[:-1]), axis=-1)
+        drawn = np.sum(rng.random(len(self._x))[:, None] * reached[:, -1:] > reached, axis=-1)
+        self._x = after.x[np.arange(len(self._x)), np.minimum(drawn, reached.shape[-1] - 1)]
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"cloud.x": torch.as_tensor(self._x)}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        self._x = tensors["cloud.x"].cpu().numpy()
+
+
+@final
+class PopulationCloud(Cloud):
+    """Economies with a law of savers each, which transport moves.
+
+    Half of an economy's points are drawn by mass, half evenly from inhabited cells; between nodes, evenly. Half of the
+    economies are met with all wealth times a factor, so that the rule is learnt around the capital that it leads to.
+    """
+
+    def __init__(self, conditions: PopulationConditions, rng: np.random.Generator, size: int, near: bool) -> None:
+        self._conditions = conditions
+        self.z, self.laws = conditions.populations(rng, near, size)
+        nodes = len(conditions.assets)
+        self._starts = np.unique(np.append(0, np.linspace(1, nodes, min(BINS, nodes - 1) + 1).astype(int)[:-1]))
+
+    @property
+    def capital(self) -> Floats:
+        """(B,)."""
+        found: Floats = self._conditions.capital_of(self.laws)
+        return found
+
+    def batch(self, rng: np.random.Generator, points: int) -> Batch:
+        conditions, B = self._conditions, len(self.z)
+        tilted = rng.random(B) < TILT
+        factor = np.exp(np.where(tilted, conditions.spread / 2 * rng.uniform(-1, 1, B), 0.0))
+        laws = conditions.scaled(self.laws, factor)
+        capital = conditions.capital_of(laws)[:, None]
+        e, node = np.divmod(_drawn(rng, laws.reshape(B, -1), max(2, points // B)), laws.shape[-1])
+        up = np.minimum(node + 1, laws.shape[-1] - 1)
+        share = np.where(node > 0, rng.random(node.shape), 0.0)
+        own = conditions.assets[node] + share * (conditions.assets[up] - conditions.assets[node])
+        mass, assets = self.gathered(laws)
+        each = np.repeat(np.tile(np.arange(laws.shape[-2]), 2), mass.shape[-1] // (2 * laws.shape[-2]))
+        z = self.z[:, None]
+        cells = conditions.place(assets, each, z, capital)
+        return Batch(*(torch.as_tensor(part) for part in (conditions.place(own, e, z, capital), mass, cells)))
+
+    def gathered(self, laws: Floats) -> tuple[Floats, Floats]:
+        """Laws (B, n_e, n_a) as masses and assets (B, R): two points for every group, with its mean and variance."""
+        assets = self._conditions.assets
+        mass, first, second = (np.add.reduceat(laws * assets**k, self._starts, axis=-1) for k in range(3))
+        some = np.maximum(mass, 1e-300)
+        mean = first / some
+        spread = np.sqrt(np.maximum(second / some - mean**2, 0.0))
+        # The limit's own group has one node; rounding must not carry anyone across it.
+        low = np.maximum(mean - spread, assets[0])
+        both = np.stack([mass, mass], axis=1) / 2, np.stack([low, 2 * mean - low], axis=1)
+        return both[0].reshape(len(laws), -1), both[1].reshape(len(laws), -1)
+
+    def move(self, rng: np.random.Generator, saving: Saving) -> None:
+        B, n_e, n_a = self.laws.shape
+        assets, e = np.tile(self._conditions.assets, n_e), np.repeat(np.arange(n_e), n_a)
+        x = self._conditions.place(assets, e, self.z[:, None], self.capital[:, None])
+        choice = saving(x, self.laws).reshape(B, n_e, n_a)
+        self.z, self.laws = self._conditions.moved(self.laws, choice, self.z, rng)
+
+    def figures(self) -> dict[str, float]:
+        return {"capital": float(self.capital.mean()), "spread": float(np.log(self.capital).std())}
+
+    def refuse_trivial(self) -> None:
+        sensible, capital = self._conditions.representative_capital, self.figures()["capital"]
+        top = float(self.laws[..., -1].sum(axis=-1).mean())
+        if sensible / TRIVIAL <= capital <= sensible * TRIVIAL and top <= TRIVIAL_TOP:
+            return
+        raise EquilibriumError(
+            f"the cloud has become trivial: capital is {capital:.4g} on average, a representative agent's is "
+            f"{sensible:.4g}, and {top:.0%} of savers are at the top of the grid. The rule meets the equilibrium "
+            "conditions there, if at all, and nowhere else: start from what is known (warm_start=True), or learn more "
+            "before economies move on (settled, moves)"
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"cloud.z": torch.as_tensor(self.z), "cloud.laws": torch.as_tensor(self.laws)}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        self.z, self.laws = (tensors[name].cpu().numpy() for name in ("cloud.z", "cloud.laws"))
+
+
+def _drawn(rng: np.random.Generator, masses: Floats, count: int) -> NDArray[np.int64]:
+    """Cells (B, count): half of them drawn by mass, half evenly among those with some."""
+    by_mass, evenly = count // 2, count - count // 2
+    found = np.empty((len(masses), count), dtype=np.int64)
+    for row, mass in enumerate(masses):
+        reached = np.cumsum(mass)
+        found[row, :by_mass] = np.searchsorted(reached, rng.random(by_mass) * reached[-1])
+        found[row, by_mass:] = rng.choice(np.flatnonzero(mass > INHABITED), evenly)
+    least: NDArray[np.int64] = np.minimum(found, masses.shape[-1] - 1)
+    return least

@@ -1,0 +1,248 @@
+"""DEQN: deep equilibrium nets, a saving rule that meets an economy's equilibrium conditions where it leads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from hacontrol_agents.core.agent import Agent
+from hacontrol_agents.euler.cloud import Cloud, PopulationCloud, SaverCloud
+from hacontrol_agents.euler.euler_residual import Batch, Complementarity, EulerResidual
+from hacontrol_agents.euler.saving_rule import Frame, LawInput, SavingRule
+from hacontrol_agents.learning.adam import Adam
+from hacontrol_agents.learning.optimizers import LevenbergMarquardt, StepReport
+from hacontrol_envs import DiscreteProblem
+from hacontrol_envs.arrays import Array, Floats
+from hacontrol_envs.core.conditions import EquilibriumConditions, PopulationConditions
+from hacontrol_envs.core.parameters import count, number, one_of
+from hacontrol_envs.errors import ParameterError
+
+Optimizer = Literal["levenberg-marquardt", "adam"]
+
+ROWS = 32_768
+"""Points at which the rule is evaluated at a time."""
+ADAM_STEPS = 10
+"""Steps of Adam for one of least squares."""
+
+
+@final
+@dataclass(kw_only=True)
+class DEQN(Agent):
+    """Learn the saving rule of a discrete-time economy from its equilibrium conditions, on economies that follow it.
+
+    Azinovic, Gaegauf and Scheidegger (2022). The problem behind the environment declares the conditions
+    (`core.conditions`); the rule is a network's correction to a simpler one (`SavingRule`), the conditions'
+    residual is in logs of consumption (`EulerResidual`). Each iteration draws points from a cloud of economies, takes
+    a few steps on the sum of squares at them, and lets the cloud follow the rule for a few periods. Those steps are
+    Levenberg and Marquardt's on a small float64 network: second order takes seconds where Adam does not arrive.
+
+    A rule that starts from nothing, or is learnt badly, can lead its cloud to where there is no capital, or more and
+    more, and meet the conditions there: a cloud like that is refused.
+    """
+
+    hidden: tuple[int, ...] = (24, 24)
+    """Widths of the network's hidden layers."""
+    law_input: LawInput = "moments"
+    """What the network sees of the law: "moments", which is its mean; "learned moments" besides; or "histogram"."""
+    moments: int = 1
+    """How many "learned moments"."""
+    complementarity: Complementarity = "minimum"
+    """How the residual joins the Euler equation and the limit: "minimum" or "fischer-burmeister"."""
+    full_gradient: bool = True
+    """Differentiate the residual through next period's states; False as published elsewhere, and to compare."""
+    warm_start: bool = True
+    """Start from what is known of a simpler economy (the steady state's), where something is; else from a rule of
+    thumb, and populations of some simple form."""
+    optimizer: Optimizer = "levenberg-marquardt"
+    """Least squares, or "adam", which takes ten times as many steps and knows the gradient only."""
+    learning_rate: float = 1e-3
+    """Of "adam" at first; after `iterations` it is a hundredth."""
+    economies: int = 64
+    """Economies in the cloud."""
+    points: int = 2048
+    """Points of one iteration, over all economies."""
+    steps: int = 4
+    """Steps of the optimizer in an iteration."""
+    moves: int = 4
+    """Periods that the cloud moves on in an iteration, ..."""
+    settled: float = 3e-3
+    """... once the root mean square of the residual is below this."""
+    iterations: int = 40
+    """Iterations when `learn` is given no budget."""
+
+    name: ClassVar[str] = "deqn"
+    learns: ClassVar[Any] = DiscreteProblem
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._refuse_bad_hyperparameters()
+        conditions = self.problem.conditions()  # type: ignore[attr-defined]
+        if conditions is None:
+            raise ParameterError(f"{type(self.problem).__name__} declares no equilibrium conditions to learn from")
+        self.conditions: EquilibriumConditions = conditions
+        if self.law_input != "moments" and not isinstance(conditions, PopulationConditions):
+            raise ParameterError(f"law_input={self.law_input!r} needs an economy with a population")
+        near = conditions.near_consumption() if self.warm_start else None
+        rng = np.random.default_rng([self.seed or 0, 2**31])
+        self._cloud: Cloud
+        if isinstance(conditions, PopulationConditions):
+            self._cloud = PopulationCloud(conditions, rng, self.economies, near is not None)
+        else:
+            self._cloud = SaverCloud(conditions, rng, self.economies)
+        first = self._batch(rng)
+        x = torch.cat([part.reshape(-1, part.shape[-1]) for part in (first.x, first.cells)])
+        known = conditions.simple_consumption if near is None else near
+        self._rule = SavingRule(conditions, known, self.hidden, self.law_input, self.moments, self.seed or 0, x)
+        self._rule.see(first.mass, first.cells[..., 0])
+        self._residual = EulerResidual(self._rule, self.complementarity, self.full_gradient)
+        self._least_squares, self._adam = LevenbergMarquardt(self._rule), Adam(self._rule.parameters())
+        self._iteration, self._moving = 0, False
+
+    def _refuse_bad_hyperparameters(self) -> None:
+        known = {"law_input": LawInput, "complementarity": Complementarity, "optimizer": Optimizer}
+        for name, options in known.items():
+            one_of(name, getattr(self, name), get_args(options))
+        for name in ("moments", "economies", "points", "steps", "iterations"):
+            count(name, getattr(self, name))
+        for name in ("moves", "settled", "learning_rate"):
+            number(name, getattr(self, name), at_least=0.0)
+
+    def saving(self, assets: Floats, e: NDArray[np.int64], z: NDArray[np.int64], law: Floats) -> Floats:
+        """a' (..., m) of savers with assets and states (..., m) in economies with z (...) and law (..., n_e, n_a).
+
+        Raises:
+            ParameterError: the economy has no population.
+        """
+        conditions = self.conditions
+        if not isinstance(conditions, PopulationConditions):
+            raise ParameterError(f"{type(self.problem).__name__} has no population; its rule is `policy`")
+        law = np.asarray(law, dtype=np.float64)
+        capital = conditions.capital_of(law)[..., None]
+        return self._saved(conditions.place(assets, e, np.asarray(z)[..., None], capital), law)
+
+    def policy(self, t: Array, x: Floats) -> Floats:
+        """The environment's action (..., m) where x (..., n) is observed.
+
+        Raises:
+            ParameterError: the rule sees more of the law than is observed.
+        """
+        point, law = self.conditions.observed(np.asarray(x, dtype=np.float64))
+        action: Floats = self.conditions.action(point, self._saved(point[..., None, :], law)[..., 0])
+        return action
+
+    def _saved(self, x: Floats, law: Floats | None) -> Floats:
+        """a' (..., m) at points x (..., m, n) of economies with laws (..., n_e, n_a)."""
+        moments = self._moments(law)
+        lead = x.shape[:-1]
+        k = moments.shape[-1]
+        seen = moments if k == 0 else moments[..., None, :].expand(*lead, k).reshape(-1, k)
+        points = x.reshape(-1, x.shape[-1])
+        found = np.empty(len(points))
+        with torch.no_grad():
+            for start in range(0, len(points), ROWS):
+                rows = slice(start, start + ROWS)
+                some = torch.as_tensor(np.ascontiguousarray(points[rows])).to(self.device)
+                found[rows] = self._rule.saving(some, seen if k == 0 else seen[rows]).cpu().numpy()
+        return found.reshape(lead)
+
+    def _moments(self, law: Floats | None) -> Tensor:
+        """What the rule sees of laws besides their means, (..., k)."""
+        rule, conditions = self._rule, self.conditions
+        if not rule.moments or not isinstance(conditions, PopulationConditions):
+            return torch.zeros(0, dtype=torch.float64, device=self.device)
+        if law is None:
+            raise ParameterError(f'law_input={self.law_input!r} needs an environment made with observe="histogram"')
+        with torch.no_grad():
+            mass = torch.as_tensor(law.sum(axis=-2)).to(self.device)
+            return rule.mean(mass, torch.tensor(conditions.assets).to(mass).expand(mass.shape))[0]
+
+    def _batch(self, rng: np.random.Generator) -> Batch:
+        return Batch(*(part.to(self.device) for part in self._cloud.batch(rng, self.points)))
+
+    def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
+        while self._share_done(budget) < 1:
+            figures = self._iterate(np.random.default_rng([self.seed or 0, self._iteration]))
+            self._iteration += 1
+            stop = report(self._share_done(budget, ahead=1), **figures)
+            self._cloud.refuse_trivial()
+            if stop:
+                return
+        self._cloud.refuse_trivial_future(np.random.default_rng([self.seed or 0, 2**32]), self._saved)
+
+    def _met(self) -> bool:
+        """Whether the residual at fresh points, before they were learnt from, is below `settled`."""
+        return self.history[-1]["residual"] < self.settled
+
+    def _answers(self) -> dict[str, Any]:
+        return super()._answers() if self.law_input == "moments" else {}
+
+    def _share_done(self, budget: int | None, ahead: int = 0) -> float:
+        if budget is not None:
+            return self.evaluations / budget
+        return (len(self.history) - self.rows_before + ahead) / self.iterations
+
+    def _iterate(self, rng: np.random.Generator) -> dict[str, float]:
+        """Steps at fresh points, and the cloud moved on; root mean squares of the residual before and after steps."""
+        batch = self._batch(rng)
+        before, after = self._descend(batch) if self.optimizer == "adam" else self._fit(batch)
+        self._moving = self._moving or before < self.settled
+        for _ in range(self.moves if self._moving else 0):
+            self._cloud.move(rng, self._saved)
+        return {"residual": before, "loss": after, **self._cloud.figures()}
+
+    def _fit(self, batch: Batch) -> tuple[float, float]:
+        """Steps of least squares, until one fails."""
+        scale = 1 / math.sqrt(batch.x[..., 0].numel())
+
+        def residual() -> Tensor:
+            self.evaluations += self._residual.size(batch)
+            return self._residual(batch).reshape(-1) * scale
+
+        def with_jacobian() -> tuple[Tensor, Tensor]:
+            self.evaluations += self._residual.size(batch)
+            residual, columns = self._residual.with_jacobian(batch)
+            return residual * scale, columns * scale
+
+        reports: list[StepReport] = []
+        while len(reports) < self.steps and (not reports or reports[-1].accepted):
+            reports.append(self._least_squares.step(with_jacobian, residual))
+        return math.sqrt(2 * reports[0].loss_before), math.sqrt(2 * reports[-1].loss_after)
+
+    def _descend(self, batch: Batch) -> tuple[float, float]:
+        """Steps of Adam on the mean square; the second figure is that before the last of them."""
+        rate = self.learning_rate * 0.01 ** min(self._iteration / self.iterations, 1.0)
+        self._adam.set_learning_rate(rate)
+        sizes = []
+        for _ in range(ADAM_STEPS * self.steps):
+            self._adam.zero_grad()
+            self.evaluations += self._residual.size(batch)
+            sizes.append(math.sqrt(self._residual.differentiate(batch)))
+            self._adam.step()
+        return sizes[0], sizes[-1]
+
+    def _tensors(self) -> dict[str, Tensor]:
+        rule = self._rule
+        frames = {"frame": torch.stack(tuple(rule.frame)), "moment_frame": torch.stack(tuple(rule.moment_frame))}
+        parameters = parameters_to_vector(rule.parameters()).detach()
+        return {"parameters": parameters, **frames, **self._adam.tensors(), **self._cloud.tensors()}
+
+    def _record(self) -> dict[str, Any]:
+        least_squares = self._least_squares.state()
+        return {"iteration": self._iteration, "moving": self._moving, "least_squares": least_squares}
+
+    def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+        rule = self._rule
+        vector_to_parameters(tensors["parameters"], rule.parameters())
+        rule.frame, rule.moment_frame = Frame(*tensors["frame"]), Frame(*tensors["moment_frame"])
+        self._adam.restore(tensors)
+        self._least_squares.restore(record["least_squares"])
+        self._cloud.restore(tensors)
+        self._iteration, self._moving = record["iteration"], record["moving"]

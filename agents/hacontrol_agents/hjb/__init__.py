@@ -1,0 +1,1 @@
+"""Agents that solve the HJB equation of a problem."""

@@ -1,0 +1,342 @@
+"""HJBAgent: what agents that solve the HJB equation with one network for the value have in common."""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from hacontrol_agents.core.agent import Agent
+from hacontrol_agents.hjb.greedy import greedy
+from hacontrol_agents.hjb.sampling import Region, Visits, around, uniform, visit, widened
+from hacontrol_agents.hjb.value_function import Flow, ValueFunction
+from hacontrol_agents.learning.networks import MLP
+from hacontrol_envs import ControlProblem, Jet
+from hacontrol_envs.arrays import Array, Floats
+from hacontrol_envs.core.parameters import count, one_of
+from hacontrol_envs.errors import ParameterError
+
+SMALL_RESIDUAL, SMALL_MOVE, LAST = 1e-4, 5e-4, 5
+"""Has learnt, short of stopping early: in each of the LAST iterations the residual, and how far the policy moved, are
+below these."""
+WATCHED = 256
+"""Visited states at which the policy is watched."""
+
+
+class Rows(NamedTuple):
+    """A batch of linear equations in V: offset + rate_v * net + rate_l * (generator of net) = 0, one a row."""
+
+    flow: Flow
+    rate_v: Tensor
+    rate_l: Tensor
+    offset: Tensor
+
+
+@dataclass(kw_only=True)
+class HJBAgent(Agent):
+    """Solves rho V = max_a { r + V_t + L^a V } for a network V, whose greedy policy it plays.
+
+    The policy is alpha(x) = argmax_a { r + L^a V } at V's derivatives, exact and pointwise: in closed form where the
+    problem knows its maximiser, by projected Newton steps otherwise. There is no policy network whose own error would
+    hide V's. How V is learnt is what subclasses differ in.
+
+    `converged` is judged by residual and policy: whether both tolerances below ended learning, or in each of the last
+    five iterations the residual was below 1e-4 and the policy, at states it visits, moved by less than 5e-4 of its root
+    mean square. A policy may stand still because no step is accepted: then the residual tells.
+
+    Equations hold at points of a region and at states that the policy visits, each relative to the size of its terms.
+    On a box with open edges the equation has many solutions, which differ by what happens outside; the difference
+    shrinks inwards as E[e^{-rho tau}], tau the time of leaving, so the region is widened until discounted paths stay in
+    it. An edge that the state does not cross has its boundary condition: V's slope is zero across a reflecting one, and
+    on a constrained one only actions that stay are admissible.
+
+    Coordinates: the network sees the unit coordinates of the problem's domain (LQR: x, scaled; Merton: log wealth), and
+    gives V up to a constant and a factor, or with `value_scale="log"` its logarithm. No homogeneity or quadratic form
+    is assumed.
+    """
+
+    hidden: tuple[int, ...] | None = None
+    """Widths of the value network's hidden layers; None for one of 24 + 4 n units, n the dimension of the state, or
+    over a finite horizon two of 16."""
+    activation: str = "tanh"
+    """Their activation."""
+    value_scale: Literal["auto", "linear", "log"] = "auto"
+    """Whether V or log |V| is what the layers give; "auto": log where a state is on a log scale and rewards have one
+    sign."""
+    points: int | None = None
+    """Equations at a time; None for four times the number of network parameters."""
+    box_share: float = 0.5
+    """Share of them uniform in the region; the others are at states that the policy visits."""
+    visits: int = 512
+    """Paths that show where the policy leads; run in the first five iterations, which settle the region and the law."""
+    margin: float = 2.0
+    """The region reaches this many times as far as the paths of the visits."""
+    rollout_step: float | None = None
+    """Length of a step of rollouts in time; None for the environment's. Visits, which only show where to look, take
+    steps five times as long."""
+    residual_tolerance: float = 1e-9
+    """Stop once the 95 % quantile of |HJB residual| / mean |reward| at fresh points is below this ..."""
+    change_tolerance: float = 1e-4
+    """... and the network's parameters moved less than this, relatively, in the last iteration."""
+    iterations: int = 60
+    """Iterations when `learn` is given no budget."""
+
+    learns: ClassVar[Any] = ControlProblem
+
+    @property
+    def problem(self) -> ControlProblem:
+        """The problem behind the environment."""
+        problem: ControlProblem = self.env.unwrapped.problem
+        return problem
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("value_scale", self.value_scale, ("auto", "linear", "log"))
+        for name in ("iterations", "visits"):
+            count(name, getattr(self, name))
+        self._iteration = 0
+        self._learnt = False
+        self._v = self._fresh_value(np.random.default_rng([self.seed or 0, 2**31]))
+        self._like = parameters_to_vector(self._v.network.parameters()).detach()
+        n = self.problem.state.dimension
+        self._visits = Visits(*(self._like.new_zeros(shape) for shape in ((0,), (0, n), (0, n), (0, n))))
+
+    def _fresh_value(self, rng: np.random.Generator) -> ValueFunction:
+        """A value of the size of a lifetime's reward at the centre of the action box; if 0, of the terminal one.
+
+        Nothing is relative to a size of 0: where both are, V is of order one, and equations' terms have a least size.
+        """
+        problem, like = self.problem, torch.zeros((), dtype=torch.float64, device=self.device)
+        t, x = uniform(problem, rng, 1024, widened(problem, 1.0), like)
+        reward = problem.reward(t, x, self._centre(x))
+        one_sign = bool((reward < 0).all() or (reward > 0).all())
+        log = self.value_scale == "log" or (self.value_scale == "auto" and bool(problem.state.log.any()) and one_sign)
+        if log and not one_sign:
+            raise ParameterError('value_scale="log" needs rewards of one sign')
+        draws = torch.Generator().manual_seed(self.seed or 0)
+        inputs = problem.state.dimension + (problem.horizon is not None)
+        hidden = ((24 + 4 * inputs,) if problem.horizon is None else (16, 16)) if self.hidden is None else self.hidden
+        layers = [self.activation] * len(hidden) + ["exp"] * log
+        network = MLP(inputs, (*hidden, 1) if log else hidden, activation=layers, generator=draws)
+        if log:
+            network.layers[-1].weight.data.fill_(1.0)  # type: ignore[operator]
+        size = self._lifetime * float(reward.mean())
+        v = ValueFunction(problem, network.to(self.device))
+        v.log = log
+        v.offset, v.scale = (0.0, size) if log else (size, abs(size))
+        self._floor = 0.0
+        if size == 0:
+            last = problem.terminal_reward(x)
+            v.offset, v.scale = float(last.mean()), float(last.square().mean().sqrt()) or 1.0
+            self._floor = 1e-3 * v.scale / self._lifetime
+        return v
+
+    def policy(self, t: Array, x: Floats) -> Floats:
+        return self._on_points(t, x, self._act)  # type: ignore[no-any-return]
+
+    def value(self, t: Array, x: Floats) -> Floats:
+        return self._on_points(t, x, self._v.value)  # type: ignore[no-any-return]
+
+    def jet(self, t: Array, x: Floats) -> Jet:
+        return Jet(*self._on_points(t, x, self._v.jet))
+
+    def _on_points(self, t: Array, x: Floats, function: Callable[[Tensor, Tensor], Any]) -> Any:
+        """A function of tensors t (B,), x (B, n) applied to arrays with any leading axes."""
+        x = np.asarray(x, dtype=np.float64)
+        lead = x.shape[:-1]
+        flat_t = torch.as_tensor(np.broadcast_to(t, lead).reshape(-1).copy()).to(self._like)
+        found = function(flat_t, torch.as_tensor(x.reshape(-1, x.shape[-1])).to(self._like))
+        parts = found if isinstance(found, tuple) else (found,)
+        arrays = [part.cpu().numpy().reshape(*lead, *part.shape[1:]) for part in parts]
+        return tuple(arrays) if isinstance(found, tuple) else arrays[0]
+
+    def _centre(self, x: Tensor) -> Tensor:
+        """The centre of the action box, made admissible."""
+        problem, t = self.problem, x.new_zeros(len(x))
+        centre: Tensor = problem.action.from_unit(x.new_zeros(len(x), problem.action.dimension))
+        return problem.admissible(t, x, centre)  # type: ignore[no-any-return]
+
+    def _track(self, t: Tensor, x: Tensor, guess: Tensor | None) -> Tensor:
+        """The greedy action along a path: one Newton step from the action before, which is close to it."""
+        return self._act(t, x, guess, 50 if guess is None else 1)
+
+    def _act(self, t: Tensor, x: Tensor, guess: Tensor | None = None, steps: int = 50) -> Tensor:
+        """The greedy action; before anything is learnt, the centre of the action box."""
+        problem, v = self.problem, self._v
+        if not self._learnt:
+            return self._centre(x)
+        if problem.controlled_diffusion:
+            _, _, v_x, v_xx = v.jet(t, x)
+        else:
+            v_x, v_xx = v.slope(t, x), None
+        a = problem.maximiser(t, x, v_x, v_xx)
+        if a is None:
+            a = greedy(problem, t, x, v_x, v_xx, self._centre(x) if guess is None else guess, steps)
+        return problem.admissible(t, x, a)  # type: ignore[no-any-return]
+
+    def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
+        while self._share_done(budget) < 1:
+            rng = np.random.default_rng([self.seed or 0, self._iteration])
+            if self._iteration < 5:
+                self._visits = self._visit(rng)
+            before, played = self._parameters(), self._played()
+            loss = self._iterate(rng)
+            self._learnt = True
+            self._iteration += 1
+            change = float((self._parameters() - before).norm() / before.norm())
+            figures = {"residual": self._hjb_residual(self._points(rng)), "loss": loss, "change": change}
+            figures["policy_change"] = self._moved(played)
+            if report(self._share_done(budget, ahead=1), **figures):
+                return
+
+    def _played(self) -> Tensor:
+        """The actions (S, m) at some of the states visited."""
+        return self._act(self._visits.t[:WATCHED], self._visits.x[:WATCHED])
+
+    def _moved(self, played: Tensor) -> float:
+        """How far the policy has moved from actions that it played, of its worst component relative to its size.
+
+        The size is the root mean square, or where that is less a thousandth of the box's half-width.
+        """
+        now, box = self._played(), self.problem.action
+        least = 1e-3 * torch.as_tensor((box.high - box.low) / 2).to(now)
+        size = torch.maximum(now.square().mean(0).sqrt(), least)
+        return float(((now - played).square().mean(0).sqrt() / size).max())
+
+    def _met(self) -> bool:
+        last = self.history[-LAST:]
+        still = all(
+            row["residual"] <= SMALL_RESIDUAL and row.get("policy_change", math.inf) <= SMALL_MOVE for row in last
+        )
+        return self._has_stopped(last) or (len(last) == LAST and still)
+
+    @abc.abstractmethod
+    def _iterate(self, rng: np.random.Generator) -> float:
+        """Learn for one iteration; the root mean square of what is left of the equations."""
+
+    def _share_done(self, budget: int | None, ahead: int = 0) -> float:
+        """How much of this call of `learn` is done, what went before a kill included; 1 on convergence."""
+        rows = self.history[self.rows_before :]
+        if self._has_stopped(rows):
+            return 1.0
+        return (len(rows) + ahead) / self.iterations if budget is None else self.evaluations / budget
+
+    def _has_stopped(self, rows: list[dict[str, float]]) -> bool:
+        """Whether the last of these rows meets both tolerances."""
+        if not rows:
+            return False
+        return rows[-1]["residual"] <= self.residual_tolerance and rows[-1]["change"] <= self.change_tolerance
+
+    def _parameters(self) -> Tensor:
+        return parameters_to_vector(self._v.network.parameters()).detach().clone()
+
+    @property
+    def _lifetime(self) -> float:
+        """How long rewards count: 1/rho, or T if that is shorter."""
+        rho, horizon = self.problem.discount, self.problem.horizon
+        return 1 / rho if horizon is None else min(horizon, 1 / max(rho, 1e-9))
+
+    @property
+    def _step(self) -> float:
+        return float(self.rollout_step or self.env.unwrapped.dt)
+
+    def _visit(self, rng: np.random.Generator) -> Visits:
+        x = torch.as_tensor(self.problem.initial_state(rng, self.visits)).to(self._like)
+        seen = visit(self._v, self._track, x.new_zeros(len(x)), x, rng, 5 * self._step)
+        self.evaluations += int(len(x) * self._lifetime / (5 * self._step))
+        return seen
+
+    @property
+    def _region(self) -> Region:
+        return around(self.problem, self._visits, self.margin)
+
+    def _points(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Points of the region, and states visited."""
+        size = self.points or 4 * len(self._like)
+        inside = int(size * self.box_share)
+        t, x = uniform(self.problem, rng, inside, self._region, self._like)
+        drawn = torch.as_tensor(rng.integers(0, len(self._visits.t), size - inside)).to(x.device)
+        return torch.cat([t, self._visits.t[drawn]]), torch.cat([x, self._visits.x[drawn]])
+
+    def _weights(self, points: tuple[Tensor, Tensor], a: Tensor) -> Tensor:
+        """One over the size of the equation's terms, |r| + rho |V|, and over the root of how many there are."""
+        v = self._v
+        size: Tensor = self.problem.reward(*points, a).abs() + v.value(*points).abs() / self._lifetime
+        return 1 / (size if v.log else size + 0.03 * size.mean() + self._floor) / math.sqrt(len(a))
+
+    def _equations(self, points: tuple[Tensor, Tensor], a: Tensor, weight: Tensor) -> Rows:
+        """weight (r + V_t + L^a V - rho V) = 0."""
+        v, rho = self._v, self.problem.discount
+        rates = -rho * v.scale * weight, v.scale * weight
+        return Rows(v.flow(*points, a), *rates, weight * (self.problem.reward(*points, a) - rho * v.offset))
+
+    def _edge_rows(self, points: tuple[Tensor, Tensor]) -> list[Rows]:
+        """Boundary conditions: V = g at the horizon, and V's slope across each reflecting edge of the region zero."""
+        problem, v, rows = self.problem, self._v, []
+        t, x = points
+        if problem.horizon is not None:
+            last = x[::4]
+            rows.append(
+                self._data_rows(last.new_full((len(last),), problem.horizon), last, problem.terminal_reward(last))
+            )
+        for i, edge in enumerate(problem.state.edges):
+            for end, reached in ((-1.0, self._region.low[i]), (1.0, self._region.high[i])):
+                if edge == "reflecting" and reached == end:
+                    u = problem.state.to_unit(x[::8]).clone()
+                    u[:, i] = end
+                    at = t[::8], problem.state.from_unit(u)
+                    z = v.coordinates(*at)
+                    across = torch.zeros_like(z)
+                    across[:, i] = 1.0
+                    size = v.value(*at).abs().mean() + self._floor * self._lifetime
+                    weight = abs(v.scale) / size / math.sqrt(len(z))
+                    slope = z.new_full((len(z),), float(weight))
+                    still = z.new_zeros(*z.shape, problem.noise_dim)
+                    rows.append(Rows(Flow(z, across, still), 0 * slope, slope, 0 * slope))
+        return rows
+
+    def _data_rows(self, t: Tensor, x: Tensor, value: Tensor) -> Rows:
+        """V = value, relative to the value's size."""
+        v = self._v
+        z = v.coordinates(t, x)
+        still = Flow(z, torch.zeros_like(z), z.new_zeros(*z.shape, self.problem.noise_dim))
+        weight = 1 / (value.abs() + 0.1 * value.abs().mean() + 1e-3 * abs(v.scale)) / math.sqrt(len(t))
+        return Rows(still, v.scale * weight, torch.zeros_like(weight), weight * (v.offset - value))
+
+    def _hjb_residual(self, points: tuple[Tensor, Tensor]) -> float:
+        """95 % quantile of |max_a {r + V_t + L^a V} - rho V| / mean |r|."""
+        a = self._act(*points)
+        reward = self.problem.reward(*points, a)
+        residual = self._v.residual(reward, self._v.flow(*points, a))
+        self.evaluations += len(a)
+        return float(torch.quantile(residual.abs(), 0.95) / (reward.abs().mean() + self._floor))
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {"parameters": self._parameters(), **{f"visits.{k}": v for k, v in self._visits._asdict().items()}}
+
+    def _record(self) -> dict[str, Any]:
+        return {
+            "iteration": self._iteration,
+            "learnt": self._learnt,
+            "offset": self._v.offset,
+            "scale": self._v.scale,
+        }
+
+    def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+        vector_to_parameters(tensors["parameters"], self._v.network.parameters())
+        self._visits = Visits(*(tensors[f"visits.{name}"] for name in Visits._fields))
+        self._learnt = record["learnt"]
+        self._iteration, self._v.offset, self._v.scale = record["iteration"], record["offset"], record["scale"]
+
+
+def stack(rows: list[Rows]) -> Rows:
+    """Several batches of equations as one."""
+    flow = Flow(*(torch.cat(parts) for parts in zip(*(batch.flow for batch in rows), strict=True)))
+    return Rows(flow, *(torch.cat(parts) for parts in zip(*(batch[1:] for batch in rows), strict=True)))

@@ -1,0 +1,113 @@
+"""Neural policy iteration: Howard's algorithm with a network for the value."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hacontrol_agents.hjb.hjb_agent import HJBAgent, Rows, stack
+from hacontrol_agents.hjb.sampling import uniform, values, widened
+from hacontrol_agents.learning import autodiff
+from hacontrol_agents.learning.optimizers import LevenbergMarquardt
+from hacontrol_envs.core.parameters import count, one_of
+
+
+@final
+@dataclass(kw_only=True)
+class NeuralPolicyIteration(HJBAgent):
+    """Evaluate a policy by a linear equation, improve it through the generator, repeat.
+
+    Howard (1960); Jacka and Mijatovic (2017) in continuous time. Evaluation solves
+    rho V = r(x, alpha(x)) + V_t + L^alpha V for a network V, by least squares (Levenberg-Marquardt, float64):
+      * "residual": on the residual of that equation, at the points of `HJBAgent`.
+      * "monte carlo": on what rollouts of length 1/rho, or to the horizon, earn from many starts, V itself beyond, with
+        the martingale of the current V as control variate (`sampling.values`): their noise vanishes as V converges.
+
+    Improvement is exact and pointwise: alpha(x) = argmax_a { r + L^a V } (see `HJBAgent`).
+
+    `evaluations` counts rows of equations, each time their residual or Jacobian is taken in least squares, and steps of
+    paths (those of visits by their expected number); the inner Newton steps of `greedy` are not counted.
+    """
+
+    evaluation: Literal["residual", "monte carlo"] = "residual"
+    """How a policy is evaluated."""
+    evaluation_steps: int = 6
+    """Levenberg-Marquardt steps per policy evaluation, at most; a stalled evaluation ends sooner ..."""
+    trusted: float = 0.01
+    """... and one whose root mean square is still above this goes on for up to ten times as many: improving on a value
+    that is far from its policy's can lead to worse and worse policies."""
+    starts: int = 512
+    """Starts of Monte Carlo values, half of them from the initial law and half from the box."""
+    paths: int = 4
+    """Rollouts from each start."""
+
+    name: ClassVar[str] = "npi"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("evaluation", self.evaluation, ("residual", "monte carlo"))
+        for name in ("evaluation_steps", "starts", "paths"):
+            count(name, getattr(self, name))
+        self._optimizer = LevenbergMarquardt(self._v.network)
+
+    def _iterate(self, rng: np.random.Generator) -> float:
+        """One evaluation; the policy that is greedy for it is the improvement."""
+        points = self._points(rng)
+        return self._fit(self._value_rows(rng) if self.evaluation == "monte carlo" else self._residual_rows(points))
+
+    def _residual_rows(self, points: tuple[Tensor, Tensor]) -> Rows:
+        """r + V_t + L^a V - rho V = 0 at the present greedy actions, and boundary conditions."""
+        a = self._act(*points)
+        return stack([self._equations(points, a, self._weights(points, a)), *self._edge_rows(points)])
+
+    def _value_rows(self, rng: np.random.Generator) -> Rows:
+        """V = its Monte Carlo value."""
+        time = self.problem.horizon or 1 / self.problem.discount
+        steps = int(np.ceil(time / self._step))
+        t, x = self._starts(rng, self.starts)
+        earned = values(self._v, self._track, t, x, rng, paths=self.paths, time=time, steps=steps)
+        self.evaluations += steps * self.paths * len(t)
+        return self._data_rows(t, x, earned)
+
+    def _starts(self, rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
+        """Half from the law of X_0, half from the box."""
+        first = size // 2
+        x0 = torch.as_tensor(self.problem.initial_state(rng, first)).to(self._like)
+        t, x = uniform(self.problem, rng, size - first, widened(self.problem, 1.25), self._like)
+        return torch.cat([t.new_zeros(first), t]), torch.cat([x0, x])
+
+    def _fit(self, rows: Rows) -> float:
+        """Levenberg-Marquardt on the rows; the final root mean square."""
+        network = self._v.network
+
+        def residual() -> Tensor:
+            self.evaluations += len(rows.offset)
+            with torch.no_grad():
+                v, lv = autodiff.apply_generator(network, *rows.flow)
+            return rows.offset + rows.rate_v * v + rows.rate_l * lv
+
+        def residual_and_jacobian() -> tuple[Tensor, Tensor]:
+            self.evaluations += len(rows.offset)
+            v, lv, jacobian = autodiff.parameter_jacobian(network, *rows.flow, rows.rate_v, rows.rate_l)
+            return rows.offset + rows.rate_v * v + rows.rate_l * lv, jacobian
+
+        rms, stalled = np.inf, 0
+        for done in range(10 * self.evaluation_steps):
+            if stalled == 2 or (done >= self.evaluation_steps and rms <= self.trusted):
+                break
+            step = self._optimizer.step(residual_and_jacobian, residual)
+            stalled = stalled + 1 if step.loss_after > (1 - 1e-3) * step.loss_before else 0
+            rms = math.sqrt(2 * step.loss_after)
+        return rms
+
+    def _record(self) -> dict[str, Any]:
+        return {**super()._record(), "optimizer": self._optimizer.state()}
+
+    def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+        super()._restore(tensors, record)
+        self._optimizer.restore(record["optimizer"])

@@ -1,0 +1,87 @@
+"""ValueFunction: a network in a problem's unit coordinates, with derivatives in the problem's own."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hacontrol_agents.learning import autodiff
+from hacontrol_agents.learning.networks import MLP
+from hacontrol_envs import ControlProblem, Jet
+
+
+class Flow(NamedTuple):
+    """Where points lie, and how a held action moves them, in a network's coordinates z."""
+
+    z: Tensor
+    """(B, inputs): the state's unit coordinates, then 2 t/T - 1 over a finite horizon."""
+    drift: Tensor
+    """(B, inputs): drift of z by Ito's formula; its time component makes V_t part of the generator."""
+    columns: Tensor
+    """(B, inputs, d): noise columns of z."""
+
+
+class ValueFunction:
+    """V(t, x) = offset + scale * network(z(t, x)), where z are the unit coordinates of `problem.state` (and of time).
+
+    No structure of the problem enters but its domain: which box, and which states are on a logarithmic scale. `log`
+    says that the network's last layer is an exponential, so that what its other layers give is log |V|.
+    """
+
+    def __init__(self, problem: ControlProblem, network: MLP) -> None:
+        self.problem, self.network = problem, network
+        self.offset, self.scale, self.log = 0.0, 1.0, False
+
+    def coordinates(self, t: Tensor, x: Tensor) -> Tensor:
+        """z(t, x), (B, inputs)."""
+        u: Tensor = self.problem.state.to_unit(x)
+        if self.problem.horizon is None:
+            return u
+        return torch.cat([u, (2 * t / self.problem.horizon - 1)[:, None]], dim=1)
+
+    def physical(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """(t, x) at z, (B,) and (B, n)."""
+        n = self.problem.state.dimension
+        x = self.problem.state.from_unit(z[:, :n])
+        return (z.new_zeros(len(z)) if self.problem.horizon is None else self.problem.horizon * (z[:, n] + 1) / 2), x
+
+    def flow(self, t: Tensor, x: Tensor, a: Tensor) -> Flow:
+        """Coordinates of the points, and their motion under the actions a (B, m)."""
+        problem = self.problem
+        drift, columns = problem.state.ito(x, problem.drift(t, x, a), problem.diffusion(t, x, a))
+        if problem.horizon is not None:
+            clock = drift.new_full((len(x), 1), 2 / problem.horizon)
+            drift = torch.cat([drift, clock], dim=1)
+            columns = torch.cat([columns, columns.new_zeros(len(x), 1, columns.shape[-1])], dim=1)
+        return Flow(self.coordinates(t, x), drift.contiguous(), columns.contiguous())
+
+    def residual(self, reward: Tensor, flow: Flow) -> Tensor:
+        """r + V_t + L^a V - rho V, (B,), for actions whose reward and flow are given; nothing is differentiable."""
+        with torch.no_grad():
+            v, lv = autodiff.apply_generator(self.network, *flow)
+        return reward + self.scale * lv - self.problem.discount * (self.offset + self.scale * v)
+
+    def value(self, t: Tensor, x: Tensor) -> Tensor:
+        """V, (B,)."""
+        with torch.no_grad():
+            v: Tensor = self.network(self.coordinates(t, x))
+        return self.offset + self.scale * v[:, 0]
+
+    def slope(self, t: Tensor, x: Tensor) -> Tensor:
+        """V_x, (B, n)."""
+        _, gradient = autodiff.gradient(self.network, self.coordinates(t, x))
+        first, _ = self.problem.state.unit_derivatives(x)
+        slope: Tensor = self.scale * gradient[:, : x.shape[1]] * first
+        return slope
+
+    def jet(self, t: Tensor, x: Tensor) -> Jet:
+        """V with all its derivatives: V_x = V_u u', V_xx = u' V_uu u' + diag(V_u u'')."""
+        n = x.shape[1]
+        v, gradient, hessian = autodiff.jet(self.network, self.coordinates(t, x))
+        first, second = self.problem.state.unit_derivatives(x)
+        v_xx = hessian[:, :n, :n] * first[:, :, None] * first[:, None, :] + torch.diag_embed(gradient[:, :n] * second)
+        clock = 0.0 if self.problem.horizon is None else 2 / self.problem.horizon
+        v_t, v_x = clock * gradient[:, -1], self.scale * gradient[:, :n] * first
+        return Jet(self.offset + self.scale * v, self.scale * v_t, v_x, self.scale * v_xx)

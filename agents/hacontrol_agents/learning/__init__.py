@@ -1,0 +1,1 @@
+"""Tools of learning without a subject: networks, derivatives, optimizers."""

@@ -1,0 +1,1 @@
+"""Agents that learn in continuous time from steps alone."""

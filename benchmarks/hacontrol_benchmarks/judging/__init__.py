@@ -1,0 +1,1 @@
+"""How far a policy, a value or an equilibrium is from the truth."""

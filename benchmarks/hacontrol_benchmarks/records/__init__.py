@@ -1,0 +1,1 @@
+"""What is written down: suites, tasks, results and where they come from."""

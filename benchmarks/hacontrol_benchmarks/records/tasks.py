@@ -1,0 +1,149 @@
+"""Task: everything that decides one row of the leaderboard, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import re
+from typing import Any
+
+import gymnasium as gym
+import msgspec
+
+import hacontrol_envs
+from hacontrol_agents import Learner, find_agent
+from hacontrol_agents.core.agent import as_tuples
+from hacontrol_agents.core.checkpoint import shown
+from hacontrol_agents.core.hyperparameters import refuse_unplain
+from hacontrol_agents.core.subjects import make_subject
+from hacontrol_benchmarks.records.text import refuse_unprintable
+from hacontrol_envs.core.parameters import count, number, refuse_unknown, short
+from hacontrol_envs.errors import HacontrolError, ParameterError, UnknownNameError
+
+MOST = 1_000_000
+"""Paths, points or steps of an evaluation."""
+MOST_THREADS = 256
+READABLE = 200
+"""Characters of an id before its hash: a file is called by it, and systems stop at 255."""
+
+
+class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How carefully an agent is judged."""
+
+    paths: int = 128
+    """Trajectories over which the regret is averaged, four from each initial state."""
+    points: int = 4096
+    """States on the optimal law, and as many in the box, at which policy, value and residual are compared."""
+    max_steps: int = 5000
+    """A trajectory is followed at most this many steps."""
+    seed: int = 20_250
+    """Seed of the judge, the same for all agents: they face the same initial states and the same noise."""
+
+    def __post_init__(self) -> None:
+        for name in ("paths", "points", "max_steps"):
+            count(name, getattr(self, name), at_least=4, at_most=MOST)
+        count("seed", self.seed, at_least=0, at_most=2**63 - 1)
+
+
+class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One agent, one environment, one seed, one budget."""
+
+    problem: str
+    """What the report calls the environment with these parameters."""
+    env: str
+    """Id of the environment, as `gym.make` takes it, or name of an economy."""
+    parameters: dict[str, Any] = {}
+    """Its keyword arguments: of the problem, and `dt`, `scheme`; or of the economy."""
+    label: str
+    """What the report calls the agent with these hyperparameters."""
+    agent: str
+    """Name of the agent, or "module:Class" of one that is not ours."""
+    hyperparameters: dict[str, Any] = {}
+    """Its keyword arguments, apart from the environment and the seed."""
+    seed: int = 0
+    """Seed of learning."""
+    total_timesteps: int | None = None
+    """Budget in state-action points; None leaves it to the agent."""
+    evaluation: Evaluation = Evaluation()
+    """How it is judged."""
+    threads: int = 1
+    """Of torch and of linear algebra: sums over more are rounded otherwise, so that results depend on it."""
+
+    def __post_init__(self) -> None:
+        refuse_unprintable("the name of a problem", self.problem)
+        refuse_unprintable("a label", self.label)
+        count("seed", self.seed, at_least=0, at_most=2**63 - 1)
+        count("threads", self.threads, at_most=MOST_THREADS)
+        if self.total_timesteps is not None:
+            count("total_timesteps", self.total_timesteps, at_most=10**15)
+        refuse_unplain("parameters", self.parameters)
+        refuse_unplain("hyperparameters", self.hyperparameters)
+
+    @property
+    def id(self) -> str:
+        """A readable name and a hash of the whole content: the same task has the same id everywhere.
+
+        One thread, which goes without saying, is left out.
+        """
+        content = re.sub(rb',"threads":1}\Z', b"}", msgspec.json.encode(self, order="deterministic"))
+        digest = hashlib.sha256(content).hexdigest()
+        readable = re.sub(r"[^A-Za-z0-9.]+", "-", f"{self.problem} {self.label} {self.seed}")
+        return f"{readable[-READABLE:]}-{digest[:12]}"
+
+    def make_env(self) -> Any:
+        """The environment, or the economy.
+
+        Raises:
+            UnknownNameError, ParameterError: there is none of this id, or it does not take these parameters.
+        """
+        return make_subject(self.env, self.parameters)
+
+    def make_agent(self, env: Any) -> Learner:
+        """The agent, before learning, on an environment or an economy.
+
+        Raises:
+            UnknownNameError, ParameterError: there is none of this name, or it has no such hyperparameter.
+        """
+        kind, arguments = agent_class(self.agent), as_tuples(self.hyperparameters)
+        refuse_unknown(self.agent, kind, arguments)
+        for name in ("self", getattr(kind, "subject", "env"), "seed"):
+            if name in arguments:
+                raise ParameterError(f"{name!r} is not a hyperparameter of {self.agent!r}: the task says it")
+        try:
+            agent: Learner = kind(**{getattr(kind, "subject", "env"): env}, seed=self.seed, **arguments)
+        except HacontrolError:
+            raise
+        except (ArithmeticError, MemoryError) as error:
+            raise ParameterError(
+                f"{self.agent!r} has a hyperparameter too large or too small to compute with: {shown(error)}"
+            ) from error
+        return agent
+
+
+def time_step(env: str, parameters: dict[str, Any]) -> float | None:
+    """dt of an environment, as its parameters say or as it is registered; None for all that is no environment of ours.
+
+    Raises:
+        ParameterError: the parameters' dt is not a positive number.
+    """
+    if env not in hacontrol_envs.registered_ids():
+        return None
+    return number("dt", parameters.get("dt", gym.spec(env).kwargs["dt"]), above=0)
+
+
+def agent_class(name: str) -> Any:
+    """The agent called `name`, or the class at "module:Class", whose module is imported: that is code which runs.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    module, separator, attribute = name.partition(":")
+    if not separator:
+        return find_agent(name)
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise UnknownNameError(f"no agent class is found at {short(name)}: {shown(error)}") from error
+    if not isinstance(found, type):
+        raise UnknownNameError(f"no agent class is found at {short(name)}: it is a {type(found).__name__}")
+    return found

@@ -1,0 +1,1 @@
+"""Scores, pages and figures of results."""

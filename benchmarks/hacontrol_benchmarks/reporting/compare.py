@@ -1,0 +1,227 @@
+"""Learned against analytic in one figure: value, policy, rate, trajectories on common noise, HJB residual, learning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hacontrol_agents import Agent
+from hacontrol_benchmarks.judging.law import Policy, act, exact_law
+from hacontrol_benchmarks.judging.outsider import as_agent
+from hacontrol_benchmarks.reporting.compare_households import HouseholdScene
+from hacontrol_benchmarks.reporting.figures import TRUTH, colours, draw_learning, learning_curve, make_log, name_lines
+from hacontrol_envs import Problem, Solution
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.core.figures import filled
+from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
+from hacontrol_envs.errors import ParameterError
+
+Agents: TypeAlias = "dict[str, Any]"
+Panel: TypeAlias = "Callable[[Axes], None]"
+
+MOST_ACTIONS = 3
+MOST_RATES = 2
+"""Actions along which a learnt q is drawn."""
+
+
+def compare_figure(agents: Agents, env: Any, *, seed: int = 0) -> Figure:
+    """The agents, or models of other libraries (see `Outsider`), on the environment, each against the known optimum.
+
+    Value, policy and residual are drawn along the first state component, across its box at time 0, the others at the
+    box's centre. The rate of advantage q, where it is learnt, is drawn along each action at that centre, the others at
+    their optimum. With two states there are maps of the last agent's policy, with contours of it and of the optimum's,
+    and of its residual. Trajectories start from the same state and share their noise. Households of `KrusellSmith-v0`
+    are compared as economies, see `HouseholdScene`. There are as many axes as there is something to draw.
+
+    Raises:
+        ParameterError: the problem has no known optimum.
+    """
+    problem = env.unwrapped.problem
+    refuse_unknown(env)
+    agents = {name: agent if hasattr(agent, "saving") else as_agent(agent, env) for name, agent in agents.items()}
+    if isinstance(problem, KrusellSmithHousehold):
+        scene: HouseholdScene | _Scene = HouseholdScene(agents, problem, seed)
+        title, truth = "learned against the reference", "reference"
+    else:
+        scene, title, truth = _Scene(agents, env, seed), "learned against analytic", "optimum"
+    panels = scene.panels()
+    if any(learning_curve(agent)[1] for agent in agents.values()):
+        panels.append(partial(draw_learning, agents))
+    figure, grid = filled(len(panels))
+    for axes, panel in zip(grid, panels, strict=True):
+        panel(axes)
+        axes.grid(alpha=0.25, linewidth=0.6)
+    name_lines(figure, agents, truth)
+    figure.suptitle(f"{type(problem).__name__}: {title}", fontsize="medium")
+    return figure
+
+
+def refuse_unknown(env: Any) -> None:
+    """Raise ParameterError where no optimum is known to compare with."""
+    problem: Problem = env.unwrapped.problem
+    if problem.solution() is None:
+        raise ParameterError(f"{type(problem).__name__} has no known optimum to compare with")
+
+
+class _Scene:
+    """What the panels share."""
+
+    def __init__(self, agents: Agents, env: Any, seed: int) -> None:
+        self.agents = agents
+        self.seed, self.dt = seed, env.unwrapped.dt
+        self.problem: Any = env.unwrapped.problem
+        self.law = exact_law(self.problem, self.dt)
+        self.optimum: Solution = self.problem.solution()
+        unit = np.zeros((201, self.problem.observation.dimension))
+        unit[:, 0] = np.linspace(-1.0, 1.0, 201)
+        self.x, self.t = self.problem.observation.from_unit(unit), np.zeros(201)
+        self.centre = self.problem.observation.from_unit(np.zeros_like(unit))
+        self.colours = colours(agents)
+
+    def panels(self) -> list[Panel]:
+        """Those that this problem and these agents have something for."""
+        found: list[Panel] = [self.value]
+        found += [self._policy_panel(j) for j in range(min(self.problem.action.dimension, MOST_ACTIONS))]
+        best = np.asarray(self.optimum.policy(self.t, self.centre))
+        if any(self._asked(agent, "rate", self.t, self.centre, best) is not None for agent in self.agents.values()):
+            found += [self._rate_panel(j) for j in range(min(self.problem.action.dimension, MOST_RATES))]
+        if self.law is not None:
+            found.append(self.trajectories)
+        if any(self._asked(agent, "jet", self.t, self.x) for agent in self.agents.values()):
+            found.append(self.residual)
+        if self.problem.observation.dimension == 2:
+            found.append(self.policy_map)
+            if self._asked(self._last, "jet", self.t, self.x) is not None:
+                found.append(self.residual_map)
+        return found
+
+    @property
+    def _last(self) -> Any:
+        return list(self.agents.values())[-1]
+
+    def policy_map(self, axes: Axes) -> None:
+        """The first action over both states: colours and lines are the last agent's, dashed lines the optimum's."""
+        t, x = self._plane()
+        chosen = act(self.problem, self._last.policy, t, x)[..., 0]
+        best = np.asarray(self.optimum.policy(t, x))[..., 0]
+        axes.figure.colorbar(self._draw_map(axes, x, chosen, f"policy: {self.problem.action.label(0)}"), ax=axes)
+        levels = np.unique(np.quantile(best, np.linspace(0.1, 0.9, 7)))
+        axes.contour(x[..., 0], x[..., 1], chosen, levels, colors=self.colours[list(self.agents)[-1]], linewidths=1.6)
+        axes.contour(x[..., 0], x[..., 1], best, levels, colors="black", linestyles="--", linewidths=0.9)
+
+    def residual_map(self, axes: Axes) -> None:
+        """log10 of the last agent's |HJB residual| relative to the optimum's reward, over both states."""
+        t, x = self._plane()
+        a = act(self.problem, self._last.policy, t, x)
+        scale = np.sqrt(np.mean(self.problem.reward(t, x, self.optimum.policy(t, x)) ** 2))
+        residual = np.abs(self.problem.hjb_residual(t, x, a, self._last.jet(t, x))) / scale
+        drawn = self._draw_map(axes, x, np.log10(np.maximum(residual, 1e-17)), "log10 of relative HJB residual")
+        axes.figure.colorbar(drawn, ax=axes)
+
+    def _plane(self) -> tuple[Floats, Floats]:
+        """Times and states of a grid over the box, (121, 121) and (121, 121, 2)."""
+        side = np.linspace(-1.0, 1.0, 121)
+        x = self.problem.observation.from_unit(np.stack(np.meshgrid(side, side, indexing="ij"), axis=-1))
+        return np.zeros(x.shape[:-1]), x
+
+    def _draw_map(self, axes: Axes, x: Floats, values: Floats, title: str) -> Any:
+        drawn = axes.pcolormesh(x[..., 0], x[..., 1], values, shading="gouraud", cmap="viridis", rasterized=True)
+        for name, log in zip("xy", self.problem.observation.log, strict=True):
+            if log:
+                make_log(axes, name)
+        axes.set(xlabel=self.problem.observation.label(0), ylabel=self.problem.observation.label(1), title=title)
+        return drawn
+
+    def value(self, axes: Axes) -> None:
+        """V along the first state."""
+        axes.plot(self.x[:, 0], self.optimum.value(self.t, self.x), **TRUTH)
+        for name, agent in self.agents.items():
+            found = self._asked(agent, "value", self.t, self.x)
+            if found is not None:
+                axes.plot(self.x[:, 0], found, color=self.colours[name], linewidth=2)
+        self._along_state(axes, "value")
+
+    def _policy_panel(self, j: int) -> Panel:
+        def policy(axes: Axes) -> None:
+            best = np.asarray(self.optimum.policy(self.t, self.x))[:, j]
+            axes.plot(self.x[:, 0], best, **TRUTH)
+            for name, agent in self.agents.items():
+                chosen = act(self.problem, agent.policy, self.t, self.x)[:, j]
+                axes.plot(self.x[:, 0], chosen, color=self.colours[name], linewidth=2)
+            low, high = axes.get_ylim()  # an error of 1e-6 is for the numbers, not for the eye
+            least = 0.05 * float(np.abs(best).max())
+            axes.set_ylim(min(low, best.min() - least), max(high, best.max() + least))
+            self._along_state(axes, f"policy: {self.problem.action.label(j)}")
+
+        return policy
+
+    def _rate_panel(self, j: int) -> Panel:
+        def rate(axes: Axes) -> None:
+            box = self.problem.action
+            x = self.centre
+            a = np.array(self.optimum.policy(self.t, x))
+            a[:, j] = np.linspace(box.low[j], box.high[j], 201)
+            if self.optimum.jet is not None:
+                truth = self.problem.hjb_residual(self.t, x, a, self.optimum.jet(self.t, x))
+                axes.plot(a[:, j], truth, **TRUTH)
+            for name, agent in self.agents.items():
+                found = self._asked(agent, "rate", self.t, x, a)
+                if found is not None:
+                    axes.plot(a[:, j], found, color=self.colours[name], linewidth=2)
+            axes.set(xlabel=box.label(j), title="rate of advantage q")
+
+        return rate
+
+    def trajectories(self, axes: Axes) -> None:
+        """The first state over time."""
+        t, path = self._follow(self.optimum.policy)
+        axes.plot(t, path, **TRUTH)
+        for name, agent in self.agents.items():
+            axes.plot(t, self._follow(agent.policy)[1], color=self.colours[name], linewidth=1.4)
+        if self.problem.observation.log[0]:
+            make_log(axes, "y")
+        axes.set(
+            xlabel=f"time ({self.problem.time_unit})", title=f"{self.problem.observation.label(0)} on common noise"
+        )
+
+    def residual(self, axes: Axes) -> None:
+        """|HJB residual| at the agent's own value and policy, relative to the optimum's reward."""
+        scale = np.sqrt(np.mean(self.problem.reward(self.t, self.x, self.optimum.policy(self.t, self.x)) ** 2))
+        for name, agent in self.agents.items():
+            jet = self._asked(agent, "jet", self.t, self.x)
+            if jet is not None:
+                a = act(self.problem, agent.policy, self.t, self.x)
+                found = np.abs(self.problem.hjb_residual(self.t, self.x, a, jet)) / scale
+                axes.semilogy(self.x[:, 0], np.maximum(found, 1e-17), color=self.colours[name], linewidth=1.4)
+        self._along_state(axes, "relative HJB residual")
+
+    def _follow(self, policy: Policy) -> tuple[Floats, Floats]:
+        law, rng, problem = self.law, np.random.default_rng(self.seed), self.problem
+        assert law is not None
+        end = problem.horizon or min(2 / problem.discount, 500 * self.dt)
+        x, times = problem.initial_state(rng, 3), np.arange(round(end / self.dt) + 1) * self.dt
+        seen = [problem.observe(x)]
+        for now in times[:-1]:
+            t = np.full(len(x), now)
+            x = law.step(
+                t, x, act(problem, policy, t, problem.observe(x)), rng.standard_normal((len(x), law.noise_dim))
+            )
+            seen.append(problem.observe(x))
+        return times, np.stack(seen)[:, :, 0]
+
+    def _asked(self, agent: Agent, what: str, *at: Floats) -> Any:
+        """The agent's value, jet or rate at times, states and actions, None where it learns none."""
+        try:
+            return getattr(agent, what)(*at)
+        except NotImplementedError:
+            return None
+
+    def _along_state(self, axes: Axes, title: str) -> None:
+        if self.problem.observation.log[0]:
+            make_log(axes, "x")
+        axes.set(xlabel=self.problem.observation.label(0), title=title)

@@ -1,0 +1,194 @@
+"""The report: a terminal table, a Markdown file and one self-contained page, all from the result files of a folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from hacontrol_agents.core.checkpoint import publish as replace
+from hacontrol_benchmarks.records.results import Result, read_results
+from hacontrol_benchmarks.records.suites import Suite, load_suite
+from hacontrol_benchmarks.records.text import markdown_text, printable, terminal
+from hacontrol_benchmarks.reporting.scores import HEADLINE_MEANING, Board, Row, boards
+from hacontrol_envs.errors import CheckpointError
+
+SUITE_FILE = "suite.toml"
+"""The runner leaves a copy of the suite in the folder, so that a report can say what was run and how."""
+
+HUGE = 1e299
+"""Beyond, a number is shown as infinite: averages of logarithms count infinity as 1e300."""
+WIDE = 120
+NARROW_LEAVES_OUT = ("policy error, box", "value error, law", "residual, 95 %", "evaluations")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a folder of results says."""
+
+    title: str
+    description: str
+    command: str
+    """Runs it again."""
+    boards: list[Board]
+    notes: list[str]
+    """What is missing, or was left out."""
+    machines: list[str]
+    versions: list[str]
+    finished: str
+    """When the last task was started, ISO 8601."""
+
+
+def make_report(folder: str | os.PathLike[str]) -> Report:
+    """Read a folder of results.
+
+    Raises:
+        CheckpointError: there are none, or one is torn or altered.
+    """
+    suite, results, notes = suite_results(folder)
+    return Report(
+        title=suite.name if suite else Path(folder).resolve().name or "results",
+        description=suite.description if suite else "",
+        command=f"hacontrol run {suite.name if suite else 'SUITE'}",
+        boards=boards(results),
+        notes=notes,
+        machines=sorted({str(result.machine) for result in results}),
+        versions=sorted({str(result.code) for result in results}),
+        finished=max(result.times.started for result in results),
+    )
+
+
+def suite_results(folder: str | os.PathLike[str]) -> tuple[Suite | None, list[Result], list[str]]:
+    """The suite of a folder, if it says, the results of its tasks, and notes on what is missing or was left out.
+
+    Raises:
+        CheckpointError: there are none, or one is torn or altered.
+    """
+    file = Path(folder) / SUITE_FILE
+    suite = load_suite(str(file)) if file.is_file() else None
+    return suite, *_of_suite(read_results(folder), suite)
+
+
+def write_report(folder: str | os.PathLike[str], console: Console | None = None) -> Path:
+    """Print the tables, write `report.md` and `index.html` into the folder, and return the path of the page."""
+    from hacontrol_benchmarks.reporting.page import render_page
+
+    report = make_report(folder)
+    print_tables(report, console or Console())
+    page = Path(folder) / "index.html"
+    replace(Path(folder) / "report.md", markdown(report).encode())  # and where a link is, the link is replaced
+    replace(page, render_page(report).encode())
+    return page
+
+
+def print_tables(report: Report, console: Console) -> None:
+    """One table per problem on the terminal; a narrow one gets the columns that matter most."""
+    for board in report.boards:
+        titles = header(board)
+        shown = [place for place, name in enumerate(titles) if console.width >= WIDE or name not in NARROW_LEAVES_OUT]
+        table = Table(
+            title=f"{terminal(board.problem)}   [dim]({terminal(board.setting)})[/]",
+            title_justify="left",
+            title_style="bold",
+            box=SIMPLE,
+        )
+        for place in shown:
+            table.add_column(
+                titles[place], justify="left" if place == 1 else "right", no_wrap=place < 3, vertical="bottom"
+            )
+        for row in board.rows:
+            text = cells(row, board)
+            table.add_row(*(terminal(text[place]) for place in shown), style=None if row.loss else "red")
+        console.print(table)
+        for row in board.rows:
+            for message in row.failures:
+                console.print(printable(f"failed: {row.agent}, {message}"), style="red", markup=False, highlight=False)
+
+
+def markdown(report: Report) -> str:
+    """The report as Markdown."""
+    lines = [f"# hacontrol leaderboard: {markdown_text(report.title)}", "", markdown_text(report.description), ""]
+    for board in report.boards:
+        setting = markdown_text(board.setting)
+        lines += [f"## {markdown_text(board.problem)}", "", f"{setting}. {HEADLINE_MEANING[board.headline]}", ""]
+        lines += markdown_table(header(board), [cells(row, board) for row in board.rows])
+        lines += [f"* failed: {markdown_text(f'{row.agent}, {text}')}" for row in board.rows for text in row.failures]
+        lines += [""]
+    lines += ["## What the columns mean", ""] + [
+        f"* **{title}**: {meaning}" for title, meaning in column_meanings(report)
+    ]
+    lines += ["", "## How it was run", "", f"    {printable(report.command)}", ""]
+    about = map(markdown_text, (*report.notes, *report.versions, *report.machines))
+    return "\n".join(lines + [f"* {line}" for line in about]) + "\n"
+
+
+def header(board: Board) -> list[str]:
+    """Titles of the columns."""
+    return ["", "agent", board.headline.replace("_", " "), *(column.title for column in board.columns), "runs"]
+
+
+def column_meanings(report: Report) -> list[tuple[str, str]]:
+    """Title and meaning of every column of the report's boards, each once."""
+    return list(dict.fromkeys((column.title, column.meaning) for board in report.boards for column in board.columns))
+
+
+def cells(row: Row, board: Board) -> list[str]:
+    """A row of a board as text."""
+    shown = [show(value, column.style) for value, column in zip(row.cells, board.columns, strict=True)]
+    done = row.runs - len(row.failures)
+    return [
+        str(row.rank or "–"),
+        row.agent + row.verdict,
+        interval(row.loss),
+        *shown,
+        str(row.runs) if done == row.runs else f"{done} of {row.runs}",
+    ]
+
+
+def interval(loss: tuple[float, float, float] | None) -> str:
+    """An estimate with its interval, if there is one."""
+    if loss is None:
+        return "failed"
+    estimate, low, high = loss
+    return show(estimate) if low == high else f"{show(estimate)} [{show(low)}, {show(high)}]"
+
+
+def show(value: float | None, style: str = "small") -> str:
+    """A number as short as it is honest."""
+    if value is None:
+        return "–"
+    if abs(value) > HUGE:
+        return "inf" if value > 0 else "-inf"
+    if style == "seconds":
+        return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+    if style == "count":
+        return f"{value:,.0f}"
+    if style == "plain":
+        return f"{value:.2f}"
+    if value == 0 or 0.1 <= abs(value) < 1000:
+        return f"{value:.3g}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def _of_suite(results: list[Result], suite: Suite | None) -> tuple[list[Result], list[str]]:
+    """The results of the suite's own tasks in its order, with a note on those that are missing and those left out."""
+    if suite is None:
+        return results, []
+    wanted, found = [task.id for task in suite.tasks()], {result.task.id: result for result in results}
+    kept = [found[id] for id in wanted if id in found]
+    counts = {"tasks of the suite have no result yet": len(wanted) - len(kept)}
+    counts["results of tasks that the suite does not have were left out"] = len(results) - len(kept)
+    if not kept:
+        raise CheckpointError(f"none of the {len(results)} results is of a task of suite {suite.name!r}; run it first")
+    return kept, [f"{count} {what}" for what, count in counts.items() if count]
+
+
+def markdown_table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    escaped = [[markdown_text(cell) for cell in row] for row in (head, *rows)]
+    return [f"| {' | '.join(row)} |" for row in (escaped[0], ["---"] * len(head), *escaped[1:])]

@@ -1,0 +1,1 @@
+"""Tasks, tried in processes of their own."""

@@ -1,0 +1,133 @@
+"""What a discrete-time economy of savers declares of its equilibrium, so that whoever solves it need know no more."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hacontrol_envs.arrays import Array, Floats
+from hacontrol_envs.core.discrete import Successors
+
+
+class Observed(NamedTuple):
+    """What an observation of an environment says of a saver and of the others."""
+
+    x: Floats
+    """Points, (..., n)."""
+    law: Floats | None
+    """Laws (..., n_e, n_a), where they are observed."""
+
+
+Consumption = Callable[[Array, Array], Array]
+"""c (...) at points x (..., n) with resources m (...)."""
+
+
+class EquilibriumConditions(abc.ABC):
+    """Savers who divide resources, c + a' = m(x) with a' >= a_min, so that at every point x
+
+        u'(c(x)) = max{ u'(m(x) - a_min), beta E[ R(x') u'(c(x')) | x, a' ] },
+
+    R = dm/da: the Euler equation, with its inequality where a' = a_min. A point x (..., n) is all that a choice depends
+    on, of the saver and of the economy. Functions are written against the array API and take any leading axes.
+    """
+
+    discount_factor: float
+    """beta, per period."""
+    limit: float
+    """a_min."""
+
+    @abc.abstractmethod
+    def resources(self, x: Array) -> Array:
+        """m, (...)."""
+
+    @abc.abstractmethod
+    def gross_return(self, x: Array) -> Array:
+        """R, what one more unit saved the period before adds to resources, (...)."""
+
+    @abc.abstractmethod
+    def following(self, x: Array, saving: Array, capital: Array) -> Successors:
+        """The points x' (..., S, n) that may follow, and their probabilities (..., S).
+
+        Args:
+            x: (..., n).
+            saving: a', (...).
+            capital: the mean of a' over all savers, (...); not read but by `PopulationConditions`.
+        """
+
+    @abc.abstractmethod
+    def marginal_utility(self, c: Array) -> Array:
+        """u'(c)."""
+
+    @abc.abstractmethod
+    def inverse_marginal_utility(self, u: Array) -> Array:
+        """The c with u'(c) = u."""
+
+    @abc.abstractmethod
+    def coordinates(self, x: Array) -> Array:
+        """The point in coordinates (..., k) in which choices vary evenly, for whoever approximates them."""
+
+    @abc.abstractmethod
+    def simple_consumption(self, x: Array, resources: Array) -> Array:
+        """A rule of thumb for c, (...), that nothing had to be solved for; between zero and m - a_min."""
+
+    def near_consumption(self) -> Consumption | None:
+        """A rule near the equilibrium's, where something simpler than the equilibrium is known; or None.
+
+        It need not stop at the resources: where it is above them a saver is at the limit.
+        """
+        return None
+
+    @abc.abstractmethod
+    def start(self, rng: np.random.Generator, size: int) -> Floats:
+        """Points (size, n) to start from."""
+
+    @abc.abstractmethod
+    def observed(self, y: Floats) -> Observed:
+        """What observations y of the problem's environment say, in physical units."""
+
+    @abc.abstractmethod
+    def action(self, x: Array, saving: Array) -> Array:
+        """The action (..., m) of that environment that saves a'."""
+
+
+class PopulationConditions(EquilibriumConditions):
+    """The same where savers are many, and differ: the economy's state is an aggregate state z and the law of (a, e).
+
+    Laws are histograms (..., n_e, n_a) of mass one. What matters to everyone is the mean of a, capital; it is part of
+    every point, and its next value is the mean of a' under the law.
+    """
+
+    assets: Floats
+    """Nodes of the law, (n_a,)."""
+    states: int
+    """n_e."""
+    representative_capital: float
+    """Mean assets if savers pooled their risks: with risks of their own they save more, but not many times as much."""
+    spread: float
+    """About how far log capital wanders from its mean."""
+
+    @abc.abstractmethod
+    def place(self, assets: Floats, e: Any, z: Any, capital: Floats) -> Floats:
+        """Points (..., n) of savers with these assets and states, in economies with these z and this capital."""
+
+    @abc.abstractmethod
+    def capital_of(self, law: Array) -> Array:
+        """Mean assets (...)."""
+
+    @abc.abstractmethod
+    def populations(self, rng: np.random.Generator, near: bool, size: int) -> tuple[NDArray[np.int64], Floats]:
+        """States z (size,) and laws (size, n_e, n_a) to start from: near the equilibrium's, or of some simple form."""
+
+    @abc.abstractmethod
+    def scaled(self, law: Floats, factor: Floats) -> Floats:
+        """Laws (..., n_e, n_a) with all wealth above the limit times factors (...)."""
+
+    @abc.abstractmethod
+    def moved(
+        self, law: Floats, saving: Floats, z: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], Floats]:
+        """States and laws a period later, where savers (..., n_e, n_a) chose these a'."""

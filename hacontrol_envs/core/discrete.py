@@ -1,0 +1,90 @@
+"""DiscreteProblem: a controlled Markov chain in discrete time, its expectation and its Bellman residual."""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, final
+
+from hacontrol_envs.arrays import Array, Floats, namespace
+from hacontrol_envs.core.problem import Problem
+from hacontrol_envs.errors import ParameterError
+
+if TYPE_CHECKING:
+    from hacontrol_envs.core.conditions import EquilibriumConditions
+
+
+class Successors(NamedTuple):
+    """The states that may follow, and how likely each is."""
+
+    x: Array
+    """Next states, (..., S, n)."""
+    probability: Array
+    """Their probabilities, (..., S); they sum to one."""
+
+
+class DiscreteProblem(Problem):
+    """Maximise E sum_k beta^k r(X_k, A_k) with X_{k+1} = f(X_k, A_k, xi_{k+1}), one step a period.
+
+    The value function solves the Bellman equation V(x) = max_a { r(x, a) + beta E[V(X') | x, a] }. What the generator
+    is to a diffusion, the expectation E[. | x, a] is here, and the Bellman residual takes the place of the HJB residual
+    (Stokey and Lucas, 1989, Recursive Methods in Economic Dynamics).
+
+    A subclass states `transition`, `reward`, `successors`, `initial_state`, `discount_factor`, the boxes and
+    `noise_dim`. Time is in periods, so that `discount` is -log(beta) and gamma of an environment is beta.
+    """
+
+    discount_factor: float
+    """beta, per period."""
+    horizon = None
+
+    @property
+    def discount(self) -> float:  # type: ignore[override]
+        """-log(beta), per period."""
+        return -math.log(self.discount_factor)
+
+    @abc.abstractmethod
+    def transition(self, x: Floats, a: Floats, noise: Floats) -> Floats:
+        """X' given X = x (..., n) and the action a (..., m), by standard normals (..., noise_dim), (..., n)."""
+
+    @abc.abstractmethod
+    def reward(self, x: Array, a: Array) -> Array:
+        """r(x, a), (...)."""
+
+    @abc.abstractmethod
+    def successors(self, x: Array, a: Array) -> Successors:
+        """What follows x (..., n) under a (..., m): all of it where shocks are discrete, else a quadrature rule."""
+
+    def conditions(self) -> EquilibriumConditions | None:
+        """The conditions that an equilibrium of the economy behind the problem meets, where it declares them."""
+        return None
+
+    @final
+    def expectation(self, x: Array, a: Array, value: Callable[[Array], Array]) -> Array:
+        """E[value(observe(X')) | x, a], (...), for a function of what is observed."""
+        after = self.successors(x, a)
+        return namespace(x).sum(value(self.observe(after.x)) * after.probability, axis=-1)
+
+    @final
+    def bellman_residual(self, x: Array, a: Array, value: Callable[[Array], Array]) -> Array:
+        """r + beta E[V(X')] - V, (...): zero at the optimum, and <= 0 for any other action there."""
+        later = self.expectation(x, a, value)
+        return self.reward(x, a) + self.discount_factor * later - value(self.observe(x))
+
+    @final
+    def exact_step(self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats) -> Floats:
+        """The transition: a step is one period.
+
+        Raises:
+            ParameterError: dt is not 1.
+        """
+        if dt != 1:
+            raise ParameterError(f"{type(self).__name__} moves once a period: dt must be 1, got {dt}")
+        return self.transition(x, a, noise)
+
+    @final
+    def exact_reward(self, t: Array, x: Floats, a: Floats, dt: float) -> Floats:
+        """The reward of the period."""
+        paid: Floats = self.reward(x, a)
+        return paid

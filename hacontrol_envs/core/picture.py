@@ -1,0 +1,44 @@
+"""Picture: what `render` draws of a problem's states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.core.domain import Domain
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LawPicture:
+    """A distribution over increasing nodes that is part of the state, drawn as a histogram."""
+
+    nodes: Floats
+    """(n,)."""
+    label: str
+    """What is measured along the nodes, with its unit."""
+    masses: Callable[[Floats], Floats]
+    """Of a state (n,), masses by group and node, (k, n), that sum to one."""
+    groups: tuple[str, ...]
+    """Names of the k groups."""
+    usual: Floats
+    """Masses by node, (n,), that the histogram is compared with."""
+    usual_name: str
+    own: Callable[[Floats], float] | None = None
+    """Of a state (n,), the place along the nodes that is the learner's own, if it has one."""
+    action_label: str = ""
+    """What actions are, where they are numbers by group and node, (k n,); "" where they are not."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Components of the state that are drawn over time and, where one is part of the state, the distribution."""
+
+    states: Domain
+    """Name, unit and scale of k components."""
+    components: Callable[[Floats], Floats]
+    """Of states (..., n), these components (..., k)."""
+    law: LawPicture | None = None

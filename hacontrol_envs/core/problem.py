@@ -1,0 +1,206 @@
+"""Problem, what an environment needs; ControlProblem, a controlled diffusion with its generator and HJB residual."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from functools import partial
+from typing import Any, final
+
+import numpy as np
+
+from hacontrol_envs.arrays import Array, Floats, dot, namespace
+from hacontrol_envs.core.domain import Domain
+from hacontrol_envs.core.picture import Picture
+from hacontrol_envs.core.solution import Jet, Solution
+
+
+class Problem(abc.ABC):
+    """A controlled Markov process and what it pays: what an environment needs, and what agents of any kind may read.
+
+    Its children say how time runs: `ControlProblem` is a diffusion and has a generator, `DiscreteProblem` moves once a
+    period and has an expectation. Whatever their time, `discount` is a rate per unit of it, states are float64
+    (..., n) and actions (..., m), with any leading batch axes.
+
+    Learners meet what is observed of the state, `observe(x)`, and that is what solutions and policies are functions of.
+    Unless a subclass says otherwise that is the state itself.
+    """
+
+    state: Domain
+    """Box in which the problem is posed to learners, and scale of each state."""
+    action: Domain
+    """Box of admissible physical actions."""
+    horizon: float | None
+    """T, or None for an infinite horizon."""
+
+    discount: float
+    """rho, the discount rate per unit of time."""
+    noise_dim: int
+    """Dimension of the noise."""
+    time_unit: str = "the problem's own unit"
+    """What time is measured in, for plots."""
+
+    @abc.abstractmethod
+    def initial_state(self, rng: np.random.Generator, size: int) -> Floats:
+        """Independent draws of X_0, (size, n)."""
+
+    @property
+    def observation(self) -> Domain:
+        """Box and scale of what is observed of the state."""
+        return self.state
+
+    @property
+    def observation_bounds(self) -> tuple[Floats, Floats]:
+        """The least and the largest that can be observed, in physical units, (n,) each; infinite where nothing bounds.
+
+        The ends of the box of `observation` where its edges are closed, unless a subclass knows more.
+        """
+        box = self.observation
+        return np.where(box.closed, box.low, -np.inf), np.where(box.closed, box.high, np.inf)
+
+    def observe(self, x: Array) -> Array:
+        """What is observed of states x (..., n): the state itself, unless a subclass says otherwise."""
+        return x
+
+    def picture(self) -> Picture:
+        """What `render` draws of the state: every observed component over time, unless a subclass knows better."""
+        return Picture(self.observation, self.observe)
+
+    def some_states(self, rng: np.random.Generator, size: int) -> Floats:
+        """States (size, n) all over the box, to look at the problem: uniform in unit coordinates."""
+        found: Floats = self.state.from_unit(rng.uniform(-1, 1, (size, self.state.dimension)))
+        return found
+
+    def refuse_state(self, x: Floats) -> None:  # noqa: B027  (most boxes of states hold nothing but states)
+        """Raise ResetError where states x (..., n) that a caller wants to start from cannot be."""
+
+    def terminal_reward(self, x: Array) -> Array:
+        """g(x), (...); zero unless a subclass says otherwise."""
+        return namespace(x).zeros_like(x[..., 0])
+
+    def solution(self, dt: float | None = None) -> Solution | None:
+        """The known optimum, or None.
+
+        With `dt`, the optimum of the sampled-data problem: the action is held over steps of length dt, the transition
+        is exact in law and the reward of a step is its exact expectation. None where it is not known.
+        """
+        return None
+
+    @property
+    def exact_noise_dim(self) -> int:
+        """Standard normals per row that `exact_step` consumes; may exceed `noise_dim` (Van Loan, 1978)."""
+        return self.noise_dim
+
+    def exact_step(self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats) -> Floats | None:
+        """X_{t+dt} given X_t = x and the action a held, exact in law, (..., n); None where the law is not known.
+
+        `noise` is (..., exact_noise_dim) independent standard normals.
+        """
+        return None
+
+    def exact_reward(self, t: Array, x: Floats, a: Floats, dt: float) -> Floats | None:
+        """E[ int_0^dt e^{-rho s} r(t+s, X_{t+s}, a) ds | X_t = x ], (...); None where it is not known."""
+        return None
+
+    def exact_transition(
+        self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats, out: tuple[Floats, Floats] | None = None
+    ) -> tuple[Floats | None, Floats | None]:
+        """`exact_step` and `exact_reward` of the same step, for problems that save work by computing both at once.
+
+        With `out`, arrays (N, n) and (N,), the others are contiguous rows (N, ...); an override may write there and
+        return it.
+        """
+        return self.exact_step(t, x, a, dt, noise), self.exact_reward(t, x, a, dt)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The constructor's arguments as given, JSON-serialisable."""
+        if not dataclasses.is_dataclass(self):
+            return {}
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    def __reduce__(self) -> Any:
+        """Pickle and copy a dataclass as its constructor's arguments: what was cached since is computed again."""
+        if not dataclasses.is_dataclass(self):
+            return super().__reduce_ex__(4)
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}
+        return partial(type(self), **given), ()
+
+
+class ControlProblem(Problem):
+    """Maximise J = E[ int_0^T e^{-rho t} r(t, X, A) dt + e^{-rho T} g(X_T) ] over controls A.
+
+    dX = b(t, X, A) dt + sigma(t, X, A) dW, with W a d-dimensional Brownian motion. The value function solves
+    rho V = max_a { r + V_t + L^a V } with the generator L^a V = b . V_x + 1/2 tr(sigma sigma' V_xx) (V_t = 0 when the
+    horizon is infinite). See Fleming and Soner (2006), Controlled Markov Processes and Viscosity Solutions.
+
+    A subclass states `drift`, `diffusion`, `reward`, `initial_state` and the attributes below. Coefficients take
+    time t (scalar or (...)), physical state x (..., n) and physical action a (..., m) with any leading batch axes, and
+    are written against the array API (`hacontrol_envs.arrays`), so that the same line serves simulation in NumPy and
+    learning in torch. Optional methods say more where more is known: the exact transition law, the exact expected
+    reward of a step, the solution.
+
+    Time is in the problem's own unit, `discount` is a rate per that unit, rewards are flows per that unit.
+    """
+
+    noise_dim: int
+    """d, the dimension of the Brownian motion."""
+    controlled_diffusion: bool = True
+    """False promises that sigma does not depend on the action, which makes greedy improvement cheaper."""
+
+    @abc.abstractmethod
+    def drift(self, t: Array, x: Array, a: Array) -> Array:
+        """b(t, x, a), (..., n), per unit of time."""
+
+    @abc.abstractmethod
+    def diffusion(self, t: Array, x: Array, a: Array) -> Array:
+        """sigma(t, x, a), (..., n, d), per square root of a unit of time."""
+
+    @abc.abstractmethod
+    def reward(self, t: Array, x: Array, a: Array) -> Array:
+        """r(t, x, a), (...), per unit of time."""
+
+    def admissible(self, t: Array, x: Array, a: Array, dt: float = 0.0) -> Array:
+        """The admissible action nearest to a, (..., m): where x lies on a constrained edge, one that does not leave.
+
+        With `dt`, one that does not leave while it is held over [t, t + dt]; `exact_step` and `exact_reward` are those
+        of that action.
+        """
+        return a
+
+    def maximiser(self, t: Array, x: Array, v_x: Array, v_xx: Array) -> Array | None:
+        """argmax over the action box of r + b . V_x + 1/2 tr(sigma sigma' V_xx), (..., m), at given derivatives of V.
+
+        None, unless a subclass knows it in closed form: learners and solvers then maximise numerically.
+        """
+        return None
+
+    @final
+    def generator(self, t: Array, x: Array, a: Array, jet: Jet) -> Array:
+        """L^a V = b . V_x + 1/2 tr(sigma sigma' V_xx), (...)."""
+        return dot(self.drift(t, x, a), jet.v_x) + self.second_order(t, x, a, jet.v_xx)
+
+    @final
+    def second_order(self, t: Array, x: Array, a: Array, v_xx: Array) -> Array:
+        """q = 1/2 tr(sigma sigma' M), (...), for a symmetric M (..., n, n)."""
+        xp = namespace(x)
+        sigma = self.diffusion(t, x, a)
+        return xp.sum(sigma * xp.matmul(v_xx, sigma), axis=(-2, -1)) / 2
+
+    @final
+    def hamiltonian(self, t: Array, x: Array, a: Array, p: Array, q: Array) -> Array:
+        """r + b . p + q, (...), with p = V_x (..., n) and q = 1/2 tr(sigma sigma' V_xx) (...)."""
+        return self.reward(t, x, a) + dot(self.drift(t, x, a), p) + q
+
+    @final
+    def hjb_residual(self, t: Array, x: Array, a: Array, jet: Jet) -> Array:
+        """r + V_t + L^a V - rho V, (...): zero at the optimum, and <= 0 for any other action there."""
+        q = self.second_order(t, x, a, jet.v_xx)
+        return self.hamiltonian(t, x, a, jet.v_x, q) + jet.v_t - self.discount * jet.v
+
+
+def _plain(parameter: Any) -> Any:
+    """A parameter as JSON can hold it."""
+    if isinstance(parameter, (np.ndarray, np.generic)):
+        return parameter.tolist()
+    return [_plain(entry) for entry in parameter] if isinstance(parameter, (list, tuple)) else parameter

@@ -1,0 +1,1 @@
+"""Many firms and the price that clears the market for their output."""

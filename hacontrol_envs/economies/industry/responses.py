@@ -1,0 +1,231 @@
+"""What an industry's price, output and capital do after a shock to everyone's productivity, and from one parameter on.
+
+To first order around a stationary equilibrium. Every firm's log productivity is shifted by eps at time 0 and decays
+from there as any z does, so that the law of firms starts from mu - eps d_z mu; there is perfect foresight. With hats
+for derivatives in eps, g = d iota/d V_k the slope of the investment rule, and L the generator of its policy,
+
+    r V^ = e^z k^alpha P^ + d_t V^ + L V^,    d_t mu^ = L' mu^ - d_k(k g V^_k mu),    mu^(0) = -d_z mu,
+    Y^ = E_mu^[e^z k^alpha],    P^/P = -eta Y^/Y:
+
+the envelope theorem leaves no term of the policy in the first. In time Crank and Nicolson's scheme, of order 2, with
+one LU for all steps, extrapolated from two lengths of the step to order 4. What output at each date owes to the price
+at each other is a sum of products of a row that depends on the first date and a column that depends on the second
+(Auclert, Bardoczy, Rognlie and Straub, 2021).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+from scipy import sparse
+from scipy.linalg import hankel, solve
+from scipy.sparse.linalg import splu
+
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.core import parameters as read
+from hacontrol_envs.core.figures import draw_response, panels
+from hacontrol_envs.errors import NumericalError, ParameterError
+from hacontrol_envs.problems.firm_investment import FirmInvestment
+
+if TYPE_CHECKING:
+    from hacontrol_envs.economies.industry.economy import Equilibrium
+
+TAIL = 40.0
+"""Years after the last that is asked for in which prices still move; after these they are those of before the shock."""
+LARGEST = 20_000_000
+"""Dates times nodes at most: 160 MB an array."""
+COARSE = 0.03
+"""Largest difference between the paths of two lengths of the step, relative to the shock."""
+CUT = 0.02
+"""Most by which half the tail may change log P, relative to its largest deviation: the whole, by about the square."""
+NUDGE = 1e-6
+"""Of V_k, to differentiate the investment rule."""
+COLOURS = {"price": "#0b6e8f", "output": "#d1691e", "capital": "#5b8c2a"}
+
+
+@final
+@dataclass(frozen=True)
+class ImpulseResponse:
+    """Deviations of logarithms from a stationary equilibrium, each (steps + 1,), to first order in the shock."""
+
+    shock: float
+    """Shift of everyone's log productivity at time 0."""
+    time: Floats
+    """Years since."""
+    price: Floats
+    """Of P."""
+    output: Floats
+    """Of Y."""
+    capital: Floats
+    """Of K."""
+    error: float = 0.0
+    """What extrapolation in the step changed at most, relative to the shock; what it left is far less."""
+
+    def to_dict(self) -> dict[str, Floats]:
+        """Arrays (steps + 1,) by name: "time", "price", "output" and "capital"."""
+        return {name: getattr(self, name) for name in ("time", *COLOURS)}
+
+    def plot(self) -> Any:
+        """A matplotlib Figure of the three paths, in percent.
+
+        Raises:
+            ParameterError: matplotlib is not installed.
+        """
+        figure, axes_of_all = panels(3)
+        for axes, name in zip(axes_of_all, COLOURS, strict=True):
+            draw_response(axes, self.time, 100 * getattr(self, name), COLOURS[name])
+            axes.set(xlabel="years", ylabel="percent", title=name)
+        figure.suptitle(f"Log productivity of all firms shifted by {self.shock:g}", fontsize="medium")
+        return figure
+
+
+def plot_statics(name: str, values: Iterable[float], equilibria: Sequence[Equilibrium]) -> Any:
+    """A matplotlib Figure of price, output and capital against a parameter.
+
+    Args:
+        name, values: as given to `FirmIndustry.comparative_statics`.
+        equilibria: what it returned.
+
+    Raises:
+        ParameterError: matplotlib is not installed.
+    """
+    figure, axes_of_all = panels(3)
+    for axes, variable in zip(axes_of_all, COLOURS, strict=True):
+        found = [getattr(equilibrium, variable) for equilibrium in equilibria]
+        axes.plot(list(values), found, "o-", color=COLOURS[variable], linewidth=2, markersize=4)
+        axes.set(xlabel=name.replace("_", " "), title=variable)
+    return figure
+
+
+def impulse_response(equilibrium: Equilibrium, shock: float, years: float, steps: int) -> ImpulseResponse:
+    """See `Equilibrium.impulse_response`."""
+    shock, years, steps = (
+        read.number("shock", shock),
+        read.number("years", years, above=0.0),
+        read.count("steps", steps),
+    )
+    if abs(shock) > 1:
+        raise ParameterError(
+            f"shock must lie between -1 and 1, for the response is of first order in it, got {shock!r}"
+        )
+    if equilibrium.firm.adjustment == "as-published":
+        raise ParameterError(
+            'adjustment="as-published" is no argmax, so that the envelope theorem does not hold for it'
+        )
+    nodes, dt = len(equilibrium.market.grid.x), years / steps
+    if 2 * (steps + TAIL / dt + 1) * nodes > LARGEST:
+        raise ParameterError(
+            f"steps={steps} in years={years:g} are steps of {dt:.3g} years, with {TAIL:g} years after them more than "
+            f"memory is meant for on {nodes} nodes: take at most {LARGEST // (2 * nodes)} steps in all"
+        )
+    coarse, fine = _aggregates(equilibrium, dt, steps), _aggregates(equilibrium, dt / 2, 2 * steps)[:, ::2]
+    (price, output, capital), error = shock * (4 * fine - coarse) / 3, float(np.abs(fine - coarse).max()) / 3
+    if not error <= COARSE:
+        raise NumericalError(
+            f"steps of {dt:.3g} years are too long: halving them changes the response by {error:.1g} of the shock. "
+            f"Raise steps={steps}, or lower years={years:g}"
+        )
+    return ImpulseResponse(shock, np.linspace(0.0, years, steps + 1), price, output, capital, error)
+
+
+def _aggregates(equilibrium: Equilibrium, dt: float, steps: int) -> Floats:
+    """Derivatives of log P, log Y and log K in the shift, (3, steps + 1)."""
+    price, masses = Linearised(equilibrium, dt).paths(steps, int(np.ceil(TAIL / dt)))
+    x, firm = equilibrium.market.grid.x, equilibrium.firm
+    output = masses @ firm.revenue(x) / firm.price / equilibrium.output
+    capital = masses @ x[:, 0] / equilibrium.capital
+    return np.stack([price, output, capital])[:, : steps + 1]
+
+
+@final
+class Linearised:
+    """The derivatives of an equilibrium on its grid of N nodes, and steps of length dt."""
+
+    def __init__(self, equilibrium: Equilibrium, dt: float) -> None:
+        market, firm = equilibrium.market, equilibrium.firm
+        grid, x = market.grid, market.grid.x
+        identity, L = sparse.eye_array(len(x)) / dt, grid.generator(market.rates[:, None])
+        self._implicit, self._explicit = (identity - L / 2).tocsc(), (identity + L / 2).tocsr()
+        self._lu = splu(
+            self._implicit, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.01, options={"SymmetricMode": True}
+        )
+        first, _ = firm.state.unit_derivatives(x)
+        along_k, along_z = (sparse.diags_array(first[:, i]) @ D for i, D in enumerate(grid.mean_differences))
+        moved = market.masses * x[:, 0] * _rule_slope(firm, x, along_k @ market.value.V)
+        self._migration = (along_k.T @ sparse.diags_array(moved) @ along_k).tocsr()
+        self._shifted: Floats = along_z.T @ market.masses
+        self._revenue, self._discounting = firm.revenue(x), float(np.exp(-firm.discount * dt))
+        self._elasticity = equilibrium.industry.demand_elasticity / (equilibrium.output * equilibrium.price)
+
+    def paths(self, steps: int, tail: int = 0) -> tuple[Floats, Floats]:
+        """Derivatives in the shift of log P, (T + 1,), and of the masses, (T + 1, N), at T = steps + tail dates.
+
+        The market clears. Prices later than that are those of before the shock.
+
+        Raises:
+            NumericalError: half the tail would have made another price within `steps`.
+        """
+        if self._elasticity == 0:
+            return np.zeros(steps + tail + 1), self._masses(np.zeros((steps + tail + 1, len(self._revenue))))
+        values, worth = self._backward(steps + tail)
+        migration = values @ self._migration
+        price, shorter = self._clearing(migration, worth, (steps + tail + 1, steps + tail - tail // 2 + 1))
+        cut = np.abs(price[: steps + 1] - shorter[: steps + 1]).max() / np.abs(price).max()
+        if not cut <= CUT:
+            raise NumericalError(
+                f"what happens {tail // 2} steps after the last that is asked for still moves the price, by "
+                f"{cut:.1g} of its largest deviation: the shock lasts too long beside the firms' patience"
+            )
+        return price, self._masses(hankel(price) @ migration)
+
+    def _backward(self, steps: int) -> tuple[Floats, Floats]:
+        """At j dates before it, (steps + 1, N): V^ for a unit rise of log P at one date, and revenue then, expected."""
+        both = [self._lu.solve(self._revenue[:, None] * [0.5, 1.0])]
+        decay = np.array([self._discounting, 1.0])
+        for j in range(steps):
+            before = self._lu.solve(self._explicit @ both[-1])
+            before[:, 0] += both[0][:, 0] if j == 0 else 0.0
+            both.append(decay * before)
+        values, worth = np.stack(both, axis=-1).transpose(1, 2, 0)
+        return np.ascontiguousarray(values), np.ascontiguousarray(worth)
+
+    def _clearing(self, migration: Floats, worth: Floats, dates: tuple[int, ...]) -> list[Floats]:
+        """Paths of log P over the first so many dates, for each of some, at which log P + eta log Y is zero.
+
+        Args:
+            migration: of mass j dates before log P rises by one for a date, (T + 1, N).
+            worth: revenue expected j dates ahead, (T + 1, N).
+            dates: each at most T + 1.
+        """
+        unmoved = worth @ (self._implicit.T @ self._shifted)
+        felt = worth @ migration.T
+        felt[:, 1:] = (felt[:, 1:] + felt[:, :-1]) / 2
+        felt[:, 0] /= 2
+        jacobian = np.zeros((len(worth), len(worth)))
+        for n in range(1, len(worth)):
+            jacobian[n] = felt[n - 1]
+            jacobian[n, 1:] += jacobian[n - 1, :-1]
+        return [
+            np.asarray(solve(np.eye(n) + self._elasticity * jacobian[:n, :n], -self._elasticity * unmoved[:n]))
+            for n in dates
+        ]
+
+    def _masses(self, migration: Floats) -> Floats:
+        """mu^ at each date, (steps + 1, N)."""
+        found = [self._shifted]
+        for now, then in itertools.pairwise(migration):
+            found.append(self._lu.solve(self._explicit.T @ found[-1] + (now + then) / 2, trans="T"))
+        return np.stack(found)
+
+
+def _rule_slope(firm: FirmInvestment, x: Floats, v_k: Floats) -> Floats:
+    """d iota/d V_k of the investment rule, (N,)."""
+    up, down = (
+        firm.maximiser(0.0, x, np.stack([v_k + nudge, 0 * v_k], axis=-1), None)[:, 0] for nudge in (NUDGE, -NUDGE)
+    )
+    slope: Floats = (up - down) / (2 * NUDGE)
+    return slope

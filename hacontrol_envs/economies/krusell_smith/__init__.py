@@ -1,0 +1,1 @@
+"""Many households who save, and the prices that their capital makes."""

@@ -1,0 +1,180 @@
+"""The two calibrations of `KrusellSmith`: their parameters, and the chains, levels and incomes that follow from them.
+
+"ssj" is that of the notebooks of Auclert, Bardoczy, Rognlie and Straub (2021) with aggregate risk added: log
+productivity of a household e by Rouwenhorst's method, log Z by Tauchen's, both with means 1 in levels; earnings are e.
+Tauchen's chain of log Z has the deviation asked for, but an autocorrelation of .9315 for .9 with 5 states; it is
+refused where 1 less the autocorrelation is off by more than a factor of 2. productivity_method="rouwenhorst" is exact.
+
+"jedc" is that of Den Haan, Judd and Juillard (2010): Z is 1 - d in bad times and 1 + d in good; the employed work
+`hours`, the unemployed receive `insurance` times the wage, paid for by a tax on wages at every date:
+tax(Z) = insurance u(Z)/(hours (1 - u(Z))).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.core import parameters as read
+from hacontrol_envs.errors import ParameterError, nearest
+from hacontrol_envs.numerics import chains
+
+COMMON: dict[str, Any] = {"capital_share": 0.36, "depreciation": 0.025, "borrowing_limit": 0.0}
+CALIBRATIONS: dict[str, dict[str, Any]] = {
+    "ssj": {
+        "discount_factor": 0.98,
+        "intertemporal_elasticity": 0.5,
+        **COMMON,
+        "productivity_persistence": 0.9,
+        "productivity_deviation": 0.007,
+        "productivity_states": 5,
+        "productivity_method": "tauchen",
+        "income_persistence": 0.966,
+        "income_deviation": 0.5,
+        "income_states": 3,
+        "asset_nodes": 1200,
+        "asset_max": None,
+    },
+    "jedc": {
+        "discount_factor": 0.99,
+        "intertemporal_elasticity": 1.0,
+        **COMMON,
+        "productivity_deviation": 0.01,
+        "productivity_duration": 8.0,
+        "unemployment_rates": (0.10, 0.04),
+        "unemployment_durations": (2.5, 1.5),
+        "switching_factors": (0.75, 1.25),
+        "hours": 1 / 0.9,
+        "insurance": 0.15,
+        "asset_nodes": 1200,
+        "asset_max": None,
+    },
+}
+"""Defaults: deviations are unconditional, of log e and log Z for "ssj"; rates and durations are in bad and good times,
+factors on turning good and bad; durations in quarters; asset_max=None chooses it, see `KrusellSmith`."""
+EVERY: dict[str, Any] = {**CALIBRATIONS["ssj"], **CALIBRATIONS["jedc"], **CALIBRATIONS["ssj"]}
+"""What signatures show: the parameters of "ssj", then those that only "jedc" has, whose other defaults differ."""
+METHODS = "tauchen", "rouwenhorst"
+"""Of making log Z a chain."""
+MOST_STATES = 200
+"""Of a chain of log e or log Z; the masses of the outermost are no numbers much beyond."""
+
+
+@final
+@dataclass(frozen=True)
+class Processes:
+    """What a calibration makes of its parameters; shapes and meaning are those of `KrusellSmith`."""
+
+    productivity: Floats
+    labour: Floats
+    skill: Floats
+    earnings: Floats
+    aggregate_chain: Floats
+    income_chain: Floats
+
+
+def with_defaults(calibration: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Every parameter of a calibration.
+
+    Raises:
+        ParameterError: no such calibration, or it has no parameter of some name.
+    """
+    if not isinstance(calibration, str) or calibration not in CALIBRATIONS:
+        raise ParameterError(
+            f"calibration must be one of {', '.join(map(repr, CALIBRATIONS))}, got {calibration!r}; "
+            f"{nearest(calibration, CALIBRATIONS)}other economies are these with other parameters"
+        )
+    known = CALIBRATIONS[calibration]
+    read.refuse_unlisted(f"KrusellSmith({calibration!r})", known, given)
+    return {**known, **given}
+
+
+def processes(calibration: str, parameters: dict[str, Any]) -> Processes:
+    """The processes of a calibration with these parameters, all of which are given.
+
+    Raises:
+        ParameterError: parameters that make no sense.
+    """
+    return (_ssj if calibration == "ssj" else _jedc)(parameters)
+
+
+def _ssj(given: dict[str, Any]) -> Processes:
+    log_z, aggregate = _productivity(given)
+    log_e, income = chains.rouwenhorst(*_autoregression(given, "income"))
+    z, e = _levels("productivity", log_z, aggregate), _levels("income", log_e, income)
+    n = len(z)
+    return Processes(z, np.ones(n), e, np.tile(e, (n, 1)), aggregate, np.tile(income, (n, n, 1, 1)))
+
+
+def _productivity(given: dict[str, Any]) -> tuple[Floats, Floats]:
+    """log Z (n,) up to a constant, and its chain (n, n), by the method asked for."""
+    persistence, deviation, states = _autoregression(given, "productivity")
+    if read.one_of("productivity_method", given["productivity_method"], METHODS) == "rouwenhorst":
+        return chains.rouwenhorst(persistence, deviation, states)
+    _, chain = unit = chains.tauchen(persistence, 1.0, states)
+    if states > 1 and not 0.5 <= (1 - (found := chains.autocorrelation(*unit))) / (1 - persistence) <= 2:
+        raise ParameterError(
+            f"productivity_persistence={persistence:g} cannot be had from Tauchen's method with productivity_states="
+            f"{states}, whose chain has {found:.8g}: {chains.HINT}"
+        )
+    return deviation * unit[0], chain
+
+
+def _levels(name: str, logs: Floats, chain: Floats) -> Floats:
+    """Levels with these logarithms up to a constant, and mean 1."""
+    levels = np.exp(logs - logs.max())
+    levels = levels / (chains.stationary(chain) @ levels)
+    if not levels.min() > 0:
+        raise ParameterError(f"{name}_deviation is too large: the lowest level of {name} is zero to rounding")
+    found: Floats = levels
+    return found
+
+
+def _autoregression(given: dict[str, Any], name: str) -> tuple[float, float, int]:
+    persistence = between(f"{name}_persistence", given[f"{name}_persistence"], 0.0, 1.0)
+    deviation = read.number(f"{name}_deviation", given[f"{name}_deviation"], at_least=0.0)
+    return persistence, deviation, read.count(f"{name}_states", given[f"{name}_states"], at_most=MOST_STATES)
+
+
+def _jedc(given: dict[str, Any]) -> Processes:
+    deviation = between("productivity_deviation", given["productivity_deviation"], 0.0, 1.0)
+    stay = 1 - 1 / read.number("productivity_duration", given["productivity_duration"], above=1.0)
+    hours = read.number("hours", given["hours"], above=0.0)
+    insurance = read.number("insurance", given["insurance"], at_least=0.0)
+    rates = pair("unemployment_rates", given["unemployment_rates"])
+    durations = pair("unemployment_durations", given["unemployment_durations"])
+    factors = pair("switching_factors", given["switching_factors"])
+    if not (all(0 < rate < 1 for rate in rates) and min(durations) > 1 and min(factors) > 0):
+        raise ParameterError(
+            "unemployment_rates must lie between 0 and 1, unemployment_durations exceed 1 quarter and "
+            f"switching_factors be positive, got {rates}, {durations} and {factors}"
+        )
+    aggregate = np.array([[stay, 1 - stay], [1 - stay, stay]])
+    labour = hours * (1 - np.array(rates))
+    tax = insurance * np.array(rates) / labour
+    if np.any(tax >= 1):
+        raise ParameterError(f"insurance={insurance} would take a tax of {tax.max():.3g} on wages: it must be below 1")
+    earnings = np.stack([np.full(2, insurance), (1 - tax) * hours], axis=-1)
+    income = chains.employment(aggregate, rates, durations, factors)
+    return Processes(
+        np.array([1 - deviation, 1 + deviation]), labour, np.array([0.0, 1.0]), earnings, aggregate, income
+    )
+
+
+def between(name: str, given: Any, low: float, high: float) -> float:
+    """A number at least `low` and below `high`."""
+    result = read.number(name, given, at_least=low)
+    if result >= high:
+        raise ParameterError(f"{name} must be below {high:g}, got {given!r}")
+    return result
+
+
+def pair(name: str, given: Any) -> tuple[float, float]:
+    """Two numbers: in bad and in good times."""
+    numbers = read.array(name, given)
+    if numbers.shape != (2,):
+        raise ParameterError(f"{name} must be two numbers, for bad and for good times, got {given!r}")
+    return float(numbers[0]), float(numbers[1])

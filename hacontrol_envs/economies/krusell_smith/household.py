@@ -1,0 +1,318 @@
+"""KrusellSmith-v0: one household among many, at the prices that the others make."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import Any, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hacontrol_envs.arrays import Array, Floats, like, namespace, to_numpy
+from hacontrol_envs.core.conditions import Observed
+from hacontrol_envs.core.discrete import Successors
+from hacontrol_envs.core.domain import Domain
+from hacontrol_envs.core.parameters import spelt_out
+from hacontrol_envs.core.picture import Picture
+from hacontrol_envs.core.registration import register
+from hacontrol_envs.core.solution import Solution
+from hacontrol_envs.economies.krusell_smith.conditions import KrusellSmithConditions
+from hacontrol_envs.economies.krusell_smith.paths import HouseholdPolicy, on_grid
+from hacontrol_envs.economies.krusell_smith.population import (
+    KEYWORDS,
+    MOST_SAVED,
+    PopulationProblem,
+    draw,
+    nearest,
+    whole,
+    widened,
+)
+from hacontrol_envs.economies.krusell_smith.solution import ReferenceSolution
+from hacontrol_envs.errors import ParameterError, ResetError
+
+
+@final
+class KrusellSmithHousehold(PopulationProblem):
+    """One household of `KrusellSmith` at the prices that the others make.
+
+    State: own assets a, own income state e, aggregate state z, and the law of the population. The action is the share s
+    of cash on hand above the borrowing limit that is saved, a' = a_min + s (m - a_min), so c = (1 - s)(m - a_min), and
+    the reward is u(c). The population follows `population`, whatever the household does: it is one of a continuum.
+
+    Observed are own assets (above the limit, plus one, on a logarithmic scale), the level of e, that of Z, and of the
+    law its mean K and its standard deviation, or with `observe="histogram"` all its masses.
+
+    Args:
+        calibration: "ssj" or "jedc", and
+        parameters: any parameter of `KrusellSmith`, with 200 asset nodes unless told otherwise.
+        population: "reference" (the solution of `KrusellSmith.reference_solution`), "steady state" (the policy that is
+            optimal there, ignoring aggregate risk) or a household policy (`krusell_smith_paths.HouseholdPolicy`); that
+            of an agent is `problem.household_policy(agent.policy)`.
+        observe: "moments" or "histogram".
+
+    Raises:
+        ParameterError: parameters that make no sense.
+    """
+
+    own = 2
+    noise_dim = 2
+    action = Domain(["share of cash on hand saved"], [0.0], [MOST_SAVED], units="above the limit")
+
+    def __init__(
+        self,
+        calibration: str = "ssj",
+        population: Literal["reference", "steady state"] | HouseholdPolicy = "reference",
+        observe: Literal["moments", "histogram"] = "moments",
+        **parameters: Any,
+    ) -> None:
+        super().__init__(calibration, parameters)
+        if not callable(population) and population not in ("reference", "steady state"):
+            raise ParameterError(
+                f'population must be "reference", "steady state" or a household policy, got {population!r}'
+            )
+        if observe not in ("moments", "histogram"):
+            raise ParameterError(f'observe must be "moments" or "histogram", got {observe!r}')
+        self.population, self.observed_law = population, observe
+        self._parameters = {"calibration": calibration, **parameters}
+
+    __signature__ = spelt_out(__init__, KEYWORDS)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The constructor's arguments; a population that is a function of the caller's is named "given"."""
+        population = "given" if callable(self.population) else self.population
+        return {"population": population, "observe": self.observed_law, **self._parameters}
+
+    def with_population(self, population: Any) -> KrusellSmithHousehold:
+        """The same household among others, such as those that follow what an agent has learnt."""
+        return KrusellSmithHousehold(**{**self._arguments(), "population": population})
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"population": self.population, "observe": self.observed_law, **self._parameters}
+
+    @cached_property
+    def state(self) -> Domain:  # type: ignore[override]
+        """The box of states; the scales that learners meet are those of `observation`."""
+        low, high = self.economy.assets[0], self.economy.assets[-1]
+        last = len(self.economy.skill) - 1
+        return self._box([("assets", low, high), ("income state", *widened(0.0, last))])
+
+    @cached_property
+    def observation(self) -> Domain:
+        """What is observed; see the class."""
+        economy, steady = self.economy, self.economy.steady_state(cut=True)
+        span = economy.assets[-1] - economy.borrowing_limit
+        levels = [widened(table.min(), table.max()) for table in (economy.skill, economy.productivity)]
+        names, low, high = ["assets above the limit + 1", "skill", "productivity"], [1.0], [1.0 + span]
+        low, high = low + [level[0] for level in levels], high + [level[1] for level in levels]
+        if self.observed_law == "histogram":
+            names += [f"mass {i}" for i in range(len(self._law_box))]
+            return Domain(names, [*low, *np.zeros(len(self._law_box))], [*high, *self._law_box], _scales(len(names)))
+        capital, deviation = (float(moment) for moment in self._moments(steady.law))
+        names += ["capital", "deviation of assets"]
+        around = capital - economy.borrowing_limit
+        low += [economy.borrowing_limit + 0.7 * around, 0.0]
+        high += [economy.borrowing_limit + 1.4 * around, 2 * deviation + 0.1 * around]
+        return Domain(names, low, high, _scales(len(names)))
+
+    @property
+    def observation_bounds(self) -> tuple[Floats, Floats]:
+        """A household may own more than the grid of the law holds; all else is bounded by the levels and the grid."""
+        economy, histogram = self.economy, self.observed_law == "histogram"
+        least, most = economy.assets[0], economy.assets[-1]
+        cells = len(self._law_box) if histogram else 0
+        laws = ([0.0] * cells, [1.0] * cells) if histogram else ([least, 0.0], [most, (most - least) / 2])
+        ends = zip((1.0, np.inf), _ends(economy.skill), _ends(economy.productivity), laws, strict=True)
+        low, high = (np.array([own, skill, level, *law]) for own, skill, level, law in ends)
+        return low, high
+
+    def observe(self, x: Array) -> Array:
+        """Own assets above the limit plus one, skill, productivity, and the law, (..., 5) or (..., 3 + n_e n_a)."""
+        own, common = self._own(x[..., 0], whole(x[..., 1])), self._common(self.aggregate(x), self.law(x))
+        return namespace(x).concat([own, common], axis=-1)
+
+    def picture(self) -> Picture:
+        """Own assets and skill, K and Z, and the law with the household's place in it."""
+        economy = self.economy
+        skill = widened(economy.skill.min(), economy.skill.max())
+        own = [("own assets", "goods", economy.borrowing_limit, float(economy.assets[-1])), ("own skill", "", *skill)]
+        return self._picture(own, lambda x: [x[..., 0], economy.skill[whole(x[..., 1])]])
+
+    def _own(self, assets: Array, e: Array) -> Array:
+        """What is observed of a household itself, (..., 2)."""
+        xp, economy = namespace(assets), self.economy
+        return xp.stack([assets - economy.borrowing_limit + 1, like(economy.skill, assets)[e]], axis=-1)
+
+    def _common(self, z: Array, law: Array) -> Array:
+        """What is observed of the economy, (..., 3) or (..., 1 + n_e n_a)."""
+        xp, level = namespace(law), like(self.economy.productivity, law)[z]
+        if self.observed_law == "histogram":
+            return xp.concat([level[..., None], law.reshape(*z.shape, -1)], axis=-1)
+        return xp.stack([level, *self._moments(law)], axis=-1)
+
+    def _moments(self, law: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of assets, each (...)."""
+        xp, assets = namespace(law), like(self.economy.assets, law)
+        mean = self.economy.capital_of(law)
+        square = xp.sum(law * (assets - mean[..., None, None]) ** 2, axis=(-2, -1))
+        return mean, square**0.5
+
+    def seen(self, y: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], Floats]:
+        """Of what was observed, y (..., n): own assets, numbers of the states e and z, and capital K, each (...)."""
+        economy = self.economy
+        e, z = (nearest(levels, y[..., i]) for i, levels in ((1, economy.skill), (2, economy.productivity)))
+        capital = y[..., 3]
+        if self.observed_law == "histogram":
+            law = y[..., 3:].reshape(*y.shape[:-1], *self.shape)
+            capital = economy.capital_of(law) / law.sum(axis=(-2, -1))
+        return y[..., 0] - 1 + economy.borrowing_limit, e, z, capital
+
+    def share_of(self, saved: Floats, y: Floats) -> Floats:
+        """The action (..., 1) by which a household that observes y (..., n) saves a' (...), as far as it can."""
+        assets, e, z, capital = self.seen(y)
+        limit = self.economy.borrowing_limit
+        share: Floats = (saved - limit) / (self.economy.cash(assets, e, z, capital) - limit)
+        return np.clip(share, 0.0, MOST_SAVED)[..., None]
+
+    def conditions(self) -> KrusellSmithConditions:
+        """Those of the economy, of whose households each is like this one."""
+        return KrusellSmithConditions(self.economy, self._told)
+
+    def _told(self, y: Floats) -> Observed:
+        """The point (a, e, z, K), and the law where all of it is observed."""
+        x = np.stack(np.broadcast_arrays(*self.seen(y)), axis=-1).astype(np.float64)
+        if self.observed_law == "moments":
+            return Observed(x, None)
+        law = y[..., 3:].reshape(*y.shape[:-1], *self.shape)
+        return Observed(x, law / law.sum(axis=(-2, -1), keepdims=True))
+
+    def household_policy(self, policy: Callable[[Any, Floats], Any]) -> HouseholdPolicy:
+        """What an agent's `policy(t, y)` of this environment makes households do, for `population`."""
+        return partial(self._saving, policy)  # not a closure, as these cannot be pickled
+
+    def _saving(
+        self,
+        policy: Callable[[Any, Floats], Any],
+        assets: Floats,
+        e: NDArray[np.int64],
+        z: NDArray[np.int64],
+        law: Floats,
+    ) -> Floats:
+        """A `HouseholdPolicy` once its first argument is given."""
+        economy, limit = self.economy, self.economy.borrowing_limit
+        common = self._common(z, law)[..., None, :]
+        every = np.broadcast_to(common, (*assets.shape, common.shape[-1]))
+        share = np.asarray(policy(0.0, np.concatenate([self._own(assets, e), every], axis=-1)))[..., 0]
+        cash = economy.cash(assets, e, z[..., None], economy.capital_of(law)[..., None])
+        saved: Floats = limit + np.clip(share, 0.0, MOST_SAVED) * (cash - limit)
+        return saved
+
+    def _above_limit(self, x: Array) -> Array:
+        """Cash on hand above the borrowing limit, (...)."""
+        capital = self.economy.capital_of(self.law(x))
+        cash = self.economy.cash(x[..., 0], whole(x[..., 1]), self.aggregate(x), capital)
+        return cash - self.economy.borrowing_limit
+
+    def reward(self, x: Array, a: Array) -> Array:
+        """u(c), (...)."""
+        return self.economy.utility((1 - a[..., 0]) * self._above_limit(x))
+
+    def transition(self, x: Floats, a: Floats, noise: Floats) -> Floats:
+        """The aggregate state moves by the first normal, own income by the second, the law by the population."""
+        z, e = self.aggregate(x), whole(x[..., 1])
+        z_next = self._next_aggregate(z, noise[..., 0])
+        e_next = draw(self.economy.income_chain[z, z_next, e], noise[..., 1])
+        law = self._moved(self.law(x), self._choice(x), z, z_next)
+        own = np.stack([self._saved(x, a), e_next, z_next], axis=-1)
+        return np.concatenate([own, law], axis=-1)
+
+    def successors(self, x: Array, a: Array) -> Successors:
+        """All pairs (z', e'), exactly. NumPy only."""
+        economy, z, e = self.economy, self.aggregate(x), whole(x[..., 1])
+        n_z, n_e = len(economy.productivity), self.shape[0]
+        choice, law = self._choice(x), self.law(x)
+        after, odds = np.empty((*z.shape, n_z, n_e, x.shape[-1])), np.empty((*z.shape, n_z, n_e))
+        after[..., 0], after[..., 1] = self._saved(x, a)[..., None, None], np.arange(n_e)
+        after[..., 2] = np.arange(n_z)[:, None]
+        for following in range(n_z):
+            after[..., following, :, 3:] = self._moved(law, choice, z, following)[..., None, :]
+            odds[..., following, :] = (
+                economy.aggregate_chain[z, following, None] * economy.income_chain[z, following, e]
+            )
+        return Successors(after.reshape(*z.shape, n_z * n_e, -1), odds.reshape(*z.shape, -1))
+
+    def _saved(self, x: Array, a: Array) -> Array:
+        return self.economy.borrowing_limit + a[..., 0] * self._above_limit(x)
+
+    def _choice(self, x: Floats) -> Floats:
+        """What the population saves on the grid, (..., n_e, n_a)."""
+        z, law = self.aggregate(x), self.law(x)
+        return on_grid(self.economy, self._population_policy, z, law)
+
+    @cached_property
+    def _population_policy(self) -> HouseholdPolicy:
+        if callable(self.population):
+            return self.population
+        return self._reference.policy if self.population == "reference" else self.economy.steady_state(cut=True).policy
+
+    def _draw_states(self, rng: np.random.Generator, size: int, spread: float) -> Floats:
+        z, law = self.populations(rng, size, spread)
+        cell = draw(law.reshape(size, -1), rng.standard_normal(size))
+        e, node = np.divmod(cell, self.shape[1])
+        own = np.stack([self.economy.assets[node], e, z], axis=-1)
+        return np.concatenate([own, law.reshape(size, -1)], axis=-1)
+
+    def refuse_state(self, x: Floats) -> None:
+        """Raise ResetError for states that are none."""
+        super().refuse_state(x)
+        limit, last = self.economy.borrowing_limit, len(self.economy.skill) - 1
+        if np.any(x[..., 0] < limit):
+            raise ResetError(f"assets must be at least the borrowing limit {limit}, got {x[..., 0].min()}")
+        if np.any((x[..., 1] != np.rint(x[..., 1])) | (x[..., 1] < 0) | (x[..., 1] > last)):
+            raise ResetError(f"the income state must be a whole number from 0 to {last}, got {x[..., 1].ravel()[:5]}")
+
+    @cached_property
+    def _reference(self) -> ReferenceSolution:
+        """With a bar for who watches: the first time takes a minute, and after that it is on disk."""
+        return self.economy.reference_solution(progress=sys.stderr.isatty(), cut=True)
+
+    @cached_property
+    def _solution(self) -> Solution | None:
+        if self.population != "reference":
+            return None
+        reference = self._reference
+
+        def policy(t: Array, y: Array) -> Array:
+            seen = to_numpy(y)
+            return like(self.share_of(reference.saving(*self.seen(seen)), seen), y)
+
+        def value(t: Array, y: Array) -> Array:
+            return like(reference.value(*self.seen(to_numpy(y))), y)
+
+        euler = reference.euler.mean
+        source = f"{len(self.economy.assets)} nodes of assets, endogenous grids and forecasts; Euler 10^{euler:.1f}"
+        return Solution(value, policy, "numerical", source, self._value_error(value, policy))
+
+    def _value_error(self, value: Callable[..., Array], policy: Callable[..., Array]) -> float:
+        """A bound for |V - V*| from V's own Bellman residual at some states, which contracts: |TV - V|/(1 - beta)."""
+        x = self.some_states(np.random.default_rng(0), 128)
+        residual = self.bellman_residual(x, policy(0.0, self.observe(x)), lambda y: value(0.0, y))
+        return float(np.abs(residual).max() / (1 - self.discount_factor))
+
+    def solution(self, dt: float | None = None) -> Solution | None:
+        """The reference solution where that is what the population plays; a best response to others is not known."""
+        return self._solution
+
+
+def _scales(count: int) -> list[Literal["linear", "log"]]:
+    """Assets on a logarithmic scale, the others on a linear one."""
+    return ["log", *["linear"] * (count - 1)]  # type: ignore[list-item]
+
+
+def _ends(levels: Floats) -> tuple[float, float]:
+    return float(levels.min()), float(levels.max())
+
+
+register("KrusellSmith-v0", KrusellSmithHousehold, dt=1.0, max_episode_steps=200)

@@ -1,0 +1,144 @@
+"""KrusellSmithCloud-v0: all households of an economy at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, final
+
+import numpy as np
+
+from hacontrol_envs.arrays import Array, Floats, like, namespace
+from hacontrol_envs.core.discrete import Successors
+from hacontrol_envs.core.domain import Domain
+from hacontrol_envs.core.parameters import spelt_out
+from hacontrol_envs.core.picture import Picture
+from hacontrol_envs.core.registration import register
+from hacontrol_envs.economies.krusell_smith.paths import HouseholdPolicy, on_grid
+from hacontrol_envs.economies.krusell_smith.population import (
+    KEYWORDS,
+    MOST_SAVED,
+    PopulationProblem,
+    nearest,
+    widened,
+)
+
+
+@final
+class KrusellSmithCloud(PopulationProblem):
+    """All households of `KrusellSmith` at once.
+
+    State: the aggregate state z and the law (n_e, n_a). The action is the share of cash on hand above the borrowing
+    limit that is saved at every cell of the grid, (n_e n_a); the reward is the mean of u(c) under the law. Everything
+    is observed, with the level of Z in place of its number.
+
+    The competitive equilibrium does not maximise this: saving moves prices, and through them who gets what (Davila,
+    Hong, Krusell and Rios-Rull, 2012). What does is not known, so there is no `solution`; `play` is what plays a
+    household policy, such as the reference's.
+
+    Args:
+        calibration: "ssj" or "jedc", and
+        parameters: any parameter of `KrusellSmith`, with 200 asset nodes unless told otherwise.
+
+    Raises:
+        ParameterError: parameters that make no sense.
+    """
+
+    own = 0
+    noise_dim = 1
+
+    def __init__(self, calibration: str = "ssj", **parameters: Any) -> None:
+        super().__init__(calibration, parameters)
+        self._parameters = {"calibration": calibration, **parameters}
+
+    __signature__ = spelt_out(__init__, KEYWORDS)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return dict(self._parameters)
+
+    @cached_property
+    def state(self) -> Domain:  # type: ignore[override]
+        """The box of aggregate states and masses."""
+        return self._box([])
+
+    @cached_property
+    def action(self) -> Domain:  # type: ignore[override]
+        """Shares saved, cell by cell."""
+        cells = self.shape[0] * self.shape[1]
+        return Domain([f"share saved {i}" for i in range(cells)], np.zeros(cells), np.full(cells, MOST_SAVED))
+
+    @cached_property
+    def observation(self) -> Domain:
+        """Productivity and masses."""
+        low, high = widened(self.economy.productivity.min(), self.economy.productivity.max())
+        return Domain(["productivity", *self.state.names[1:]], [low, *self.state.low[1:]], [high, *self.state.high[1:]])
+
+    @property
+    def observation_bounds(self) -> tuple[Floats, Floats]:
+        """The levels of productivity, and masses in [0, 1]."""
+        levels, cells = self.economy.productivity, len(self.state.names) - 1
+        return np.array([levels.min(), *[0.0] * cells]), np.array([levels.max(), *[1.0] * cells])
+
+    def observe(self, x: Array) -> Array:
+        """Productivity and the law, (..., 1 + n_e n_a)."""
+        level = like(self.economy.productivity, x)[self.aggregate(x)]
+        return namespace(x).concat([level[..., None], x[..., 1:]], axis=-1)
+
+    def picture(self) -> Picture:
+        """K and Z, the law, and the shares saved over assets."""
+        return self._picture([], lambda x: [])
+
+    def play(self, policy: HouseholdPolicy) -> Callable[[Any, Floats], Floats]:
+        """The policy (t, y) -> shares (..., n_e n_a) of this environment whose households follow `policy`."""
+
+        def shares(t: Any, y: Floats) -> Floats:
+            z = nearest(self.economy.productivity, y[..., 0])
+            law = y[..., 1:].reshape(*y.shape[:-1], *self.shape)
+            law = law / law.sum(axis=(-2, -1), keepdims=True)
+            saved = on_grid(self.economy, policy, z, law) - self.economy.borrowing_limit
+            found: Floats = np.clip(saved / self._above_limit(z, law), 0.0, MOST_SAVED)
+            return found.reshape(*y.shape[:-1], -1)
+
+        return shares
+
+    def _above_limit(self, z: Any, law: Array) -> Array:
+        """Cash on hand above the limit, (..., n_e, n_a)."""
+        economy, xp = self.economy, namespace(law)
+        capital, e = economy.capital_of(law)[..., None, None], np.arange(self.shape[0])[:, None]
+        cash = economy.cash(like(economy.assets, law), e, z[..., None, None], capital)
+        return xp.asarray(cash) - economy.borrowing_limit
+
+    def reward(self, x: Array, a: Array) -> Array:
+        """The mean of u(c) under the law, (...)."""
+        law, shares = self.law(x), a.reshape(*a.shape[:-1], *self.shape)
+        c = (1 - shares) * self._above_limit(self.aggregate(x), law)
+        return namespace(x).sum(law * self.economy.utility(c), axis=(-2, -1))
+
+    def _choice(self, x: Floats, a: Floats) -> Floats:
+        shares = a.reshape(*a.shape[:-1], *self.shape)
+        found: Floats = self.economy.borrowing_limit + shares * self._above_limit(self.aggregate(x), self.law(x))
+        return found
+
+    def transition(self, x: Floats, a: Floats, noise: Floats) -> Floats:
+        """The aggregate state moves by the normal, the law by the action."""
+        z = self.aggregate(x)
+        z_next = self._next_aggregate(z, noise[..., 0])
+        law = self._moved(self.law(x), self._choice(x, a), z, z_next)
+        return np.concatenate([z_next[..., None].astype(np.float64), law], axis=-1)
+
+    def successors(self, x: Array, a: Array) -> Successors:
+        """All z', exactly. NumPy only."""
+        z, law, choice = self.aggregate(x), self.law(x), self._choice(x, a)
+        n_z = len(self.economy.productivity)
+        after = [self._moved(law, choice, z, following) for following in range(n_z)]
+        numbers = np.broadcast_to(np.arange(float(n_z))[:, None], (*z.shape, n_z, 1))
+        return Successors(np.concatenate([numbers, np.stack(after, axis=-2)], axis=-1), self.economy.aggregate_chain[z])
+
+    def _draw_states(self, rng: np.random.Generator, size: int, spread: float) -> Floats:
+        z, law = self.populations(rng, size, spread)
+        return np.concatenate([z[:, None].astype(np.float64), law.reshape(size, -1)], axis=-1)
+
+
+register("KrusellSmithCloud-v0", KrusellSmithCloud, dt=1.0, max_episode_steps=200)

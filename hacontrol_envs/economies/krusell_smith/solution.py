@@ -1,0 +1,314 @@
+"""The equilibrium of `KrusellSmith` with aggregate risk, as functions, figures and paths."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.core import parameters as read
+from hacontrol_envs.core.parameters import one_of
+from hacontrol_envs.economies.krusell_smith import accuracy as measures
+from hacontrol_envs.economies.krusell_smith import fixed_point
+from hacontrol_envs.economies.krusell_smith.calibrations import CALIBRATIONS
+from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
+from hacontrol_envs.economies.krusell_smith.judged import checked, judged, recheck
+from hacontrol_envs.economies.krusell_smith.law_of_motion import Beliefs, LawOfMotion, Moment, Nodes
+from hacontrol_envs.economies.krusell_smith.paths import Path, on_grid, path_of_z, read_law, read_path
+from hacontrol_envs.economies.krusell_smith.responses import ImpulseResponse, impulse_response
+from hacontrol_envs.economies.krusell_smith.value import HouseholdValue
+from hacontrol_envs.errors import NumericalError, ParameterError
+from hacontrol_envs.numerics import disk_cache, egm
+
+FORMAT = 3
+"""Of the file on disk; raise it when the method changes."""
+
+
+class Ergodic(NamedTuple):
+    """States of the economy that a long path visits, equally spaced in time."""
+
+    z: NDArray[np.int64]
+    """(S,)."""
+    laws: Floats
+    """(S, n_e, n_a)."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ReferenceSolution:
+    """A global solution: households who know their own state, Z, K and, unless told otherwise, a moment of the law.
+
+    The moment is measured from its usual value at this K, v; see `Moment`. Functions of K alone take v = 0. The figures
+    are those of a path that the solution was not found on.
+    """
+
+    economy: KrusellSmith
+    form: str
+    """Of beliefs: "two moments", "log-linear" or "quadratic"."""
+    thresholds: Floats
+    """Own assets at which a' = assets[i] is chosen, (n_z, n_k, n_e, n_a); see `egm`."""
+    nodes: Nodes
+    """Of capital and the moment."""
+    moment: Moment
+    beliefs: Beliefs
+    """What households forecast."""
+    beliefs_r2: Floats
+    """Of K', for every Z, (n_z,)."""
+    gap: float
+    """Between beliefs and what the economy did when they were found, in logs, at most."""
+    law_of_motion: LawOfMotion
+    """log K' = b0(Z) + b1(Z) log K, as fitted to the path on which beliefs were found."""
+    r2: Floats
+    """Of the law of motion, for every Z, (n_z,)."""
+    ergodic: Ergodic
+    den_haan: measures.PathErrors
+    """Of the law of motion's forecast over 10 000 quarters."""
+    euler: measures.EulerErrors
+    """At all cells of 200 laws of these."""
+    share_at_top: float
+    """Of households, at the highest node, on average: that the grid ends there matters less than this."""
+    output_lost: float
+    """The share of output that households would save above the grid, where nothing is kept, on average."""
+
+    @property
+    def capital(self) -> float:
+        """The mean of K over all times, by the law of motion."""
+        return self.law_of_motion.mean_capital(self.economy.aggregate_chain)
+
+    def policy(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
+        """a' (..., m) of households with assets and states (..., m) where Z is z (...) and the law (..., n_e, n_a)."""
+        capital = np.asarray(self.economy.capital_of(law))
+        v = self.moment.of(law, capital, z) if len(self.nodes.bounds) > 1 else np.zeros(capital.shape)
+        return self.saving(assets, e, np.asarray(z)[..., None], capital[..., None], v[..., None])
+
+    def saving(self, assets: Any, e: Any, z: Any, capital: Any, v: Any = 0.0) -> Floats:
+        """a' of own assets, e, Z, K and v, broadcasting; fast where the last three are constant along the last axes."""
+        own = np.asarray(assets, dtype=np.float64), np.asarray(e, dtype=np.int64)
+        common = np.asarray(z, dtype=np.int64), np.log(capital), np.asarray(v, dtype=np.float64)
+        shape, economies = np.broadcast_shapes(*(x.shape for x in own), *(x.shape for x in common)), common
+        shared = np.broadcast_shapes(*(x.shape for x in economies))
+        outer = (1,) * (len(shape) - len(shared)) + shared
+        while outer and outer[-1] == 1:
+            outer = outer[:-1]
+        outer, trailing = shape[: len(outer)], (1,) * (len(shape) - len(outer))
+        points, states = np.broadcast_to(own[0], shape), np.broadcast_to(own[1], shape)
+        now, x, rest = (np.broadcast_to(one, outer + trailing).reshape(-1) for one in common)
+        count, out = math.prod(outer), np.empty(shape)
+        egm.choose(
+            self.thresholds,
+            self.economy.assets,
+            np.ascontiguousarray(now),
+            np.ascontiguousarray(self.nodes.weights(x, rest)),
+            np.ascontiguousarray(points).reshape(count, -1),
+            np.ascontiguousarray(states).reshape(count, -1),
+            out.reshape(count, -1),
+        )
+        return out
+
+    def saving_on_grid(self, z: Any, capital: Any, v: Any = 0.0) -> Floats:
+        """a' at the nodes, (..., n_e, n_a), where Z is z (...), capital K (...) and the moment v (...)."""
+        now, K, rest = (np.asarray(x)[..., None, None] for x in (z, capital, v))
+        return self.saving(self.economy.assets, np.arange(len(self.economy.skill))[:, None], now, K, rest)
+
+    def consumption(self, assets: Any, e: Any, z: Any, capital: Any, v: Any = 0.0) -> Floats:
+        """c of own assets, e, Z, K and v, broadcasting."""
+        cash: Floats = self.economy.cash(assets, e, z, capital)
+        return cash - self.saving(assets, e, z, capital, v)
+
+    def value(self, assets: Any, e: Any, z: Any, capital: Any, v: Any = 0.0) -> Floats:
+        """What a household expects of life, of own assets, e, Z, K and v, broadcasting; found when first asked for."""
+        return self._value(assets, e, z, capital, v)
+
+    @cached_property
+    def _value(self) -> HouseholdValue:
+        return HouseholdValue(self)
+
+    def simulate(
+        self,
+        quarters: int,
+        seed: int = 0,
+        *,
+        z: NDArray[np.int64] | None = None,
+        law: Floats | None = None,
+        every: int = 0,
+    ) -> Path:
+        """A path of one economy.
+
+        Args:
+            quarters, seed: of the path of Z.
+            z: its states (quarters + 1,), instead.
+            law: at the start; by default one of `ergodic`, and Z as it was then.
+            every: keep the laws of quarters 0, every, 2 every, ...; 0 keeps none.
+
+        Raises:
+            ParameterError: arguments that make no sense, or a law of whose `z` nothing is known, or no law for `z`.
+        """
+        quarters, every = read.count("quarters", quarters), read.count("every", every, at_least=0)
+        seed, z = read.count("seed", seed, at_least=0), None if z is None else read_path(self.economy, z)
+        if law is None:
+            kept = [seed % len(self.ergodic.z)] if z is None else np.flatnonzero(self.ergodic.z == z[0]).tolist()
+            if not kept:
+                raise ParameterError("none of the laws in `ergodic` is of the first state of z: give the law, too")
+            first = kept[0]
+            law = self.ergodic.laws[first]
+            z = path_of_z(self.economy, quarters, seed, first=self.ergodic.z[first]) if z is None else z
+        if z is None:
+            raise ParameterError("simulate was given a law without z: which states of Z does it belong to?")
+        law = read_law(self.economy, law)
+        if law.ndim != 2:
+            raise ParameterError(
+                f"simulate moves one law, (n_e, n_a), got shape {law.shape}; krusell_smith_paths moves any"
+            )
+        keep = -(-len(z) // every) if every else 0
+        arrays = self.thresholds, self.nodes, self.moment, z, law
+        capital, _, laws = fixed_point.simulate(self.economy, *arrays, max(every, 1), keep)
+        return Path(self.economy, z, capital, np.arange(keep) * every, laws)
+
+    def impulse_response(self, quarters: int = 80, **arguments: Any) -> ImpulseResponse:
+        """What a change of Z does; see `krusell_smith_responses.impulse_response` for the arguments."""
+        return impulse_response(self, quarters, **arguments)
+
+    def __repr__(self) -> str:
+        figures = f"capital={self.capital:.6g}, euler={self.euler.mean:.2f}, den_haan={self.den_haan.mean:.2g}"
+        return f"ReferenceSolution({figures}, gap={self.gap:.1g}, share_at_top={self.share_at_top:.2g})"
+
+
+def of(economy: KrusellSmith, form: str, progress: bool) -> ReferenceSolution:
+    """The solution of an economy: from disk, or computed and put there.
+
+    Raises:
+        EquilibriumError: none was found.
+        NumericalError: its figures are not finite.
+        ParameterError: another form of beliefs.
+    """
+    one_of("beliefs", form, fixed_point.FORMS)
+    defaults = CALIBRATIONS[economy.parameters["calibration"]]
+    parameters = {**defaults, **economy.parameters, "asset_max": float(economy.assets[-1])}
+    about = {"format": FORMAT, "beliefs": form, "parameters": parameters}
+    if (found := _kept(economy, form, about)) is None:
+        with _reporting(progress) as report:
+            found = computed(economy, form, report)
+        disk_cache.write("krusell-smith", about, _saved(found))
+    return found
+
+
+def _kept(economy: KrusellSmith, form: str, about: dict[str, Any]) -> ReferenceSolution | None:
+    """The solution on disk, or None: absent, not of its form, or not what it claims to be."""
+    if (arrays := disk_cache.read("krusell-smith", about)) is None:
+        return None
+    try:
+        with np.errstate(all="ignore"):
+            found = _loaded(economy, form, checked(economy, form, arrays))
+            recheck(found)
+    except (KeyError, ValueError, ArithmeticError):
+        return None
+    return found
+
+
+def computed(economy: KrusellSmith, form: str, report: fixed_point.Report) -> ReferenceSolution:
+    """The solution, computed and judged on a path of its own."""
+    found, burn = fixed_point.solve(economy, form, report), fixed_point.BURN_IN
+    report("Euler and Den Haan errors", 0.97)
+    path = judged(economy, found.thresholds, found.nodes, found.moment)
+    law, r2 = LawOfMotion.fitted(found.z[burn:], found.capital[burn:], len(economy.productivity))
+    made = ReferenceSolution(
+        economy=economy,
+        form=form,
+        thresholds=found.thresholds,
+        nodes=found.nodes,
+        moment=found.moment,
+        beliefs=found.beliefs,
+        beliefs_r2=found.r2,
+        gap=found.gap,
+        law_of_motion=law,
+        r2=r2,
+        ergodic=Ergodic(path.z[path.when[path.some]], path.laws[path.some]),
+        den_haan=measures.den_haan(law, Path(economy, path.z, path.capital, path.when, path.laws)),
+        euler=measures.EulerErrors(0.0, 0.0, 0.0),
+        share_at_top=path.share_at_top,
+        output_lost=0.0,
+    )
+    z = path.z[path.when]
+    made = dataclasses.replace(
+        made, euler=measures.euler_errors(economy, made.policy, z, path.laws), output_lost=_lost(made)
+    )
+    figures = [made.capital, *made.den_haan, *made.euler, made.share_at_top, made.output_lost, *found.capital]
+    if not np.all(np.isfinite(figures)) or not np.all(np.isfinite(made.beliefs.coefficients)):
+        raise NumericalError(f"the reference solution of {economy!r} has figures that are not finite")
+    return made
+
+
+def _lost(solution: ReferenceSolution) -> float:
+    """The share of output that is saved above the grid, on average over the laws that are kept."""
+    economy, (z, laws) = solution.economy, solution.ergodic
+    above = np.maximum(on_grid(economy, solution.policy, z, laws) - economy.assets[-1], 0.0)
+    capital, alpha = economy.capital_of(laws), economy.capital_share
+    output = economy.productivity[z] * capital**alpha * economy.labour[z] ** (1 - alpha)
+    return float(((laws * above).sum(axis=(-2, -1)) / output).mean())
+
+
+def _saved(solution: ReferenceSolution) -> dict[str, NDArray[Any]]:
+    nodes, moment, beliefs = solution.nodes, solution.moment, solution.beliefs
+    return {
+        "thresholds": solution.thresholds,
+        "nodes": np.array([nodes.low, nodes.high, nodes.count]),
+        "bounds": nodes.bounds,
+        "phi": moment.weights,
+        "trend": moment.trend,
+        "beliefs": beliefs.coefficients,
+        "beliefs_r2": solution.beliefs_r2,
+        "law_of_motion": solution.law_of_motion.coefficients,
+        "r2": solution.r2,
+        "z": solution.ergodic.z,
+        "laws": solution.ergodic.laws,
+        "den_haan": np.array(solution.den_haan),
+        "euler": np.array(solution.euler),
+        "others": np.array([beliefs.center, solution.gap, solution.share_at_top, solution.output_lost]),
+    }
+
+
+def _loaded(economy: KrusellSmith, form: str, arrays: dict[str, NDArray[Any]]) -> ReferenceSolution:
+    low, high, count = arrays["nodes"]
+    center, gap, top, lost = map(float, arrays["others"])
+    nodes = Nodes(float(low), float(high), int(count), arrays["bounds"])
+    return ReferenceSolution(
+        economy=economy,
+        form=form,
+        thresholds=arrays["thresholds"],
+        nodes=nodes,
+        moment=Moment(arrays["phi"], arrays["trend"]),
+        beliefs=Beliefs(arrays["beliefs"], center),
+        beliefs_r2=arrays["beliefs_r2"],
+        gap=gap,
+        law_of_motion=LawOfMotion(arrays["law_of_motion"]),
+        r2=arrays["r2"],
+        ergodic=Ergodic(arrays["z"], arrays["laws"]),
+        den_haan=measures.PathErrors(*map(float, arrays["den_haan"])),
+        euler=measures.EulerErrors(*map(float, arrays["euler"])),
+        share_at_top=top,
+        output_lost=lost,
+    )
+
+
+@contextmanager
+def _reporting(wanted: bool) -> Iterator[fixed_point.Report]:
+    """Where a computation says how far it is: a bar of rich, if that is wanted and installed, or nowhere."""
+    if wanted:
+        try:
+            from rich.progress import Progress
+        except ImportError:
+            wanted = False
+    if not wanted:
+        yield lambda what, share: None
+        return
+    with Progress(transient=True) as bar:
+        task = bar.add_task("reference solution", total=1.0)
+        yield lambda what, share: bar.update(task, description=what, completed=share)

@@ -1,0 +1,270 @@
+"""The stationary equilibrium of `KrusellSmith`: households by endogenous grids, their law by a direct solution."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit
+
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.economies.krusell_smith.market import Averages, Households, ShortGridError
+from hacontrol_envs.errors import EquilibriumError, HacontrolError, NumericalError, TruncationWarning
+from hacontrol_envs.numerics import egm
+
+if TYPE_CHECKING:
+    from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
+    from hacontrol_envs.economies.krusell_smith.responses import ImpulseResponse
+
+BALANCED = 1e-7
+"""Largest error, relative, with which a steady state is one: of capital's market, of the balance of goods."""
+NOTICED, REFUSED = 1e-4, 1e-2
+"""Shares of households at the top of a grid, or of output lost there, that are warned of and refused."""
+NEGLIGIBLE, MOST_TOP = 1e-6, 1e7
+"""The same for a grid whose end is chosen, and its highest end."""
+FIRST_TOP, PROBE = 400.0, 100
+"""The end that is tried first, and the nodes of the grid on which it is tried."""
+FARTHEST = 30.0
+"""Of t, see `_root`: a share of e^-30 of an interval."""
+NO_RISK = 1e-12
+"""Spread of earnings below which there is no risk."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class SteadyState:
+    """The equilibrium in which Z, L, earnings and P(e'|e) stay at their means and the law of (a, e) is stationary.
+
+    For "ssj", where labour and incomes do not depend on Z, this is the economy with Z = 1. For "jedc" it is one that
+    never sees good or bad times: Z = 1, unemployment and earnings at their means over times (the insurance's budget
+    balances), and P(e'|e) that of a household which is told nothing about times.
+    """
+
+    economy: KrusellSmith
+    capital: float
+    """K, the mean of assets."""
+    interest_rate: float
+    """r."""
+    wage: float
+    """w."""
+    law: Floats
+    """Of (e, a), at the nodes, (n_e, n_a); mass one."""
+    consumption: Floats
+    """c at the nodes, (n_e, n_a)."""
+    saving: Floats
+    """a' at the nodes, (n_e, n_a)."""
+    thresholds: Floats
+    """Assets at which a' = assets[i] is chosen, (n_e, n_a); see `egm`."""
+    clearing_error: float
+    """log K supplied - log K demanded."""
+
+    @property
+    def share_constrained(self) -> float:
+        """Households at the borrowing limit."""
+        return float(self.law[:, 0].sum())
+
+    @property
+    def share_at_top(self) -> float:
+        """Households at the highest node: that the grid ends there matters less than this."""
+        return float(self.law[:, -1].sum())
+
+    @property
+    def output(self) -> float:
+        """Y = Z K^alpha L^(1 - alpha) = C + delta K + `output_lost` Y, C the mean of `consumption`."""
+        economy, mean = self.economy, self.averages
+        return float(
+            mean.productivity * self.capital**economy.capital_share * mean.labour ** (1 - economy.capital_share)
+        )
+
+    @property
+    def output_lost(self) -> float:
+        """The share of output that households would save above the grid, where nothing is kept."""
+        return float((self.law * np.maximum(self.saving - self.economy.assets[-1], 0.0)).sum() / self.output)
+
+    @property
+    def goods_error(self) -> float:
+        """(C + delta K + lost)/Y - 1."""
+        used = (self.law * self.consumption).sum() + self.economy.depreciation * self.capital
+        return float(used / self.output + self.output_lost - 1)
+
+    def lorenz(self) -> tuple[Floats, Floats]:
+        """Shares of households, poorest first, and of assets that they hold, (n_a + 1,) each, from 0 to 1."""
+        masses, assets = self.law.sum(axis=0), self.economy.assets
+        people, wealth = np.cumsum(masses), np.cumsum(masses * assets)
+        return np.append(0.0, people / people[-1]), np.append(0.0, wealth / wealth[-1])
+
+    @property
+    def gini(self) -> float:
+        """Of assets: one less twice the area below the Lorenz curve."""
+        people, wealth = self.lorenz()
+        return float(1 - np.sum(np.diff(people) * (wealth[1:] + wealth[:-1])))
+
+    def saving_at(self, assets: Floats, e: Any) -> Floats:
+        """a' of households with these assets and states, broadcasting."""
+        points, states = np.broadcast_arrays(np.asarray(assets, dtype=np.float64), np.asarray(e, dtype=np.int64))
+        out = np.empty((1, points.size))
+        z, one = np.zeros(1, dtype=np.int64), np.ones((1, 1))
+        flat = np.ascontiguousarray(points).reshape(1, -1), np.ascontiguousarray(states).reshape(1, -1)
+        egm.choose(self.thresholds[None, None], self.economy.assets, z, one, *flat, out)
+        return out.reshape(points.shape)
+
+    def consumption_at(self, assets: Floats, e: Any) -> Floats:
+        """c of households with these assets and states, broadcasting."""
+        cash = (1 + self.interest_rate) * np.asarray(assets) + self.wage * self.averages.earnings[np.asarray(e)]
+        consumption: Floats = cash - self.saving_at(assets, e)
+        return consumption
+
+    def policy(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
+        """a' (..., m) as if prices were always these: a household policy that ignores Z (...) and the law."""
+        return self.saving_at(assets, e)
+
+    def impulse_response(
+        self,
+        shock: float | None = None,
+        persistence: float | None = None,
+        horizon: int = 300,
+        *,
+        productivity: Floats | None = None,
+    ) -> ImpulseResponse:
+        """What aggregates do after log Z moves, with perfect foresight and to first order; see `sequence_space`.
+
+        Args:
+            shock: log Z less its mean at quarter 0, .01 by default.
+            persistence: log Z decays by this factor a quarter; None for the autocorrelations of the economy's chain.
+            horizon: quarters.
+            productivity: the whole path of log Z less its mean, (horizon + 1,), instead.
+
+        Raises:
+            ParameterError: arguments that make no sense.
+            NumericalError: no path was found along which the market clears.
+        """
+        from hacontrol_envs.economies.krusell_smith import sequence_space
+
+        return sequence_space.impulse_response(self, shock, persistence, horizon, productivity)
+
+    @cached_property
+    def averages(self) -> Averages:
+        """What it is the steady state of."""
+        return Averages.of(self.economy)
+
+    def __repr__(self) -> str:
+        figures = f"capital={self.capital:.8g}, interest_rate={self.interest_rate:.8g}, wage={self.wage:.8g}"
+        shares = f"share_constrained={self.share_constrained:.4g}, share_at_top={self.share_at_top:.2g}"
+        return f"SteadyState({figures}, {shares}, gini={self.gini:.4g})"
+
+
+def check_top(economy: KrusellSmith, what: str, share_at_top: float, output_lost: float) -> None:
+    """Warn where the end of the grid cuts off more than `NOTICED` of households or of output.
+
+    Raises:
+        EquilibriumError: it cuts off more than `REFUSED`.
+    """
+    if max(share_at_top, output_lost) <= NOTICED:
+        return
+    top = float(economy.assets[-1])
+    told = (
+        f"the grid cuts the law of the {what}: {100 * share_at_top:.2g} % of households are at asset_max={top:g}, and "
+        f"{100 * output_lost:.2g} % of output is saved above it and lost; take a higher asset_max, or none: then it is "
+        "chosen"
+    )
+    if max(share_at_top, output_lost) > REFUSED:
+        raise EquilibriumError(told)
+    warnings.warn(told, TruncationWarning, stacklevel=3)
+
+
+def chosen_top(probe: Callable[[float], KrusellSmith]) -> float:
+    """The least of 400, 800, 1600, ... at which a grid cuts off a negligible part of the steady state's law.
+
+    Args:
+        probe: the economy on `PROBE` nodes up to a given end.
+
+    Returns:
+        It; where there is no steady state, the end on which `solve` says why.
+    """
+    top = FIRST_TOP
+    while top <= MOST_TOP:
+        try:
+            found = solve(probe(top))
+        except ShortGridError:
+            top *= 2
+            continue
+        except HacontrolError:
+            return top
+        if max(found.share_at_top, found.output_lost) <= NEGLIGIBLE:
+            return top
+        top *= 2
+    return top
+
+
+def solve(economy: KrusellSmith) -> SteadyState:
+    """The stationary equilibrium of an economy: the interest rate at which savers own the capital that firms use.
+
+    Raises:
+        EquilibriumError: there is none, or its law of assets is not determined.
+        NumericalError: the one found is none to within `BALANCED`.
+    """
+    households = Households(economy)
+    if np.ptp(households.averages.earnings) <= NO_RISK:
+        raise EquilibriumError(
+            f"without risk to incomes the interest rate is 1/discount_factor - 1 = {households.patience:.6g}, capital "
+            f"is {households.demand(households.patience):.6g} and every law of assets with that mean is stationary: "
+            "there is no one steady state"
+        )
+    r = _root(households)
+    households.excess(r)
+    saving, wage = households.saving(), households.wage(r)
+    cash = (1 + r) * economy.assets + wage * households.averages.earnings[:, None]
+    capital = float(economy.capital_of(households.law))
+    error = float(np.log(capital / households.demand(r))) if capital > 0 else np.nan
+    found = SteadyState(
+        economy, capital, r, wage, households.law, cash - saving, saving, households.thresholds[0, 0], error
+    )
+    if not (abs(error) <= BALANCED and abs(found.goods_error) <= BALANCED):
+        raise NumericalError(
+            f"no steady state was found: at the interest rate {r:.8g} households supply {np.expm1(error):.2g} more "
+            f"capital than firms use, and {found.goods_error:.2g} of output is out of balance. With hardly any risk to "
+            "incomes supply is too steep in the rate for rounding: then give more risk; else try more asset_nodes"
+        )
+    return found
+
+
+def _root(households: Households) -> float:
+    """The interest rate at which capital supplied is that demanded, in the highest interval that has one.
+
+    Sought by t, where r = high - (high - low) / (1 + e^-t): what households supply rises without bound at 1/beta - 1,
+    about as one over the distance from there. From 5 % of the interval below its upper end the search goes to where
+    supply and demand come closer; if several rates clear the market, it is the first met there.
+    """
+    why, cut = "", False
+    for low, high in households.intervals():
+        edge = high
+
+        def excess(t: float, low: float = low, high: float = high) -> float:
+            return households.excess(high - (high - low) * float(expit(t)))
+
+        t, step = -3.0, -0.5 if (now := excess(-3.0)) < 0 else 0.5
+        while now and abs(t) < FARTHEST:
+            before, now = now, excess(t + step)
+            if before * now < 0:
+                t = float(brentq(excess, min(t, t + step), max(t, t + step), xtol=1e-10, rtol=1e-13))
+                now = 0.0
+            else:
+                t, step = t + step, 1.6 * step
+        economy = households.economy
+        if not now:
+            return high - (high - low) * float(expit(t))
+        top = float(households.law[:, -1].sum())
+        if now > 0:
+            why = f"households save too much at every interest rate between {low:.4g} and {edge:.4g}"
+        elif top > NEGLIGIBLE:
+            cut, why = True, f"{100 * top:.3g} % of households are at asset_max={economy.assets[-1]:g}: raise it"
+        elif high < households.patience and economy.borrowing_limit < 0:
+            raise EquilibriumError(households.starved(high))
+        else:
+            why = f"households save too little at every interest rate up to {edge:.6g}: is there hardly any risk?"
+    raise (ShortGridError if cut else EquilibriumError)(f"no interest rate clears the market for capital: {why}")

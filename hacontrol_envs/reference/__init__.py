@@ -1,1 +1,0 @@
-"""Numerical references that solutions call."""

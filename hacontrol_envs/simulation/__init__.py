@@ -1,0 +1,1 @@
+"""A problem as a Gymnasium environment: steps, streams of random numbers, rows, pictures."""

@@ -1,0 +1,170 @@
+"""SDEEnv, the single environment, and what `gym.make` and `gym.make_vec` call."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, final
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.core.parameters import count
+from hacontrol_envs.core.problem import Problem
+from hacontrol_envs.core.registration import build_problem
+from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.simulation.inputs import read_action, read_options, read_seed
+from hacontrol_envs.simulation.sampled import SampledProblem
+from hacontrol_envs.simulation.vector_env import Observations, SDEVectorEnv
+
+__all__ = ["SDEEnv", "SDEVectorEnv", "make_env", "make_vector_env"]
+
+
+@final
+class SDEEnv(SampledProblem, gym.Env[Observations, Any]):
+    """A sampled problem (see `SampledProblem`) as a single environment: row 0 of a vector environment of one.
+
+    `reset(options={"state": x, "time": t})` starts from a given physical state (n,), at a given multiple of dt.
+
+    Raises:
+        ParameterError: an argument that makes no sense, or a scheme that the problem does not have.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012  (Gymnasium's own attribute)
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        dt: float,
+        scheme: str = "exact",
+        episode_steps: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        SampledProblem.__init__(self, problem, dt, scheme, episode_steps)
+        self._rows = SDEVectorEnv(
+            problem,
+            1,
+            dt=dt,
+            scheme=scheme,
+            episode_steps=episode_steps,
+            autoreset_mode=AutoresetMode.DISABLED,
+            render_mode=render_mode,
+        )
+        self.render_mode = render_mode
+        self.observation_space: gym.spaces.Box = self._observation_box()  # type: ignore[assignment]
+        self.action_space = self._action_box()
+
+    @property
+    def state(self) -> Floats:
+        """A copy of the physical state, (n,)."""
+        row: Floats = self._rows.state[0]
+        return row
+
+    @property
+    def time(self) -> float:
+        """Time since the start of the episode."""
+        return float(self._rows.time[0])
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observations, dict[str, Any]]:
+        """Start a new episode; see `SDEVectorEnv.reset`."""
+        first = read_seed(seed)
+        asked = read_options(options, 1, self.problem, self.dt, self.episode_steps, ("state", "time"))
+        observation, info = self._rows._reset([first], asked)
+        self._np_random, self._np_random_seed = self._rows.np_random[0], self._rows.np_random_seed[0]
+        return observation[0], info
+
+    def step(self, action: Any) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
+        """Hold the action (m,) for a time dt; see `SDEVectorEnv.step`."""
+        read_action(action, self._rows._given[0])
+        observation, reward, terminated, truncated, info = self._rows._advance()
+        return observation[0], reward.item(), terminated.item(), truncated.item(), info
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """A picture of the episode so far, (H, W, 3) uint8; None without a render mode."""
+        return self._rows._films[0].frame() if self._rows._films else None
+
+
+def make_env(
+    problem: str,
+    *,
+    dt: float,
+    episode_steps: int | None,
+    scheme: str = "exact",
+    render_mode: str | None = None,
+    **parameters: Any,
+) -> SDEEnv:
+    """What `gym.make` calls: the problem at "module:Class" with these parameters, as a single environment."""
+    built = build_problem(problem, parameters)
+    steps = cut_off(built, *_limits_of_gym_make(), episode_steps)
+    return SDEEnv(built, dt=dt, scheme=scheme, episode_steps=steps, render_mode=render_mode)
+
+
+def make_vector_env(
+    num_envs: int,
+    problem: str,
+    *,
+    dt: float,
+    episode_steps: int | None,
+    scheme: str = "exact",
+    autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP.value,
+    render_mode: str | None = None,
+    max_episode_steps: int | None = None,
+    **parameters: Any,
+) -> SDEVectorEnv:
+    """What `gym.make_vec` calls. `max_episode_steps` is Gymnasium's word for `episode_steps`; see `cut_off`.
+
+    Give `autoreset_mode` as a string ("NextStep", "SameStep", "Disabled"): then `env.spec.to_json()` is the record of
+    the run.
+    """
+    built = build_problem(problem, parameters)
+    return SDEVectorEnv(
+        built,
+        num_envs,
+        dt=dt,
+        scheme=scheme,
+        episode_steps=cut_off(built, max_episode_steps, None, episode_steps),
+        autoreset_mode=autoreset_mode,
+        render_mode=render_mode,
+    )
+
+
+make_env.metadata = make_vector_env.metadata = SDEEnv.metadata  # type: ignore[attr-defined]  # where Gymnasium looks
+
+
+def cut_off(problem: Problem, asked: Any, recorded: Any, episode_steps: Any) -> Any:
+    """After how many steps `gym.make` and `gym.make_vec` truncate an episode; None for never.
+
+    `max_episode_steps` counts where the caller asks for it, -1 meaning never; else `episode_steps` does, or the length
+    that a spec of an environment made earlier has recorded where that is shorter. A finite horizon ends at T and
+    nowhere else, so that it refuses `max_episode_steps`.
+
+    Raises:
+        ParameterError: a length that makes no sense, or one below a finite horizon.
+    """
+    given = recorded if asked is None else asked
+    if given is None or (type(given) is int and given == -1):
+        return episode_steps if given is None else None
+    if problem.horizon is not None:
+        raise ParameterError(
+            f"max_episode_steps={given!r} would cut the finite horizon {problem.horizon} off: leave it out (or give "
+            "-1, where a spec holds it), or change the horizon"
+        )
+    steps = count("max_episode_steps", given)
+    return min(steps, episode_steps) if asked is None and isinstance(episode_steps, int) else steps
+
+
+def _limits_of_gym_make() -> tuple[Any, Any]:
+    """`max_episode_steps` as the caller of `gym.make` gave it, and as the spec to be made has it; None where not given.
+
+    `gym.make` tells the entry point neither, and wraps what it returns in a `TimeLimit` of that length. An environment
+    that did not know would end at its default before, and tell agents of another length than its episodes have.
+    """
+    caller = sys._getframe(2)
+    if caller.f_code is not gym.make.__code__:
+        return None, None
+    return caller.f_locals.get("max_episode_steps"), getattr(caller.f_locals.get("env_spec"), "max_episode_steps", None)
