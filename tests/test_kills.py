@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from hacontrol_agents.core import checkpoint as files
-from hacontrol_benchmarks import measure_kills
+from hacontrol_benchmarks.measure import kills as measure_kills
 from hacontrol_benchmarks.running.killed import Run, train
 
 pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")

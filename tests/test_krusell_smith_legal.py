@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from hacontrol_benchmarks.legal import krusell_smith
+from hacontrol_benchmarks.measure.judges import krusell_smith
 from hacontrol_envs.economies.krusell_smith import steady_state
 from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 from hacontrol_envs.errors import EquilibriumError, NumericalError, ParameterError, TruncationWarning

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hacontrol_benchmarks.judging.attained import attained
-from hacontrol_benchmarks.measure_truth import dynkin, measure, residuals, torch_gap
+from hacontrol_benchmarks.measure.truth import dynkin, measure, residuals, torch_gap
 from hacontrol_envs import LQR, Merton
 from hacontrol_envs.checks.probe import Probe
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from hacontrol_benchmarks.legal import WrongAnswer, brock_mirman, merton
+from hacontrol_benchmarks.measure.judges import WrongAnswer, brock_mirman, merton
 from hacontrol_envs import BrockMirman, Merton
 from hacontrol_envs.errors import ParameterError
 

@@ -17,8 +17,9 @@ import torch
 from rich.console import Console
 
 from hacontrol_agents import make_agent
-from hacontrol_benchmarks import Evaluation, Task, load_suite, measure_fuzz, publish, read_results
+from hacontrol_benchmarks import Evaluation, Task, load_suite, publish, read_results
 from hacontrol_benchmarks.cli import main
+from hacontrol_benchmarks.measure import fuzz as measure_fuzz
 from hacontrol_benchmarks.records.text import likeness, markdown_text, printable
 from hacontrol_benchmarks.reporting.report import markdown, suite_results, write_report
 from hacontrol_benchmarks.reporting.scores import boards

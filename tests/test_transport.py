@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from hacontrol_agents.equilibrium.transport import _by_torch, transport
-from hacontrol_benchmarks import measure_transport
+from hacontrol_benchmarks.measure import transport as measure_transport
 from hacontrol_envs.errors import EquilibriumError, ParameterError
 from hacontrol_envs.numerics import lottery
 from hacontrol_envs.numerics import stationary as stationary_module

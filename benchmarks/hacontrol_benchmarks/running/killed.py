@@ -27,7 +27,7 @@ def train(task: dict[str, Any], checkpoint: Path, final: Path, learning: Connect
     """What a child does: learn from the checkpoint on, and save the agent at the end.
 
     Args:
-        task: env, agent, seed, hyperparameters and budget (see `measure_kills.main`).
+        task: env, agent, seed, hyperparameters and budget (see `measure.kills`).
         learning: told when learning starts.
     """
     agent = make_agent(task["agent"], env=gym.make(task["env"]), seed=task["seed"], **task["hyperparameters"])

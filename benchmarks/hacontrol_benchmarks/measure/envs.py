@@ -23,7 +23,7 @@ import tyro
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from hacontrol_agents.baselines.sb3 import NativeVecEnv
-from hacontrol_benchmarks import measured
+from hacontrol_benchmarks.measure import measured
 
 NORMALS, CARTPOLE, PENDULUM, DUMMY = 4.0, 3.0, 3.0, 8.0
 """At most 4 times the normals' time, at least 3 times CartPole's speed, at most 3 times Pendulum's time, at least 8
@@ -164,7 +164,7 @@ def main(blocks: int = 40, json: Path | None = None) -> int:
         blocks: timed blocks of every contender.
         json: a file to write the figures to.
     """
-    return measured.report("measure_envs", measure(blocks), COLUMNS, {"blocks": blocks}, json, NOTE)
+    return measured.report("measure.envs", measure(blocks), COLUMNS, {"blocks": blocks}, json, NOTE)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 
-from hacontrol_benchmarks.legal import WrongAnswer
+from hacontrol_benchmarks.measure.judges import WrongAnswer
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 from hacontrol_envs.economies.krusell_smith.steady_state import SteadyState

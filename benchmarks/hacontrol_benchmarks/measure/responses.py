@@ -23,7 +23,7 @@ import numpy as np
 import tyro
 from rich.progress import track
 
-from hacontrol_benchmarks import measured
+from hacontrol_benchmarks.measure import measured
 from hacontrol_envs.economies.industry.economy import FirmIndustry
 from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 
@@ -107,7 +107,7 @@ def main(json: Path | None = None) -> int:
     Args:
         json: a file to write the figures to.
     """
-    return measured.report("measure_responses", measure(), COLUMNS, {"seeds": SEEDS}, json)
+    return measured.report("measure.responses", measure(), COLUMNS, {"seeds": SEEDS}, json)
 
 
 if __name__ == "__main__":

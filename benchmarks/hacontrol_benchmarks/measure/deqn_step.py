@@ -32,8 +32,8 @@ from hacontrol_agents import DEQN, PublishedDEQN
 from hacontrol_agents.euler.deqn import ADAM_STEPS, Optimizer
 from hacontrol_agents.euler.published_deqn import Sample, euler_residual, inputs
 from hacontrol_agents.learning.mish import Mish
-from hacontrol_benchmarks import measured
-from hacontrol_benchmarks.measure_transport import loop
+from hacontrol_benchmarks.measure import measured
+from hacontrol_benchmarks.measure.transport import loop
 
 ECONOMIES, CELLS, NODES, TOP = 256, 64, 100, 50.0
 TARGET = 4.0
@@ -139,7 +139,7 @@ def main(repeats: int = 7, json: Path | None = None) -> int:
         json: a file to write the figures to.
     """
     settings = {"repeats": repeats, "economies": ECONOMIES, "cells": CELLS, "nodes": NODES, "seed": 0}
-    return measured.report("measure_deqn_step", measure(repeats), COLUMNS, settings, json, NOTE)
+    return measured.report("measure.deqn_step", measure(repeats), COLUMNS, settings, json, NOTE)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ import torch
 import tyro
 
 from hacontrol_agents.equilibrium.transport import transport
-from hacontrol_benchmarks import measured
+from hacontrol_benchmarks.measure import measured
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.numerics.transport import Transport
 
@@ -217,7 +217,7 @@ def main(repeats: int = 15, json: Path | None = None) -> int:
         json: a file to write the figures to.
     """
     settings = {"repeats": repeats, "seed": 0, "quarters": QUARTERS}
-    return measured.report("measure_transport", measure(repeats), COLUMNS, settings, json, NOTE)
+    return measured.report("measure.transport", measure(repeats), COLUMNS, settings, json, NOTE)
 
 
 if __name__ == "__main__":

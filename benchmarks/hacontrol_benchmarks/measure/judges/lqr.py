@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_continuous_lyapunov
 
-from hacontrol_benchmarks.legal.draws import Uniform, log_uniform, require_close
+from hacontrol_benchmarks.measure.judges.draws import Uniform, log_uniform, require_close
 from hacontrol_envs import LQR
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core.solution import Solution

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hacontrol_benchmarks.legal import WrongAnswer
+from hacontrol_benchmarks.measure.judges import WrongAnswer
 
 Uniform = Callable[[], float]
 """A uniform number in [0, 1]."""

@@ -29,9 +29,9 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from hacontrol_benchmarks import measured
-from hacontrol_benchmarks.forged_files import EVIL, SENTINEL, forgeries
-from hacontrol_benchmarks.hostile_inputs import DOORS, Rng, Try, refuse_lines, warm
+from hacontrol_benchmarks.measure import measured
+from hacontrol_benchmarks.measure.forged_files import EVIL, SENTINEL, forgeries
+from hacontrol_benchmarks.measure.hostile_inputs import DOORS, Rng, Try, refuse_lines, warm
 from hacontrol_envs.errors import HacontrolError
 
 SECONDS = 30
@@ -174,7 +174,7 @@ def main(inputs: int = 20_000, seed: int = 0, workers: int = 2, json: Path | Non
     }
     note = "Accepted, or refused in one sentence; a fault is anything else. Of forged files: commands that ran."
     return measured.report(
-        "measure_fuzz", measure(inputs, seed, workers), columns, {"inputs": inputs, "seed": seed}, json, note
+        "measure.fuzz", measure(inputs, seed, workers), columns, {"inputs": inputs, "seed": seed}, json, note
     )
 
 
@@ -182,4 +182,4 @@ if __name__ == "__main__":
     try:
         sys.exit(tyro.cli(main))
     except HacontrolError as error:
-        sys.exit(f"measure_fuzz: {error}")
+        sys.exit(f"measure.fuzz: {error}")

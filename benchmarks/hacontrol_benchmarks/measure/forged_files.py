@@ -1,4 +1,4 @@
-"""Files that are forged to run code, in every way that a file of ours could name it; see `measure_fuzz`."""
+"""Files that are forged to run code, in every way that a file of ours could name it; see `measure.fuzz`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from hacontrol_agents import Learner
 from hacontrol_agents.core import checkpoint
 from hacontrol_benchmarks.cli import main as command_line
-from hacontrol_benchmarks.hostile_inputs import RESULT, SUITE, file_name, saved, sealed, toml
+from hacontrol_benchmarks.measure.hostile_inputs import RESULT, SUITE, file_name, saved, sealed, toml
 from hacontrol_benchmarks.records.suites import load_suite
 from hacontrol_benchmarks.running.runner import check_tasks
 from hacontrol_envs.errors import HacontrolError

@@ -1,7 +1,7 @@
 """Whether every legal parameter is answered rightly or refused: random draws, judged by independent checks.
 
-For every module of `hacontrol_benchmarks.legal` parameters are drawn at random, the problem or economy is solved, and
-the answer is judged. Each draw ends in one of these ways:
+For every module of `measure.judges` parameters are drawn at random, the problem or economy is solved, and the answer
+is judged. Each draw ends in one of these ways:
 
 * answered: every check passed;
 * refused: an error of ours, which says why;
@@ -29,8 +29,8 @@ import numpy as np
 import tyro
 from rich.progress import track
 
-from hacontrol_benchmarks import legal, measured
-from hacontrol_benchmarks.legal import WrongAnswer
+from hacontrol_benchmarks.measure import judges, measured
+from hacontrol_benchmarks.measure.judges import WrongAnswer
 from hacontrol_envs.errors import HacontrolError, HacontrolWarning
 
 LIMIT = 30.0
@@ -52,18 +52,18 @@ class Ending(NamedTuple):
 
 def subjects() -> list[str]:
     """The names of all subjects."""
-    return sorted(module.name for module in pkgutil.iter_modules(legal.__path__) if module.name != "draws")
+    return sorted(module.name for module in pkgutil.iter_modules(judges.__path__) if module.name != "draws")
 
 
 def draw(subject: str, u: Callable[[], float]) -> dict[str, Any]:
     """Parameters of a subject from uniform numbers u() in [0, 1]."""
-    drawn: dict[str, Any] = importlib.import_module(f"{legal.__name__}.{subject}").draw(u)
+    drawn: dict[str, Any] = importlib.import_module(f"{judges.__name__}.{subject}").draw(u)
     return drawn
 
 
 def ending(subject: str, parameters: dict[str, Any]) -> Ending:
     """Judge a subject at these parameters."""
-    judge = importlib.import_module(f"{legal.__name__}.{subject}").judge
+    judge = importlib.import_module(f"{judges.__name__}.{subject}").judge
     started, way, message = time.process_time(), "answered", ""
     try:
         with warnings.catch_warnings():
@@ -137,7 +137,7 @@ def main(
     """
     rows = [measure(name, draws, seed, workers) for name in subject or subjects()]
     settings = {"subjects": subject or subjects(), "draws": draws, "seed": seed, "workers": workers}
-    return measured.report("measure_legal", rows, COLUMNS, settings, json, "answered or refused: as it must be")
+    return measured.report("measure.legal", rows, COLUMNS, settings, json, "answered or refused: as it must be")
 
 
 if __name__ == "__main__":

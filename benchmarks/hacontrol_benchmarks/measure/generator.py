@@ -17,7 +17,7 @@ import tyro
 
 from hacontrol_agents.learning.autodiff import apply_generator
 from hacontrol_agents.learning.networks import MLP
-from hacontrol_benchmarks import measured
+from hacontrol_benchmarks.measure import measured
 
 TARGETS = {(2, 1): (5.0, 16.0), (10, 1): (5.0, 16.0), (10, 10): (20.0, 60.0), (100, 1): (6.0, 18.0)}
 """(n, m) -> the most forwards allowed without and with the parameter gradient."""
@@ -97,7 +97,7 @@ def main(repeats: int = 30, rows: int = 1024, json: Path | None = None) -> int:
         json: a file to write the figures to.
     """
     settings = {"repeats": repeats, "rows": rows, "network": "MLP 3 x 64 tanh"}
-    return measured.report("measure_generator", measure(repeats, rows), COLUMNS, settings, json)
+    return measured.report("measure.generator", measure(repeats, rows), COLUMNS, settings, json)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ import torch
 import tyro
 from rich.progress import track
 
-from hacontrol_benchmarks import measured
 from hacontrol_benchmarks.judging.attained import attained
+from hacontrol_benchmarks.measure import measured
 from hacontrol_envs import LQR, ControlProblem, FirmInvestment, Jet, Merton
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.checks.probe import Points, Probe, expectation
@@ -207,7 +207,7 @@ def main(seed: int = 0, only: str = "", json: Path | None = None) -> int:
         json: a file to write the figures to.
     """
     rows = measure(seed=seed, only=only)
-    return measured.report("measure_truth", rows, COLUMNS, {"seed": seed, "only": only}, json, NOTE)
+    return measured.report("measure.truth", rows, COLUMNS, {"seed": seed, "only": only}, json, NOTE)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Hostile inputs at every door of hacontrol, and files that are forged to run code; see `measure_fuzz`."""
+"""Hostile inputs at every door of hacontrol, and files that are forged to run code; see `measure.fuzz`."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from rich.progress import Progress
 
 from hacontrol_agents import Agent
 from hacontrol_agents.core.checkpoint import read
-from hacontrol_benchmarks import measured
+from hacontrol_benchmarks.measure import measured
 from hacontrol_benchmarks.running.killed import Run
 from hacontrol_envs.errors import CheckpointError, HacontrolError
 
@@ -124,11 +124,11 @@ def main(
         f"{agent} on {env}: {first['kills']} kills, {first['during a write']} of them during the write of a checkpoint;"
         f" an uninterrupted run learns for {first['seconds']:.1f} s. Figures must be all of all."
     )
-    return measured.report("measure_kills", rows, columns, {**given, "kills": kills, "flips": flips}, json, note)
+    return measured.report("measure.kills", rows, columns, {**given, "kills": kills, "flips": flips}, json, note)
 
 
 if __name__ == "__main__":
     try:
         sys.exit(tyro.cli(main))
     except HacontrolError as error:
-        sys.exit(f"measure_kills: {error}")
+        sys.exit(f"measure.kills: {error}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hacontrol_benchmarks.legal.draws import Uniform, log_uniform, require_close
+from hacontrol_benchmarks.measure.judges.draws import Uniform, log_uniform, require_close
 from hacontrol_envs import Merton
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core.solution import Solution

@@ -1,4 +1,4 @@
-"""What every `measure_*` command does with its figures: a table, and a JSON file that says where they come from."""
+"""What every command of `measure` does with its figures: a table, and a JSON file that says where they come from."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ import gymnasium as gym
 import numpy as np
 import tyro
 
-from hacontrol_benchmarks import measured
+from hacontrol_benchmarks.measure import measured
 from hacontrol_envs import registered_ids
 
 TARGET = 20.0
@@ -93,7 +93,7 @@ def main(steps: int = 60, episodes: int = 2, json: Path | None = None) -> int:
     """
     settings = {"steps": steps, "episodes": episodes, "noise": NOISE}
     note = "Milliseconds of CPU time a frame: the first of all, the rest of the first episode, further episodes."
-    return measured.report("measure_rendering", measure(steps, episodes), COLUMNS, settings, json, note)
+    return measured.report("measure.rendering", measure(steps, episodes), COLUMNS, settings, json, note)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from typing import Any
 import tyro
 from rich.progress import track
 
-from hacontrol_benchmarks import measured
+from hacontrol_benchmarks.measure import measured
 from hacontrol_envs.economies.krusell_smith import solution
 from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 
@@ -204,7 +204,7 @@ def main(repeats: int = 7, json: Path | None = None) -> int:
         repeats: timed steady states of each contender.
         json: a file to write the figures to.
     """
-    return measured.report("measure_krusell_smith", measure(repeats), COLUMNS, {"repeats": repeats}, json, NOTE)
+    return measured.report("measure.krusell_smith", measure(repeats), COLUMNS, {"repeats": repeats}, json, NOTE)
 
 
 if __name__ == "__main__":

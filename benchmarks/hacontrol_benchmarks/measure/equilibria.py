@@ -22,7 +22,7 @@ import numpy as np
 import tyro
 from rich.progress import track
 
-from hacontrol_benchmarks import measured
+from hacontrol_benchmarks.measure import measured
 from hacontrol_envs import LQR, ControlProblem, Equilibrium, FirmIndustry, Merton
 from hacontrol_envs.solvers.grid import Grid
 from hacontrol_envs.solvers.hjb import extrapolate, solve
@@ -171,7 +171,7 @@ def main(only: str = "", json: Path | None = None) -> int:
         only: measure the rows whose names contain this.
         json: a file to write the figures to.
     """
-    return measured.report("measure_equilibria", measure(only), COLUMNS, {"only": only}, json, NOTE)
+    return measured.report("measure.equilibria", measure(only), COLUMNS, {"only": only}, json, NOTE)
 
 
 if __name__ == "__main__":
