@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib
 import pkgutil
 import subprocess
@@ -21,6 +22,19 @@ PACKAGES = {
     "hacontrol_agents": (ROOT / "agents" / "hacontrol_agents", {"hacontrol_benchmarks"}),
     "hacontrol_benchmarks": (ROOT / "benchmarks" / "hacontrol_benchmarks", set()),
 }
+ROOMS = {
+    "hacontrol_envs": [
+        "errors arrays",
+        "core numerics",
+        "solvers simulation",
+        "problems checks env",
+        "economies.krusell_smith economies.industry",
+        "economies",
+    ],
+    "hacontrol_agents": ["learning", "core", "hjb euler q_learning baselines", "equilibrium"],
+    "hacontrol_benchmarks": ["records", "judging", "running reporting", "cli", "measure"],
+}
+"""Floors of each package, the lowest first, and the rooms on each: imports go down, or stay within a room."""
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 FILES = [
     pytest.param(name, path, id=str(path.relative_to(ROOT)))
@@ -49,6 +63,56 @@ def called(tree: ast.AST) -> Iterator[tuple[str, set[str]]]:
 def test_imports_point_one_way(package, path):
     wrong = PACKAGES[package][1] & set(imported(ast.parse(path.read_text())))
     assert not wrong, f"{path.name} of {package} imports {wrong}"
+
+
+def arrows(package):
+    """(importing module, imported module) of a package, without what is imported for types only."""
+    folder = PACKAGES[package][0]
+    modules = {
+        ".".join([package, *path.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__"): path
+        for path in folder.rglob("*.py")
+    }
+    for name, path in modules.items():
+        tree = ast.parse(path.read_text())
+        typing = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node)]
+        skipped = {id(node) for block in typing for node in ast.walk(block)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and id(node) not in skipped:
+                for alias in node.names:
+                    full = f"{node.module}.{alias.name}"
+                    if (target := full if full in modules else node.module) in modules:
+                        yield name, target
+
+
+def floors(package):
+    """Floor of each room, the lowest 0."""
+    return {room: floor for floor, rooms in enumerate(ROOMS[package]) for room in rooms.split()}
+
+
+def room(package, module):
+    """The room of a module: the longest that its name begins with; None of the package itself."""
+    inner = module.removeprefix(package).removeprefix(".")
+    return max((name for name in floors(package) if f"{inner}.".startswith(f"{name}.")), key=len, default=None)
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_arrows_go_down(package):
+    """No module imports from a room on its own floor or above, other than its own; and every module has a room."""
+    floor = floors(package)
+    for one, other in arrows(package):
+        above, below = room(package, one), room(package, other)
+        if one != package:
+            assert above, f"{one} is in no room"
+            assert above == below or floor[above] > floor[below], f"{one} imports {other}"
+    assert len(ROOMS[package]) <= 7
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_no_module_imports_itself_by_a_circle(package):
+    order = graphlib.TopologicalSorter[str]()
+    for one, other in arrows(package):
+        order.add(one, other)
+    order.prepare()  # raises CycleError
 
 
 @pytest.mark.parametrize(("package", "path"), FILES)
@@ -101,7 +165,7 @@ def test_the_checks_are_imported_when_asked_for():
 def test_every_agent_is_a_public_name():
     """Agents are found by name once their file is imported, so the package must import every file that has one."""
     package = importlib.import_module("hacontrol_agents")
-    for info in pkgutil.iter_modules(package.__path__, "hacontrol_agents."):
+    for info in pkgutil.walk_packages(package.__path__, "hacontrol_agents."):
         importlib.import_module(info.name)
     ours = {kind.__name__ for kind in package.agents().values() if kind.__module__.startswith("hacontrol_agents.")}
     assert ours <= set(package.__all__)

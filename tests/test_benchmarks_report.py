@@ -9,8 +9,9 @@ from rich.console import Console
 from hacontrol_benchmarks.cli import main
 from hacontrol_benchmarks.records.results import publish
 from hacontrol_benchmarks.reporting.page import LogAxis
-from hacontrol_benchmarks.reporting.report import show, write_report
+from hacontrol_benchmarks.reporting.report import write_report
 from hacontrol_benchmarks.reporting.statistics import Interval
+from hacontrol_benchmarks.reporting.tables import show
 from test_benchmarks_results import make_result
 
 

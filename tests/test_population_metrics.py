@@ -10,8 +10,8 @@ import hacontrol_envs  # noqa: F401
 from hacontrol_agents import RandomAgent, ReferenceAgent, SteadyStateAgent
 from hacontrol_benchmarks import evaluate
 from hacontrol_benchmarks.judging.population_metrics import POPULATION_METRICS
-from hacontrol_benchmarks.reporting.report import cells, header
 from hacontrol_benchmarks.reporting.scores import POPULATION_COLUMNS, boards
+from hacontrol_benchmarks.reporting.tables import cells, header
 from test_benchmarks_results import make_result
 
 

@@ -229,6 +229,7 @@ def test_one_signal_ends_a_run_which_loses_nothing(tmp_path):
                 env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
                 stderr=subprocess.PIPE,
                 start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
                 text=True,
             ),
         )

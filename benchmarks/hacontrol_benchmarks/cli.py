@@ -26,7 +26,8 @@ from hacontrol_benchmarks.records.results import read_results
 from hacontrol_benchmarks.records.suites import load_suite, suite_file, suite_names
 from hacontrol_benchmarks.records.tasks import Task, agent_class
 from hacontrol_benchmarks.records.text import printable, terminal
-from hacontrol_benchmarks.reporting.report import SUITE_FILE, show, write_report
+from hacontrol_benchmarks.reporting.report import SUITE_FILE, write_report
+from hacontrol_benchmarks.reporting.tables import show
 from hacontrol_benchmarks.reporting.time_step_study import FILE, write_studies
 from hacontrol_benchmarks.running.runner import check_tasks, refuse_other_subject, run_suite
 from hacontrol_benchmarks.running.trial import agent_file

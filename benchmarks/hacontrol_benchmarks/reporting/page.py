@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import jinja2
 
 from hacontrol_benchmarks.records.text import printable
-from hacontrol_benchmarks.reporting.report import Report, cells, column_meanings
 from hacontrol_benchmarks.reporting.scores import HEADLINE_MEANING
 from hacontrol_benchmarks.reporting.statistics import Interval
+from hacontrol_benchmarks.reporting.tables import Report, cells, column_meanings
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("hacontrol_benchmarks"), autoescape=True, trim_blocks=True, lstrip_blocks=True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.box import SIMPLE
@@ -14,33 +13,16 @@ from hacontrol_agents.core.checkpoint import publish as replace
 from hacontrol_benchmarks.records.results import Result, read_results
 from hacontrol_benchmarks.records.suites import Suite, load_suite
 from hacontrol_benchmarks.records.text import markdown_text, printable, terminal
-from hacontrol_benchmarks.reporting.scores import HEADLINE_MEANING, Board, Row, boards
+from hacontrol_benchmarks.reporting.page import render_page
+from hacontrol_benchmarks.reporting.scores import HEADLINE_MEANING, boards
+from hacontrol_benchmarks.reporting.tables import Report, cells, column_meanings, header, markdown_table
 from hacontrol_envs.errors import CheckpointError
 
 SUITE_FILE = "suite.toml"
 """The runner leaves a copy of the suite in the folder, so that a report can say what was run and how."""
 
-HUGE = 1e299
-"""Beyond, a number is shown as infinite: averages of logarithms count infinity as 1e300."""
 WIDE = 120
 NARROW_LEAVES_OUT = ("policy error, box", "value error, law", "residual, 95 %", "evaluations")
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a folder of results says."""
-
-    title: str
-    description: str
-    command: str
-    """Runs it again."""
-    boards: list[Board]
-    notes: list[str]
-    """What is missing, or was left out."""
-    machines: list[str]
-    versions: list[str]
-    finished: str
-    """When the last task was started, ISO 8601."""
 
 
 def make_report(folder: str | os.PathLike[str]) -> Report:
@@ -75,8 +57,6 @@ def suite_results(folder: str | os.PathLike[str]) -> tuple[Suite | None, list[Re
 
 def write_report(folder: str | os.PathLike[str], console: Console | None = None) -> Path:
     """Print the tables, write `report.md` and `index.html` into the folder, and return the path of the page."""
-    from hacontrol_benchmarks.reporting.page import render_page
-
     report = make_report(folder)
     print_tables(report, console or Console())
     page = Path(folder) / "index.html"
@@ -126,55 +106,6 @@ def markdown(report: Report) -> str:
     return "\n".join(lines + [f"* {line}" for line in about]) + "\n"
 
 
-def header(board: Board) -> list[str]:
-    """Titles of the columns."""
-    return ["", "agent", board.headline.replace("_", " "), *(column.title for column in board.columns), "runs"]
-
-
-def column_meanings(report: Report) -> list[tuple[str, str]]:
-    """Title and meaning of every column of the report's boards, each once."""
-    return list(dict.fromkeys((column.title, column.meaning) for board in report.boards for column in board.columns))
-
-
-def cells(row: Row, board: Board) -> list[str]:
-    """A row of a board as text."""
-    shown = [show(value, column.style) for value, column in zip(row.cells, board.columns, strict=True)]
-    done = row.runs - len(row.failures)
-    return [
-        str(row.rank or "–"),
-        row.agent + row.verdict,
-        interval(row.loss),
-        *shown,
-        str(row.runs) if done == row.runs else f"{done} of {row.runs}",
-    ]
-
-
-def interval(loss: tuple[float, float, float] | None) -> str:
-    """An estimate with its interval, if there is one."""
-    if loss is None:
-        return "failed"
-    estimate, low, high = loss
-    return show(estimate) if low == high else f"{show(estimate)} [{show(low)}, {show(high)}]"
-
-
-def show(value: float | None, style: str = "small") -> str:
-    """A number as short as it is honest."""
-    if value is None:
-        return "–"
-    if abs(value) > HUGE:
-        return "inf" if value > 0 else "-inf"
-    if style == "seconds":
-        return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
-    if style == "count":
-        return f"{value:,.0f}"
-    if style == "plain":
-        return f"{value:.2f}"
-    if value == 0 or 0.1 <= abs(value) < 1000:
-        return f"{value:.3g}"
-    mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
-
-
 def _of_suite(results: list[Result], suite: Suite | None) -> tuple[list[Result], list[str]]:
     """The results of the suite's own tasks in its order, with a note on those that are missing and those left out."""
     if suite is None:
@@ -186,9 +117,3 @@ def _of_suite(results: list[Result], suite: Suite | None) -> tuple[list[Result],
     if not kept:
         raise CheckpointError(f"none of the {len(results)} results is of a task of suite {suite.name!r}; run it first")
     return kept, [f"{count} {what}" for what, count in counts.items() if count]
-
-
-def markdown_table(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of a Markdown table."""
-    escaped = [[markdown_text(cell) for cell in row] for row in (head, *rows)]
-    return [f"| {' | '.join(row)} |" for row in (escaped[0], ["---"] * len(head), *escaped[1:])]

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hacontrol_benchmarks.reporting.figures import COLOURS, make_log
-from hacontrol_benchmarks.reporting.report import show
 from hacontrol_benchmarks.reporting.scores import FLOOR
+from hacontrol_benchmarks.reporting.tables import show
 from hacontrol_benchmarks.reporting.time_step_study import STUDIED, Cell, Row, Study
 
 MARKERS = "osD^Pv"

@@ -17,9 +17,10 @@ from hacontrol_benchmarks.judging.metrics import METRICS
 from hacontrol_benchmarks.records.results import Result
 from hacontrol_benchmarks.records.tasks import time_step
 from hacontrol_benchmarks.records.text import markdown_text, printable, terminal
-from hacontrol_benchmarks.reporting.report import interval, markdown_table, show, suite_results
+from hacontrol_benchmarks.reporting.report import suite_results
 from hacontrol_benchmarks.reporting.scores import FLOOR, estimated, grouped, middle, spread
 from hacontrol_benchmarks.reporting.statistics import Interval
+from hacontrol_benchmarks.reporting.tables import interval, markdown_table, show
 from hacontrol_envs.errors import CheckpointError
 
 FILE = "time_step.md"

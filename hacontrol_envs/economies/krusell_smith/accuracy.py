@@ -10,16 +10,18 @@ one, at the same prices: the population follows the other.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 from hacontrol_envs.economies.krusell_smith.law_of_motion import LawOfMotion
 from hacontrol_envs.economies.krusell_smith.paths import HouseholdPolicy, Path, on_grid, simulate
 from hacontrol_envs.numerics.transport import Transport
+
+if TYPE_CHECKING:
+    from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 
 POINTS = 1_500_000
 """Households whose next choices are computed at a time."""

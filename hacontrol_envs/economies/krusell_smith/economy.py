@@ -10,8 +10,7 @@ import numpy as np
 
 from hacontrol_envs.arrays import Array, Floats, like, namespace
 from hacontrol_envs.core import parameters as read
-from hacontrol_envs.economies.krusell_smith import calibrations as calibrations
-from hacontrol_envs.economies.krusell_smith import steady_state
+from hacontrol_envs.economies.krusell_smith import calibrations, solution, steady_state
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.numerics import chains
 
@@ -204,8 +203,6 @@ class KrusellSmith:
         if not cut:
             self.steady_state()  # warns or refuses before anything takes long
         if beliefs not in self._solutions:
-            from hacontrol_envs.economies.krusell_smith import solution
-
             self._solutions[beliefs] = solution.of(self, beliefs, progress)
         found = self._solutions[beliefs]
         if not cut:

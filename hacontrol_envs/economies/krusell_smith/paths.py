@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core import parameters as read
 from hacontrol_envs.core.figures import panels
-from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.numerics import chains
 from hacontrol_envs.numerics.transport import Transport
+
+if TYPE_CHECKING:
+    from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 
 HouseholdPolicy: TypeAlias = Callable[[Floats, NDArray[np.int64], NDArray[np.int64], Floats], Floats]
 """a' (..., m) of m households in each of some economies: of own assets and e (..., m), Z (...), law (..., n_e, n_a)."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from hacontrol_envs.core.parameters import one_of
 from hacontrol_envs.economies.krusell_smith import accuracy as measures
 from hacontrol_envs.economies.krusell_smith import fixed_point
 from hacontrol_envs.economies.krusell_smith.calibrations import CALIBRATIONS
-from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 from hacontrol_envs.economies.krusell_smith.judged import checked, judged, recheck
 from hacontrol_envs.economies.krusell_smith.law_of_motion import Beliefs, LawOfMotion, Moment, Nodes
 from hacontrol_envs.economies.krusell_smith.paths import Path, on_grid, path_of_z, read_law, read_path
@@ -27,6 +26,9 @@ from hacontrol_envs.economies.krusell_smith.responses import ImpulseResponse, im
 from hacontrol_envs.economies.krusell_smith.value import HouseholdValue
 from hacontrol_envs.errors import NumericalError, ParameterError
 from hacontrol_envs.numerics import disk_cache, egm
+
+if TYPE_CHECKING:
+    from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 
 FORMAT = 3
 """Of the file on disk; raise it when the method changes."""

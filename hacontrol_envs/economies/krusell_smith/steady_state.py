@@ -13,6 +13,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from hacontrol_envs.arrays import Floats
+from hacontrol_envs.economies.krusell_smith import sequence_space
 from hacontrol_envs.economies.krusell_smith.market import Averages, Households, ShortGridError
 from hacontrol_envs.errors import EquilibriumError, HacontrolError, NumericalError, TruncationWarning
 from hacontrol_envs.numerics import egm
@@ -143,8 +144,6 @@ class SteadyState:
             ParameterError: arguments that make no sense.
             NumericalError: no path was found along which the market clears.
         """
-        from hacontrol_envs.economies.krusell_smith import sequence_space
-
         return sequence_space.impulse_response(self, shock, persistence, horizon, productivity)
 
     @cached_property
