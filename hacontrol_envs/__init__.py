@@ -7,16 +7,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from hacontrol_envs import economies, problems  # noqa: F401  (importing registers all of them)
+from hacontrol_envs import problems  # noqa: F401  (importing registers every problem)
 from hacontrol_envs.core.discrete import DiscreteProblem, Successors
 from hacontrol_envs.core.domain import Domain
 from hacontrol_envs.core.problem import ControlProblem, Problem
 from hacontrol_envs.core.registration import register, register_economy, registered_economies, registered_ids
 from hacontrol_envs.core.solution import Jet, Solution
-from hacontrol_envs.economies.industry.economy import Equilibrium, FirmIndustry
-from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
-from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
-from hacontrol_envs.economies.krusell_smith.planner import KrusellSmithCloud
+from hacontrol_envs.economies import Equilibrium, FirmIndustry, KrusellSmith, KrusellSmithCloud, KrusellSmithHousehold
 from hacontrol_envs.numerics.transport import Transport, stationary_law
 from hacontrol_envs.problems.brock_mirman import BrockMirman
 from hacontrol_envs.problems.firm_investment import FirmInvestment

@@ -31,8 +31,8 @@ ROOMS = {
         "economies.krusell_smith economies.industry",
         "economies",
     ],
-    "hacontrol_agents": ["learning", "core", "hjb euler q_learning baselines", "equilibrium"],
-    "hacontrol_benchmarks": ["records", "judging", "running reporting", "cli", "measure"],
+    "hacontrol_agents": ["learning requirements", "core", "hjb euler q_learning baselines", "equilibrium"],
+    "hacontrol_benchmarks": ["records requirements", "judging", "running reporting", "cli", "measure"],
 }
 """Floors of each package, the lowest first, and the rooms on each: imports go down, or stay within a room."""
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
@@ -169,3 +169,19 @@ def test_every_agent_is_a_public_name():
         importlib.import_module(info.name)
     ours = {kind.__name__ for kind in package.agents().values() if kind.__module__.startswith("hacontrol_agents.")}
     assert ours <= set(package.__all__)
+
+
+@pytest.mark.parametrize(
+    ("package", "missing", "extra"),
+    [("hacontrol_agents", "torch", "agents"), ("hacontrol_benchmarks", "tyro", "benchmarks")],
+)
+def test_a_missing_extra_is_named(package, missing, extra):
+    code = (
+        "import importlib.util as modules; find = modules.find_spec\n"
+        f"modules.find_spec = lambda name, *more: None if name == {missing!r} else find(name, *more)\n"
+        f"import {package}"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    said = f"ModuleNotFoundError: {package} needs {missing}: pip install 'hacontrol[{extra}]'"
+    assert run.stderr.splitlines()[-1] == said

@@ -7,8 +7,7 @@ from scipy.linalg import solve_discrete_lyapunov
 
 import hacontrol_envs  # noqa: F401
 from hacontrol_agents import AnalyticAgent, RandomAgent
-from hacontrol_benchmarks import Evaluation, evaluate
-from hacontrol_benchmarks.judging import regret
+from hacontrol_benchmarks import Evaluation, evaluate, regret
 from hacontrol_benchmarks.judging.law import exact_law
 from hacontrol_benchmarks.judging.regret import REPLICATES, gaussian_quadrature
 from hacontrol_envs import LQR, Jet, Merton

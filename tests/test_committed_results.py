@@ -1,4 +1,4 @@
-"""The committed leaderboard: whole, sealed, as good as we say, and what README shows."""
+"""The committed leaderboard: whole, sealed, as good as we say, and what its page shows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hacontrol_benchmarks.judging.metrics import METRICS, Case
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "results"
+PAGE = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
 SUITES = ("paper", "equilibrium", "krusell_smith", "q_learning", "time_step")
 RESULTS = {name: read_results(FOLDER / name) for name in SUITES}
 
@@ -127,8 +128,7 @@ def test_readme_shows_what_q_learning_reached() -> None:
         low, high = (f"{100 * end(x[action] if action else x for x in found):.1f}".lstrip("0") for end in (min, max))
         return f"{low} to {high} %"
 
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (row,) = (line for line in readme.splitlines() if line.startswith("| `hacontrol run q_learning`"))
+    (row,) = (line for line in PAGE.splitlines() if line.startswith("| `hacontrol run q_learning`"))
     lqr, four, merton = ("LQR-v0, dt = 0.01", "LQR-v0, n = 4, dt = 0.01", "Merton-v0")
     errors = ("policy_error_law", "policy_error_sampled", "policy_error_box", "value_error_law")
     own, random, several = (
@@ -181,10 +181,9 @@ def test_what_q_learning_gives_away_of_a_firm_changes_by_less_than_a_factor_2() 
 
 @pytest.mark.parametrize("problem", STUDIED)
 def test_readme_shows_the_time_step_study(problem: str) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for agent in ("ctq", "sac", "dac", "ppo"):
         cells = [f"{100 * error:.3g} %" for error in by_step(problem, agent)]
-        assert f"| `{agent}` | {' | '.join(cells)} |" in readme
+        assert f"| `{agent}` | {' | '.join(cells)} |" in PAGE
 
 
 class Constant:
@@ -199,7 +198,7 @@ class Constant:
 
 def test_readme_says_how_far_off_constants_are() -> None:
     """In the middle of the box and, for the firm, the best: the mean over the optimum's law has the smallest error."""
-    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    page = " ".join(PAGE.split())
     tasks = {task.problem: task for task in load_suite("time_step").tasks()}
 
     def reached(problem: str, best: bool = False) -> tuple[float, float]:
@@ -212,10 +211,10 @@ def test_readme_says_how_far_off_constants_are() -> None:
         return tuple(100 * METRICS[name].compute(case) for name in ("policy_error_sampled", "value_loss"))
 
     error, loss = reached("Merton-v0")
-    assert f"middle of its box is {error:.1f} % off here, and wastes {loss:.1f} % of wealth" in readme
+    assert f"middle of its box is {error:.1f} % off here, and wastes {loss:.1f} % of wealth" in page
     error, best = reached("FirmInvestment-v0")[0], reached("FirmInvestment-v0", best=True)
-    assert f"middle of the box is {error:.1f} % off, the best constant {best[0]:.1f} %" in readme
-    assert f"best constant gives away {best[1]:.2f}".replace("0.", ".") + " % of value" in readme
+    assert f"middle of the box is {error:.1f} % off, the best constant {best[0]:.1f} %" in page
+    assert f"best constant gives away {best[1]:.2f}".replace("0.", ".") + " % of value" in page
 
 
 def test_a_net_that_starts_from_nothing_does_not_end_in_the_trivial_cloud() -> None:
@@ -246,8 +245,7 @@ def test_readme_shows_the_committed_tables(suite: str, first: str, columns: list
     def cells(line: str) -> list[str]:
         return [cell.strip() for cell in line.strip("|").split("|")]
 
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = readme[readme.index(first) :].split("\n\n")[0]
+    table = PAGE[PAGE.index(first) :].split("\n\n")[0]
     shown = [cells(line)[1:] for line in table.splitlines()[2:]]
     report = (FOLDER / suite / "report.md").read_text(encoding="utf-8")
     boards = [part for part in report.split("\n## ") if suite == "paper" or part.startswith(("industry", "Krusell"))]

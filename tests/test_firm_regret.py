@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from calibrations import CALIBRATIONS
-from hacontrol_benchmarks.judging import regret
+from hacontrol_benchmarks import regret
 from hacontrol_benchmarks.judging.law import act, exact_law
 from hacontrol_benchmarks.judging.regret import REPLICATES
 from hacontrol_envs import FirmInvestment

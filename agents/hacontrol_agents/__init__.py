@@ -5,6 +5,7 @@
 >>> agent = NeuralPolicyIteration(env=gym.make("LQR-v0"), seed=0).learn()
 """
 
+from hacontrol_agents import requirements  # noqa: F401  (the first: it says what is not installed)
 from hacontrol_agents.baselines.analytic import AnalyticAgent, RandomAgent, ReferenceAgent, SteadyStateAgent
 from hacontrol_agents.baselines.sb3 import DiscretizedActorCritic, NativeVecEnv, PPOAgent, SACAgent, SB3Agent, TD3Agent
 from hacontrol_agents.core.agent import Agent, Learner

@@ -5,6 +5,7 @@
 `hacontrol run quick` does it all. Each stage is also a function: `load_suite`, `run_suite`, `evaluate`, `read_results`.
 """
 
+from hacontrol_benchmarks import requirements  # noqa: F401  (the first: it says what is not installed)
 from hacontrol_benchmarks.judging.metrics import METRICS, evaluate
 from hacontrol_benchmarks.judging.regret import Regret, regret
 from hacontrol_benchmarks.records.results import Result, publish, read_result, read_results

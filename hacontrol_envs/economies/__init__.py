@@ -1,7 +1,8 @@
 """Many decision makers and what clears their markets: one folder for each. Importing registers them."""
 
-from hacontrol_envs.economies.industry import economy as industry
-from hacontrol_envs.economies.krusell_smith import economy as krusell_smith
-from hacontrol_envs.economies.krusell_smith import household, planner
+from hacontrol_envs.economies.industry.economy import Equilibrium, FirmIndustry
+from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
+from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
+from hacontrol_envs.economies.krusell_smith.planner import KrusellSmithCloud
 
-__all__ = ["household", "industry", "krusell_smith", "planner"]
+__all__ = ["Equilibrium", "FirmIndustry", "KrusellSmith", "KrusellSmithCloud", "KrusellSmithHousehold"]

@@ -1,0 +1,9 @@
+"""Raise ModuleNotFoundError, which says how to install it, where a package that all modules need is missing."""
+
+import importlib.util
+
+MISSING = [
+    name for name in ("torch", "matplotlib", "jinja2", "msgspec", "tyro") if importlib.util.find_spec(name) is None
+]
+if MISSING:
+    raise ModuleNotFoundError(f"hacontrol_benchmarks needs {', '.join(MISSING)}: pip install 'hacontrol[benchmarks]'")
