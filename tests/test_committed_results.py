@@ -253,14 +253,7 @@ def test_readme_shows_the_committed_tables(suite: str, first: str, columns: list
     assert shown == [[row[place] for place in columns] for row in rows]
 
 
-LEGAL = {
-    "lqr": 20_000,
-    "merton": 20_000,
-    "brock_mirman": 20_000,
-    "krusell_smith": 20_000,
-    "firm_investment": 500,
-    "firm_industry": 100,
-}
+LEGAL = {"lqr": 20_000, "merton": 20_000, "brock_mirman": 20_000}
 """Draws of each subject."""
 
 
