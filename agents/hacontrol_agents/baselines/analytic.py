@@ -87,7 +87,7 @@ class ReferenceAgent(_KnownHousehold):
     name: ClassVar[str] = "reference"
 
     def saving(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
-        """a' (..., m), as a `krusell_smith_paths.HouseholdPolicy`."""
+        """a' (..., m), as a `paths.HouseholdPolicy`."""
         return self.problem.economy.reference_solution(cut=True).policy(assets, e, z, law)
 
     def policy(self, t: Array, x: Floats) -> Floats:
@@ -105,7 +105,7 @@ class SteadyStateAgent(_KnownHousehold):
     name: ClassVar[str] = "steady-state"
 
     def saving(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
-        """a' (..., m), as a `krusell_smith_paths.HouseholdPolicy`."""
+        """a' (..., m), as a `paths.HouseholdPolicy`."""
         return self.problem.economy.steady_state(cut=True).policy(assets, e, z, law)
 
     def policy(self, t: Array, x: Floats) -> Floats:

@@ -308,7 +308,7 @@ class Equilibrium:
         """Price, output and capital after a shift of all firms' log productivity, which decays as any does.
 
         To first order in the shock, in general equilibrium and with perfect foresight; the error in time is of order
-        (years/steps)^4, 2e-7 of the shock at the default. See `firm_responses`.
+        (years/steps)^4, 2e-7 of the shock at the default. See `responses`.
 
         Args:
             shock: the shift of every z at time 0, between -1 and 1.

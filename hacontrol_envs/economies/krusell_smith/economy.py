@@ -49,7 +49,7 @@ class KrusellSmith:
     period: K is its mean of assets; a' moves it, by the lottery of Young (2010), and then e' does.
 
     Args:
-        calibration: "ssj" or "jedc"; see `krusell_smith_calibrations` for these and for what can be overridden.
+        calibration: "ssj" or "jedc"; see `calibrations` for these and for what can be overridden.
         parameters: of the calibration, by name. `asset_max`, the highest node of assets, is chosen where none is given:
             400, or as many times the double as leave a share below 1e-6 of households and of output at the top of the
             steady state.

@@ -48,7 +48,7 @@ class KrusellSmithHousehold(PopulationProblem):
         calibration: "ssj" or "jedc", and
         parameters: any parameter of `KrusellSmith`, with 200 asset nodes unless told otherwise.
         population: "reference" (the solution of `KrusellSmith.reference_solution`), "steady state" (the policy that is
-            optimal there, ignoring aggregate risk) or a household policy (`krusell_smith_paths.HouseholdPolicy`); that
+            optimal there, ignoring aggregate risk) or a household policy (`paths.HouseholdPolicy`); that
             of an agent is `problem.household_policy(agent.policy)`.
         observe: "moments" or "histogram".
 

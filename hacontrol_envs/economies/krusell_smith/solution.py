@@ -166,16 +166,14 @@ class ReferenceSolution:
             raise ParameterError("simulate was given a law without z: which states of Z does it belong to?")
         law = read_law(self.economy, law)
         if law.ndim != 2:
-            raise ParameterError(
-                f"simulate moves one law, (n_e, n_a), got shape {law.shape}; krusell_smith_paths moves any"
-            )
+            raise ParameterError(f"simulate moves one law, (n_e, n_a), got shape {law.shape}; paths.simulate moves any")
         keep = -(-len(z) // every) if every else 0
         arrays = self.thresholds, self.nodes, self.moment, z, law
         capital, _, laws = fixed_point.simulate(self.economy, *arrays, max(every, 1), keep)
         return Path(self.economy, z, capital, np.arange(keep) * every, laws)
 
     def impulse_response(self, quarters: int = 80, **arguments: Any) -> ImpulseResponse:
-        """What a change of Z does; see `krusell_smith_responses.impulse_response` for the arguments."""
+        """What a change of Z does; see `responses.impulse_response` for the arguments."""
         return impulse_response(self, quarters, **arguments)
 
     def __repr__(self) -> str:
