@@ -8,7 +8,7 @@ import hacontrol_envs  # noqa: F401  (registers the ids)
 from hacontrol_agents import Agent, AnalyticAgent, NeuralPolicyIteration
 from hacontrol_envs.errors import CheckpointError
 
-pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")]
 """Most learners here are stopped long before they have learnt."""
 
 

@@ -18,6 +18,8 @@ from hacontrol_benchmarks.reporting.figures import COLOURS, TRUTH, figure_path
 from hacontrol_envs.core.figures import filled
 from hacontrol_envs.errors import ParameterError
 
+pytestmark = pytest.mark.slow
+
 
 def rated(env, rate):
     agent = make_agent("analytic", env=env, seed=0)

@@ -15,7 +15,7 @@ from hacontrol_benchmarks.judging.metrics import watch
 from hacontrol_benchmarks.running.trial import failure
 from hacontrol_envs.errors import CheckpointError, ParameterError, UnknownNameError
 
-pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")]
 """Most learners here are stopped long before they have learnt."""
 
 PLUGIN = '''

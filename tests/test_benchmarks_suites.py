@@ -6,6 +6,8 @@ from hacontrol_benchmarks import load_suite, suite_names
 from hacontrol_benchmarks.running.runner import check_tasks
 from hacontrol_envs.errors import ParameterError, UnknownNameError
 
+pytestmark = pytest.mark.slow
+
 GOOD = """
 name = "mine"
 description = "For a test."

@@ -14,6 +14,8 @@ import pytest
 import clients
 from clients import ABSENT, CASES, CLIENTS, PASSED, Client, judge
 
+pytestmark = pytest.mark.slow
+
 TABLE = Path(__file__).parents[1] / "benchmarks" / "results" / "clients.md"
 TRIED = ["LQR-v0", "Merton-v0, horizon=2", "KrusellSmithCloud-v0"]
 """A truncated, a terminated, and a discrete environment with a long state."""

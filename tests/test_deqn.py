@@ -14,7 +14,7 @@ from hacontrol_agents.learning.networks import MLP
 from hacontrol_agents.learning.row_jacobian import call
 from hacontrol_envs.errors import EquilibriumError, ParameterError
 
-pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")]
 """Most learners here are stopped long before they have learnt."""
 
 SMALL = {"asset_nodes": 30, "asset_max": 200.0}

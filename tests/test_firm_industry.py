@@ -10,6 +10,8 @@ import pytest
 from hacontrol_envs import FirmIndustry
 from hacontrol_envs.errors import EquilibriumError, ParameterError
 
+pytestmark = pytest.mark.slow
+
 REFERENCE = {
     "kinked": (0.7183080, 1.392161, 2.41922),
     "smoothed": (0.7281487, 1.373346, 2.32657),

@@ -18,6 +18,8 @@ from hacontrol_envs.checks.probe import Probe
 from hacontrol_envs.checks.solution import check_sampled
 from hacontrol_envs.solvers.held_actions import golden_section
 
+pytestmark = pytest.mark.slow
+
 FIRM, DT, ROWS, YEARS = FirmInvestment(), 0.25, 192, 60
 
 

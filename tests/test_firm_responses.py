@@ -14,6 +14,8 @@ from hacontrol_envs.errors import NumericalError, ParameterError
 from hacontrol_envs.solvers.grid import Grid
 from hacontrol_envs.solvers.hjb import solve
 
+pytestmark = pytest.mark.slow
+
 BOUNDS = (0.5, 20.0)
 
 

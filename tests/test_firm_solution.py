@@ -13,6 +13,8 @@ from hacontrol_envs.errors import NumericalError
 from hacontrol_envs.solvers.grid import Grid, edge_nodes
 from hacontrol_envs.solvers.hjb import GridValue, extrapolate, monotone_solution, refine, solve
 
+pytestmark = pytest.mark.slow
+
 WIDE = {"capital_bounds": (0.02, 50.0), "productivity_bound": 1.0}
 WEDGE = FirmInvestment(price=0.5, volatility=0.4, purchase_price=1.2, resale_price=0.9)
 

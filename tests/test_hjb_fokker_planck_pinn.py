@@ -20,7 +20,7 @@ from hacontrol_agents.equilibrium.industry_learner import IndustryLearner  # noq
 from hacontrol_envs import FirmIndustry, FirmInvestment  # noqa: E402
 from hacontrol_envs.errors import CheckpointError, ParameterError  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")]
 """Most learners here are stopped long before they have learnt."""
 
 REVERSION, VOLATILITY = 0.5, 0.2

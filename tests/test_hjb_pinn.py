@@ -13,7 +13,7 @@ from hacontrol_envs import ControlProblem, Domain, FirmInvestment, SDEEnv
 from hacontrol_envs.arrays import namespace
 from hacontrol_envs.errors import ParameterError
 
-pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")]
 """Most learners here are stopped long before they have learnt."""
 
 

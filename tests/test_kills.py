@@ -11,7 +11,7 @@ from hacontrol_agents.core import checkpoint as files
 from hacontrol_benchmarks.measure import kills as measure_kills
 from hacontrol_benchmarks.running.killed import Run, train
 
-pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")]
 """Most learners here are stopped long before they have learnt."""
 
 TASK = {

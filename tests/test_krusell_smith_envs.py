@@ -16,6 +16,8 @@ from hacontrol_envs.economies.krusell_smith.planner import KrusellSmithCloud
 from hacontrol_envs.economies.krusell_smith.population import draw, nearest
 from hacontrol_envs.errors import ParameterError, ResetError
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"asset_nodes": 60, "asset_max": 300.0}
 CALIBRATIONS = ["ssj", "jedc"]
 

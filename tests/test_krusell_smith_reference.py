@@ -20,6 +20,8 @@ from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.numerics import disk_cache
 from krusell_smith_economies import economy, tiny
 
+pytestmark = pytest.mark.slow
+
 PUBLISHED: dict[str, dict[str, Any]] = {
     "ssj": {"capital": 33.144, "slopes": {0: 0.9730, 4: 0.9721}, "r2": 0.9999999, "den_haan": 0.006},
     "jedc": {

@@ -18,6 +18,8 @@ from hacontrol_envs.numerics.inequality import gini, gini_gradient
 from hacontrol_envs.numerics.transport import Transport
 from krusell_smith_economies import economy, tiny
 
+pytestmark = pytest.mark.slow
+
 MOVING = [name for name in UNITS if name != "productivity"]
 
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from hacontrol_benchmarks.measure import legal as measure_legal
 from hacontrol_envs.errors import ParameterError
 
+pytestmark = pytest.mark.slow
+
 DRAWS = {"krusell_smith": 200, "firm_investment": 3, "firm_industry": 2}
 """Of each subject, 500 where nothing is said: a solution of these takes from half a second to half a minute. Thousands
 are drawn by `python -m hacontrol_benchmarks.measure.legal`."""

@@ -10,6 +10,8 @@ from hacontrol_benchmarks.measure.truth import dynkin, measure, residuals, torch
 from hacontrol_envs import LQR, Merton
 from hacontrol_envs.checks.probe import Probe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", ["LQR, n = 2, T", "Merton, 3 assets, risk aversion 0.5, T"])
 def test_true_closed_forms_meet_every_target(name):

@@ -15,6 +15,8 @@ from hacontrol_agents import agents, make_agent
 from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
 from sampled_envs import CHEAP, every_id, same
 
+pytestmark = pytest.mark.slow
+
 FIRMS: dict[str, Any] = {"adjustment": "as-published"}
 """Of an economy that both of its learners take."""
 TINY = {"hidden": (6, 5), "steps": 3, "points": 20, "boundary_points": 8, "mass_points": 30, "iterations": 3}

@@ -21,6 +21,8 @@ from hacontrol_envs.checks.probe import Points, Probe
 from hacontrol_envs.checks.solution import tolerance
 from hacontrol_envs.errors import ParameterError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", CALIBRATIONS)
 def test_contract(name):

@@ -16,6 +16,8 @@ from hacontrol_agents.euler.published_deqn import Sample, euler_residual  # noqa
 from hacontrol_agents.learning.mish import Mish  # noqa: E402
 from hacontrol_envs.errors import CheckpointError, ParameterError  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"asset_nodes": 12, "asset_max": 60.0}
 ECONOMIES = {
     "ssj": {

@@ -15,6 +15,8 @@ from hacontrol_envs import LQR, ControlProblem
 from hacontrol_envs.errors import CheckpointError, ParameterError
 from hacontrol_envs.simulation.env import SDEEnv
 
+pytestmark = pytest.mark.slow
+
 
 class Sealed(ControlProblem):
     """LQR of which the environment's steps alone can be had."""

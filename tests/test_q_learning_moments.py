@@ -19,6 +19,8 @@ from hacontrol_envs import LQR, Merton
 from hacontrol_envs.numerics import riccati
 from hacontrol_envs.simulation.env import SDEVectorEnv
 
+pytestmark = pytest.mark.slow
+
 TEMPERATURE = 0.05
 PATHS = 64
 COUPLED = {"dimension": 2, "control_matrix": [[1.0, 0.3], [0.0, 1.0]], "control_cost": [[0.1, 0.02], [0.02, 0.2]]}

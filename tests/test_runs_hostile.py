@@ -29,6 +29,8 @@ from hacontrol_envs.errors import CheckpointError, HacontrolError, ParameterErro
 from test_benchmarks_results import make_result
 from test_benchmarks_suites import GOOD, written
 
+pytestmark = pytest.mark.slow
+
 MARKUP = [
     "[red]npi",
     "[/]",

@@ -11,6 +11,8 @@ from hacontrol_agents import Agent, NativeVecEnv, make_agent
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.simulation.env import SDEVectorEnv
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "ppo": {"n_steps": 8, "batch_size": 32},
     "sac": {"learning_starts": 60, "gradient_steps": 1},
