@@ -30,6 +30,8 @@ SPREADS = 2.5
 """Nodes cluster within this many standard deviations of the law's mean."""
 FLOOR = 1e-14
 """Below this share of the highest density a density is rounding."""
+HOPELESS = 30.0
+"""Multiple of the tolerance that the next grid, 1.5 times as fine, cannot cure: of order 4 it would be five times."""
 SHAPES = (91, 71), (136, 106), (204, 158)
 """Nodes of capital and productivity: the equilibrium on a grid begins, and judges, that on the next."""
 
@@ -110,9 +112,12 @@ class FirmIndustry:
             error = max(_gap(market, coarse)) if coarse.grid.order == 4 else np.inf
             if max(error, market.negative) <= tolerance:
                 return Equilibrium(self, market, error, tuple(ladder))
+            if np.isfinite(error) and max(error, market.negative) > HOPELESS * tolerance:
+                break
+        grid = f"the finest grid {shape}" if shape == SHAPES[-1] else f"a grid {shape}, of which the next is no cure,"
         raise EquilibriumError(
-            f"the finest grid {SHAPES[-1]} leaves a relative error of {error:.1g} and {market.negative:.1g} of "
-            f"negative mass, more than tolerance={tolerance:g}: raise it, or narrow the box around the law"
+            f"{grid} leaves a relative error of {error:.1g} and {market.negative:.1g} of negative mass, more than "
+            f"tolerance={tolerance:g}: raise it, or narrow the box around the law"
         )
 
     def _at_first_guess(self) -> _Market:
