@@ -147,10 +147,11 @@ def _judge_euler(found: SteadyState, parameters: dict[str, Any]) -> None:
     R, income, gamma = 1 + found.interest_rate, found.wage * found.averages.earnings, economy.risk_aversion
     then = np.stack([R * a + y - _saving(at, a) for at, y in zip(found.thresholds, income, strict=True)])
     now = R * found.thresholds + income[:, None] - a
+    now = np.where(abs(now) <= 1e-14 * income.max(), 0.0, now)  # rounding of incomes, where nothing is consumed
     if not then.min() >= 0 or not now.min() >= 0:
         raise WrongAnswer(f"consumption is negative: {parameters}")
     if np.any(then == 0):  # no income at a limit of zero: nobody goes there
-        if np.any(now[:, 0] > 1e-14 * income) or now[:, 1:].min() <= 0:
+        if np.any(now[:, 0] > 0) or now[:, 1:].min() <= 0:
             raise WrongAnswer(f"households run out of what they can consume: {parameters}")
         a, then, now = a[1:], then[:, 1:], now[:, 1:]
     lowest = then.min(axis=0)
