@@ -63,7 +63,7 @@ class Core(NamedTuple):
         """What is seen through links above a tolerance, in terms of the first states in an order; see `seen`."""
         T, states = riccati_map.seen(A, (Q, S), tolerance, order)
         among = np.ix_(states, states)
-        A, B, D = (riccati_map.product(tolerance, T, part) for part in (A[:, states], B, D))
+        A, B, D = (riccati_map.moved(T, part, tolerance) for part in (A[:, states], B, D))
         return cls(T.astype(np.float64), (A, B, Q[among], R, D), S[among])
 
     def lift(self, found: Quadratic) -> Quadratic:

@@ -82,7 +82,8 @@ class Flow:
                 return False
             at, P, c = at + 2**level, symmetric(found[-1, 1:].reshape(P.shape)), float(found[-1, 0])
             other = _rounded(Span(*(_rounded(part[-1], rng) for part in spans[level]))(other), rng)
-            self._rounding = max(self._rounding, float(np.abs(other - P).max() / (np.abs(P).max() or 1.0)))
+            gap = float(np.abs(other - P).max() / (np.abs(P).max() or 1.0))
+            self._rounding = max(self._rounding, gap if math.isfinite(gap) else math.inf)
             if overflow and np.all(np.abs(found - found[0]) <= self.tolerance * _sizes(found)):
                 at = 2**finest  # at rest, though what no cost sees on the way explodes
             edges.append(self.horizon * (at / 2**finest))

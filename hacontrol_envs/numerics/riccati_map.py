@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from decimal import Context, Decimal, localcontext
 from typing import Any, NamedTuple
@@ -104,12 +103,11 @@ class Seen(NamedTuple):
     """k of the n states, which are y where the others are zero: T is the identity on them, but for that case."""
 
 
-def product(tolerance: float, *parts: NDArray[Any]) -> Floats:
-    """That of matrices of floats or decimals, with zeros where it is below `tolerance` n of what cancels in it."""
+def moved(T: NDArray[Any], part: Floats, tolerance: float) -> Floats:
+    """T part, for T in decimals, with zeros where it is below `tolerance` n of what cancels in it."""
     with localcontext(CONTEXT):
-        exact = [part if part.dtype == object else decimals(part) for part in parts]
-        full, sizes = functools.reduce(np.matmul, exact), functools.reduce(np.matmul, map(abs, exact))
-        return _cleaned(full, sizes, tolerance).astype(np.float64)
+        exact = decimals(part)
+        return _cleaned(T @ exact, abs(T) @ abs(exact), tolerance).astype(np.float64)
 
 
 def seen(A: Floats, costs: Sequence[Floats], tolerance: float, order: Sequence[int] | None = None) -> Seen:
