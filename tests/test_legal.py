@@ -14,7 +14,7 @@ from hacontrol_envs.errors import ParameterError
 
 pytestmark = pytest.mark.slow
 
-DRAWS = {"krusell_smith": 200, "firm_investment": 3, "firm_industry": 2}
+DRAWS = {"firm_investment": 3, "firm_industry": 2}
 """Of each subject, 500 where nothing is said: a solution of these takes seconds. More are drawn by
 `python -m hacontrol_benchmarks.measure.legal`."""
 
