@@ -10,13 +10,23 @@ from typing import TYPE_CHECKING, Any
 from hacontrol_envs import problems  # noqa: F401  (importing registers every problem)
 from hacontrol_envs.core.discrete import DiscreteProblem, Successors
 from hacontrol_envs.core.domain import Domain
+from hacontrol_envs.core.judge import Judge, Metric
 from hacontrol_envs.core.problem import ControlProblem, Problem
 from hacontrol_envs.core.registration import register, register_economy, registered_economies, registered_ids
-from hacontrol_envs.core.solution import Jet, Solution
-from hacontrol_envs.economies import Equilibrium, FirmIndustry, KrusellSmith, KrusellSmithCloud, KrusellSmithHousehold
+from hacontrol_envs.core.solution import CrossSection, Jet, Solution
+from hacontrol_envs.economies import (
+    Economy,
+    Equilibrium,
+    FirmIndustry,
+    IndustryEquilibrium,
+    KrusellSmith,
+    KrusellSmithCloud,
+    KrusellSmithHousehold,
+)
 from hacontrol_envs.numerics.transport import Transport, stationary_law
 from hacontrol_envs.problems.brock_mirman import BrockMirman
 from hacontrol_envs.problems.firm_investment import FirmInvestment
+from hacontrol_envs.problems.income_fluctuation import IncomeFluctuation
 from hacontrol_envs.problems.lqr import LQR
 from hacontrol_envs.problems.merton import Merton
 from hacontrol_envs.simulation.env import SDEEnv, SDEVectorEnv
@@ -28,16 +38,22 @@ __all__ = [
     "LQR",
     "BrockMirman",
     "ControlProblem",
+    "CrossSection",
     "DiscreteProblem",
     "Domain",
+    "Economy",
     "Equilibrium",
     "FirmIndustry",
     "FirmInvestment",
+    "IncomeFluctuation",
+    "IndustryEquilibrium",
     "Jet",
+    "Judge",
     "KrusellSmith",
     "KrusellSmithCloud",
     "KrusellSmithHousehold",
     "Merton",
+    "Metric",
     "Problem",
     "SDEEnv",
     "SDEVectorEnv",

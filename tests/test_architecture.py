@@ -26,7 +26,7 @@ ROOMS = {
     "hacontrol_envs": [
         "errors arrays",
         "core numerics",
-        "solvers simulation",
+        "solvers simulation economies.economy",
         "problems checks env",
         "economies.krusell_smith economies.industry",
         "economies",

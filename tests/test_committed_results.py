@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hacontrol_benchmarks import Result, load_suite, read_results
-from hacontrol_benchmarks.judging.metrics import METRICS, Case
+from hacontrol_benchmarks.judging.control import MEASURES, Case
 from hacontrol_benchmarks.measure import legal
 
 ROOT = Path(__file__).parent.parent
@@ -209,7 +209,7 @@ def test_readme_says_how_far_off_constants_are() -> None:
         case = Case(Constant((box.low + box.high) / 2), env, task.evaluation)
         if best:
             case = Case(Constant(np.mean(case.sampled_optimum.policy(*case.law), axis=0)), env, task.evaluation)
-        return tuple(100 * METRICS[name].compute(case) for name in ("policy_error_sampled", "value_loss"))
+        return tuple(100 * MEASURES[name][1](case) for name in ("policy_error_sampled", "value_loss"))
 
     error, loss = reached("Merton-v0")
     assert f"middle of its box is {error:.1f} % off here, and wastes {loss:.1f} % of wealth" in page

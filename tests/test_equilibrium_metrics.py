@@ -9,10 +9,10 @@ import pytest
 
 from hacontrol_agents import IndustryLearner
 from hacontrol_benchmarks import Task
-from hacontrol_benchmarks.judging.equilibrium_metrics import EQUILIBRIUM_METRICS, compare_equilibria
-from hacontrol_benchmarks.reporting.scores import EQUILIBRIUM_COLUMNS, boards
+from hacontrol_benchmarks.reporting.scores import boards, columns_of
 from hacontrol_benchmarks.running.runner import check_tasks
 from hacontrol_envs import Equilibrium, FirmIndustry
+from hacontrol_envs.economies.industry.judge import compare
 from hacontrol_envs.errors import ParameterError
 from test_benchmarks_results import make_result
 
@@ -53,14 +53,14 @@ class Near(IndustryLearner):
 
 
 def test_the_truth_is_at_no_distance():
-    found = compare_equilibria(Near(TRUTH.industry, seed=0), TRUTH)
-    assert set(found) == set(EQUILIBRIUM_METRICS)
+    found = compare(Near(TRUTH.industry, seed=0), TRUTH)
+    assert set(found) == {metric.name for metric in FirmIndustry.judge.metrics}
     assert found.pop("reference_error") == TRUTH.error < 1e-6
     assert max(found.values()) < 1e-9
 
 
 def test_a_factor_is_a_relative_error_and_a_shift_a_distance_of_densities():
-    found = compare_equilibria(Near(TRUTH.industry, seed=0, factor=1.01, shift=0.002), TRUTH)
+    found = compare(Near(TRUTH.industry, seed=0, factor=1.01, shift=0.002), TRUTH)
     for name in ("price_error", "output_error", "capital_error", "policy_error_law", "value_error_law"):
         assert found[name] == pytest.approx(0.01, rel=1e-9)
     m = TRUTH.market
@@ -75,14 +75,14 @@ def test_what_is_not_finite_is_no_result():
     broken = Near(TRUTH.industry, seed=0)
     broken.factor = np.nan
     with pytest.raises(FloatingPointError, match="not finite"):
-        compare_equilibria(broken, TRUTH)
+        compare(broken, TRUTH)
 
 
 def test_boards_of_equilibria_have_their_columns():
     metrics = {"price_error": 1e-6, "output_error": 2e-6, "mass_error": 0.0, "density_error": 3e-5}
     (board,) = boards([make_result(0, None, "learner", **metrics), make_result(1, None, "learner", **metrics)])
     assert board.headline == "price_error"
-    assert board.columns is EQUILIBRIUM_COLUMNS
+    assert [column.title for column in board.columns] == [column.title for column in columns_of(FirmIndustry.judge)]
     shown = dict(zip([column.title for column in board.columns], board.rows[0].cells, strict=True))
     assert shown["output error"] == 2e-6
     assert shown["density error, L1"] == 3e-5

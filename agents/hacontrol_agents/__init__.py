@@ -10,8 +10,10 @@ from hacontrol_agents.baselines.analytic import AnalyticAgent, RandomAgent, Refe
 from hacontrol_agents.baselines.sb3 import DiscretizedActorCritic, NativeVecEnv, PPOAgent, SACAgent, SB3Agent, TD3Agent
 from hacontrol_agents.core.agent import Agent, Learner
 from hacontrol_agents.core.registry import agents, find_agent, make_agent
+from hacontrol_agents.equilibrium.economy_learner import EconomyLearner
 from hacontrol_agents.equilibrium.hjb_fokker_planck_pinn import HJBFokkerPlanckPinn
 from hacontrol_agents.equilibrium.industry_learner import IndustryLearner
+from hacontrol_agents.equilibrium.market_clearing import MarketClearing
 from hacontrol_agents.equilibrium.published_firm_pinn import PublishedFirmPinn
 from hacontrol_agents.euler.deqn import DEQN
 from hacontrol_agents.euler.published_deqn import PublishedDEQN
@@ -25,10 +27,12 @@ __all__ = [
     "AnalyticAgent",
     "CTQLearning",
     "DiscretizedActorCritic",
+    "EconomyLearner",
     "HJBFokkerPlanckPinn",
     "HJBPinn",
     "IndustryLearner",
     "Learner",
+    "MarketClearing",
     "NativeVecEnv",
     "NeuralPolicyIteration",
     "PPOAgent",

@@ -6,7 +6,7 @@
 """
 
 from hacontrol_benchmarks import requirements  # noqa: F401  (the first: it says what is not installed)
-from hacontrol_benchmarks.judging.metrics import METRICS, evaluate
+from hacontrol_benchmarks.judging.judges import evaluate, judge_of
 from hacontrol_benchmarks.judging.regret import Regret, regret
 from hacontrol_benchmarks.records.results import Result, publish, read_result, read_results
 from hacontrol_benchmarks.records.suites import Suite, load_suite, suite_names
@@ -14,13 +14,13 @@ from hacontrol_benchmarks.records.tasks import Evaluation, Task
 from hacontrol_benchmarks.running.runner import run_suite
 
 __all__ = [
-    "METRICS",
     "Evaluation",
     "Regret",
     "Result",
     "Suite",
     "Task",
     "evaluate",
+    "judge_of",
     "load_suite",
     "publish",
     "read_result",

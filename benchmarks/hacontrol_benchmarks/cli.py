@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
@@ -19,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 import hacontrol_envs
-from hacontrol_agents import IndustryLearner, Learner, agents, find_agent
+from hacontrol_agents import Learner, agents, find_agent
 from hacontrol_agents.core.checkpoint import publish
-from hacontrol_benchmarks.judging.metrics import evaluate, watch
+from hacontrol_benchmarks.judging.judges import evaluate, watch
 from hacontrol_benchmarks.records.results import read_results
 from hacontrol_benchmarks.records.suites import load_suite, suite_file, suite_names
 from hacontrol_benchmarks.records.tasks import Task, agent_class
@@ -35,6 +36,8 @@ from hacontrol_envs.core.parameters import short
 from hacontrol_envs.errors import HacontrolError, ParameterError, UnknownNameError
 
 LEADERBOARD = Path("leaderboard")
+DEFAULTS = ("npi", "hjb-fp-pinn", "deqn", "market-clearing")
+"""Agents that `compare` tries in turn to learn about an environment or an economy, where it is given none."""
 
 
 def run(
@@ -97,8 +100,8 @@ def compare(
 
     Args:
         env: id of the environment, such as Merton-v0, or of an economy, such as FirmIndustry.
-        agent: name of an agent; give it more than once to compare several. npi, or on an economy hjb-fp-pinn, by
-            default. On an economy the figure is of the last.
+        agent: name of an agent; give it more than once to compare several. By default the first of npi, hjb-fp-pinn,
+            deqn and market-clearing that learns about `env`. On an economy the figure is of the last.
         out: the figure; its suffix decides the format.
         total_timesteps: budget of learning in state-action points.
         run: a folder of results whose trained agents are drawn instead of training.
@@ -114,13 +117,12 @@ def compare(
     if env not in hacontrol_envs.registered_economies():
         refuse_unknown(made)
     found: dict[str, Any] = {}
-    for name in agent or ("hjb-fp-pinn" if env in hacontrol_envs.registered_economies() else "npi",):
+    for name in agent or (_first_that_learns(env),):
         refuse_other_subject(name, env)
         found[name] = _load(run, task, name, made) if run else _train(name, made, seed, total_timesteps)
     _print_numbers({name: evaluate(trained, made) for name, trained in found.items()})
-    last = list(found.values())[-1]
-    industry = isinstance(last, IndustryLearner)
-    print(save_figure(last.plot(made.equilibrium()) if industry else compare_figure(found, made, seed=seed), out))
+    economy, last = isinstance(made, hacontrol_envs.Economy), list(found.values())[-1]
+    print(save_figure(last.plot(made.equilibrium()) if economy else compare_figure(found, made, seed=seed), out))
     return 0
 
 
@@ -217,6 +219,15 @@ def _train(name: str, env: Any, seed: int, total_timesteps: int | None) -> Learn
     agent: Learner = kind(**{getattr(kind, "subject", "env"): env}, seed=seed)
     callback = watch(env) if isinstance(env, gym.Env) else None
     return agent.learn(total_timesteps=total_timesteps, callback=callback, progress_bar=True)
+
+
+def _first_that_learns(env: str) -> str:
+    """The first of the default agents that learns about an environment or economy; npi where none does."""
+    for name in DEFAULTS:
+        with contextlib.suppress(ParameterError):
+            refuse_other_subject(name, env)
+            return name
+    return DEFAULTS[0]
 
 
 def _load(folder: Path, asked: Task, name: str, env: Any) -> Learner:

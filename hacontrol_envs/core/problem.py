@@ -5,12 +5,13 @@ from __future__ import annotations
 import abc
 import dataclasses
 from functools import partial
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 
 from hacontrol_envs.arrays import Array, Floats, dot, namespace
 from hacontrol_envs.core.domain import Domain
+from hacontrol_envs.core.judge import Judge
 from hacontrol_envs.core.picture import Picture
 from hacontrol_envs.core.solution import Jet, Solution
 
@@ -39,6 +40,8 @@ class Problem(abc.ABC):
     """Dimension of the noise."""
     time_unit: str = "the problem's own unit"
     """What time is measured in, for plots."""
+    judge: ClassVar[Judge | None] = None
+    """What agents are judged by on it; None for the distance from the optimum that `solution` knows."""
 
     @abc.abstractmethod
     def initial_state(self, rng: np.random.Generator, size: int) -> Floats:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
 from hacontrol_envs.core.parameters import refuse_unlisted
 from hacontrol_envs.core.problem import Problem
 
+if TYPE_CHECKING:
+    from hacontrol_envs.economies.economy import Economy
+
 NAMESPACE = "hacontrol"
 
-_ECONOMIES: dict[str, type] = {}
+_ECONOMIES: dict[str, type[Economy]] = {}
 _PROBLEMS: dict[str, type[Problem]] = {}
 """By the name of their class."""
 
@@ -51,12 +54,12 @@ def registered_ids() -> list[str]:
     return sorted(name.split("/", 1)[1] for name in gym.registry if name.startswith(f"{NAMESPACE}/"))
 
 
-def register_economy(id: str, economy: type) -> None:
+def register_economy(id: str, economy: type[Economy]) -> None:
     """Make an economy, whose equilibrium is to be found, known to the leaderboard under this name."""
     _ECONOMIES[id] = economy
 
 
-def registered_economies() -> dict[str, type]:
+def registered_economies() -> dict[str, type[Economy]]:
     """Every registered economy by name."""
     return dict(sorted(_ECONOMIES.items()))
 
@@ -69,6 +72,23 @@ def build_problem(path: str, parameters: dict[str, Any]) -> Problem:
     Raises:
         ParameterError: a name that the problem does not have, with the nearest that it has.
     """
+    problem, name = _class_at(path), path.partition(":")[2]
+    taken = inspect.signature(problem.__init__).parameters.values()
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken):  # else it refuses them itself
+        known = [*inspect.signature(problem).parameters, "dt", "scheme", "episode_steps", "render_mode"]
+        refuse_unlisted(name, known, parameters)
+    return problem(**parameters)
+
+
+def problem_class(id: str) -> type[Problem] | None:
+    """Find the class of the problem behind an environment's id; None where Gymnasium knows none of ours by it."""
+    spec = gym.registry.get(id)
+    path = None if spec is None else spec.kwargs.get("problem")
+    return None if path is None else _class_at(path)
+
+
+def _class_at(path: str) -> type[Problem]:
+    """The class at "module:Class", or, where the module is no more, the registered one of that name."""
     module, _, name = path.partition(":")
     try:
         problem: type[Problem] = getattr(importlib.import_module(module), name)
@@ -76,8 +96,4 @@ def build_problem(path: str, parameters: dict[str, Any]) -> Problem:
         if name not in _PROBLEMS:
             raise
         problem = _PROBLEMS[name]
-    taken = inspect.signature(problem.__init__).parameters.values()
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken):  # else it refuses them itself
-        known = [*inspect.signature(problem).parameters, "dt", "scheme", "episode_steps", "render_mode"]
-        refuse_unlisted(name, known, parameters)
-    return problem(**parameters)
+    return problem

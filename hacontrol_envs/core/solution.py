@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from hacontrol_envs.arrays import Array
+import numpy as np
+
+from hacontrol_envs.arrays import Array, Floats
 
 
 class Jet(NamedTuple):
@@ -20,6 +22,20 @@ class Jet(NamedTuple):
     """Gradient in the state, (..., n)."""
     v_xx: Array
     """Hessian in the state, (..., n, n)."""
+
+
+class CrossSection(NamedTuple):
+    """How many decision makers are where: a law as masses at states."""
+
+    x: Floats
+    """Physical states, (M, n)."""
+    mass: Floats
+    """Shares of the decision makers at these, (M,); they sum to one."""
+
+    def mean(self, values: Floats) -> Floats:
+        """The mean (...) over decision makers of values (M, ...) at the states."""
+        found: Floats = np.tensordot(self.mass, values, axes=1)
+        return found
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,18 @@
 """Many decision makers and what clears their markets: one folder for each. Importing registers them."""
 
-from hacontrol_envs.economies.industry.economy import Equilibrium, FirmIndustry
+from hacontrol_envs.economies.economy import Economy, Equilibrium
+from hacontrol_envs.economies.industry.economy import FirmIndustry
+from hacontrol_envs.economies.industry.equilibrium import IndustryEquilibrium
 from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
 from hacontrol_envs.economies.krusell_smith.planner import KrusellSmithCloud
 
-__all__ = ["Equilibrium", "FirmIndustry", "KrusellSmith", "KrusellSmithCloud", "KrusellSmithHousehold"]
+__all__ = [
+    "Economy",
+    "Equilibrium",
+    "FirmIndustry",
+    "IndustryEquilibrium",
+    "KrusellSmith",
+    "KrusellSmithCloud",
+    "KrusellSmithHousehold",
+]

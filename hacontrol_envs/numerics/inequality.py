@@ -1,10 +1,21 @@
-"""The Gini coefficient of a histogram of assets, and its derivative in the masses."""
+"""Inequality: Lorenz curves, and the Gini coefficient of a histogram of assets with its derivative in the masses."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from hacontrol_envs.arrays import Floats
+
+
+def lorenz(values: Floats, masses: Floats) -> tuple[Floats, Floats]:
+    """The Lorenz curve of values (M,) that people of these masses (M,) hold.
+
+    Returns:
+        Shares of people, poorest first, and of what they hold together, (M + 1,) each, from 0 to 1.
+    """
+    order = np.argsort(values, kind="stable")
+    people, held = np.cumsum(masses[order]), np.cumsum((masses * values)[order])
+    return np.append(0.0, people / people[-1]), np.append(0.0, held / held[-1])
 
 
 def gini(law: Floats, assets: Floats) -> Floats:

@@ -18,7 +18,7 @@ FAR_OFF = 1e100
 DECADES = 40
 """Powers of ten, from the top, at which a logarithmic axis may have ticks."""
 POWER = 0.4
-"""Stretches wealth near its lower end: the coordinate of the k-th node of `krusell_smith.asset_grid` is even in k."""
+"""Stretches wealth near its lower end: the coordinate of the k-th node of `egm.asset_grid` is even in k."""
 
 
 @final

@@ -56,6 +56,11 @@ class AnalyticAgent(Agent):
     def jet(self, t: Array, x: Floats) -> Jet:
         return self.solution.jet(t, x) if self.solution.jet else super().jet(t, x)
 
+    @property
+    def offers(self) -> frozenset[str]:
+        """The value, and its derivatives where the solution knows them."""
+        return frozenset({"value", "jet"} if self.solution.jet else {"value"})
+
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
         """There is nothing to learn."""
 

@@ -31,6 +31,9 @@ from hacontrol_envs.core.registration import registered_ids
 from hacontrol_envs.errors import CheckpointError, LearningError, ParameterError
 from hacontrol_envs.simulation.env import SDEVectorEnv
 
+OFFERED = ("value", "jet", "rate")
+"""What an agent may learn besides a policy."""
+
 Callback: TypeAlias = "Callable[[Any], bool | None]"
 """Called after every iteration of learning; returning False stops it."""
 
@@ -52,7 +55,7 @@ class Learner(abc.ABC):
     name: ClassVar[str]
     """What the leaderboard and the command line call it."""
     subject: ClassVar[str]
-    """Name of the field that holds what it learns about: "env" or "industry"."""
+    """Name of the field that holds what it learns about: "env", "economy" or "industry"."""
     default_budget: ClassVar[int | None] = None
     """Budget of `learn` when it is given none; None lets the learner decide when it has learnt."""
 
@@ -362,11 +365,16 @@ class Agent(Learner):
             raise LearningError(f"{type(self).__name__} plays an action that is not finite at {observation!r}")
         return np.clip(action, -1.0, 1.0).astype(np.float32), state
 
+    @property
+    def offers(self) -> frozenset[str]:
+        """Which of `value`, `jet` and `rate` it has: those that its class defines."""
+        return frozenset(name for name in OFFERED if getattr(type(self), name) is not getattr(Agent, name))
+
     def _answers(self) -> dict[str, Any]:
         rng = np.random.default_rng(0)
         x = self._seen(rng)
         t = rng.uniform(0.0, self.problem.horizon or 0.0, SEEN)
-        return {"policy": self.policy(t, x), **({} if type(self).value is Agent.value else {"value": self.value(t, x)})}
+        return {"policy": self.policy(t, x), **({"value": self.value(t, x)} if "value" in self.offers else {})}
 
     def _seen(self, rng: np.random.Generator) -> Floats:
         """What is observed of `SEEN` states, at which answers must be finite, (SEEN, n)."""
@@ -393,6 +401,12 @@ class Agent(Learner):
             if str(gym.spec(id).kwargs.get("problem", "")).rpartition(":")[2] == record["problem"]:
                 return make_subject(id, {**record["env"], **as_tuples(record["parameters"])})
         raise CheckpointError(f"no registered problem is called {files.shown(record['problem'])}; pass env= to load")
+
+
+def offered(agent: Any) -> frozenset[str]:
+    """Tell which of `value`, `jet` and `rate` an agent has: what it declares, or else the methods that it has."""
+    said = getattr(agent, "offers", None)
+    return frozenset(name for name in OFFERED if callable(getattr(agent, name, None))) if said is None else said
 
 
 def as_tuples(hyperparameters: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from hacontrol_agents.hjb.sampling import Visits
 from hacontrol_envs import FirmInvestment, SDEEnv
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core.parameters import count, number
-from hacontrol_envs.economies.industry.economy import BINDING
+from hacontrol_envs.economies.industry.market import BINDING
 from hacontrol_envs.errors import EquilibriumError
 
 LAW_LEFT = 1e-6

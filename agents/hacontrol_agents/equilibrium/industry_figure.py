@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from hacontrol_envs import Equilibrium
+from hacontrol_envs import IndustryEquilibrium
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core.figures import filled
 
@@ -36,7 +36,7 @@ Panel: TypeAlias = "Callable[[Axes], None]"
 Function: TypeAlias = "Callable[[Floats, Floats], Floats | None]"
 
 
-def industry_figure(learner: IndustryLearner, truth: Equilibrium | None = None) -> Figure:
+def industry_figure(learner: IndustryLearner, truth: IndustryEquilibrium | None = None) -> Figure:
     """What a learner of an industry found, over the region where firms are (and where they truly are).
 
     Lines and contours are what was learnt; with `truth`, what is true is dashed in black over it.
@@ -64,7 +64,7 @@ class _Region(NamedTuple):
 class _Scene:
     """What the panels share."""
 
-    def __init__(self, learner: IndustryLearner, truth: Equilibrium | None) -> None:
+    def __init__(self, learner: IndustryLearner, truth: IndustryEquilibrium | None) -> None:
         self.learner, self.truth = learner, truth
         self.firm = learner.industry.firm(learner.price)
         regions = [self._around(found.density) for found in (learner, truth) if found is not None]

@@ -8,35 +8,52 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 
-from hacontrol_agents.core.agent import Learner
-from hacontrol_agents.core.checkpoint import shown
-from hacontrol_agents.core.subjects import make_subject
+from hacontrol_agents.equilibrium.economy_learner import EconomyLearner
 from hacontrol_agents.equilibrium.industry_figure import industry_figure
-from hacontrol_envs import Equilibrium, FirmIndustry
+from hacontrol_envs import Equilibrium, FirmIndustry, IndustryEquilibrium, Solution
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.errors import CheckpointError, ParameterError
+from hacontrol_envs.errors import ParameterError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 @dataclass(kw_only=True)
-class IndustryLearner(Learner):
+class IndustryLearner(EconomyLearner):
     """Learns the stationary equilibrium of an industry: a price, what firms are worth and do, and their law.
 
     It knows the firms' problem and the demand, never the equilibrium. Functions take capital k and log productivity z
     of one shape (...), as those of `hacontrol_envs.Equilibrium`, with which they can be compared.
     """
 
+    economy: FirmIndustry = field(init=False)
+    """The same as `industry`."""
     industry: FirmIndustry = field(kw_only=False)
     """What to find the equilibrium of."""
 
     subject: ClassVar[str] = "industry"
+    learns: ClassVar[Any] = FirmIndustry
 
     def __post_init__(self) -> None:
+        self.economy = self.industry
         super().__post_init__()
-        if not isinstance(self.industry, FirmIndustry):
-            raise ParameterError(f"industry must be a FirmIndustry, got {self.industry!r}")
+
+    @property
+    def signal(self) -> float:
+        """The price, as learnt so far."""
+        return self.price
+
+    @property
+    def solution(self) -> Solution:
+        """`value` and `policy` as functions of states x = (k, z), (..., 2)."""
+
+        def value(t: Any, x: Floats) -> Floats:
+            return self.value(x[..., 0], x[..., 1])
+
+        def policy(t: Any, x: Floats) -> Floats:
+            return self.policy(x[..., 0], x[..., 1])[..., None]
+
+        return Solution(value, policy, "numerical", f"learnt by {self.name}", np.nan)
 
     @property
     @abc.abstractmethod
@@ -83,18 +100,8 @@ class IndustryLearner(Learner):
         """Value, policy, law, convergence and residuals; over them, dashed, the true ones where they are given.
 
         Raises:
-            ParameterError: matplotlib is not installed.
+            ParameterError: matplotlib is not installed, or the truth is no equilibrium of an industry.
         """
+        if truth is not None and not isinstance(truth, IndustryEquilibrium):
+            raise ParameterError(f"truth must be an equilibrium of a FirmIndustry, got {truth!r}")
         return industry_figure(self, truth)
-
-    @final
-    def _subject(self) -> tuple[str, dict[str, Any]]:
-        return "FirmIndustry", self.industry.parameters
-
-    @classmethod
-    def _rebuild(cls, record: dict[str, Any]) -> Any:
-        if record["problem"] != "FirmIndustry":
-            raise CheckpointError(f"a {cls.__name__} is about a FirmIndustry, not a {shown(record['problem'])}")
-        if record["env"]:
-            raise CheckpointError(f"a {cls.__name__} is learnt without an environment, not with {shown(record['env'])}")
-        return make_subject("FirmIndustry", record["parameters"])

@@ -23,7 +23,7 @@ import tyro
 from rich.progress import track
 
 from hacontrol_benchmarks.measure import measured
-from hacontrol_envs import LQR, ControlProblem, Equilibrium, FirmIndustry, Merton
+from hacontrol_envs import LQR, ControlProblem, FirmIndustry, IndustryEquilibrium, Merton
 from hacontrol_envs.solvers.grid import Grid
 from hacontrol_envs.solvers.hjb import extrapolate, solve
 
@@ -99,7 +99,7 @@ def equilibrium(name: str, parameters: dict[str, Any]) -> measured.Row:
     }
 
 
-def _zeros(found: Equilibrium) -> dict[str, float]:
+def _zeros(found: IndustryEquilibrium) -> dict[str, float]:
     masses, firm = found.market.masses, found.firm
     return {
         "mass": float(abs(1 - masses.sum())),

@@ -51,7 +51,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     problem: str
     """What the report calls the environment with these parameters."""
     env: str
-    """Id of the environment, as `gym.make` takes it, or name of an economy."""
+    """Id of the environment, as `gym.make` takes it, or name of an economy; "module:name" of one that is not ours."""
     parameters: dict[str, Any] = {}
     """Its keyword arguments: of the problem, and `dt`, `scheme`; or of the economy."""
     label: str
@@ -91,12 +91,23 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         return f"{readable[-READABLE:]}-{digest[:12]}"
 
     def make_env(self) -> Any:
-        """The environment, or the economy.
+        """The environment, or the economy; the module of one that is not ours is imported: that is code which runs.
 
         Raises:
             UnknownNameError, ParameterError: there is none of this id, or it does not take these parameters.
         """
-        return make_subject(self.env, self.parameters)
+        module, separator, name = self.env.rpartition(":")
+        if separator:
+            try:
+                importlib.import_module(module)
+            except (ImportError, ValueError, TypeError) as error:
+                raise UnknownNameError(f"no module is found at {short(self.env)}: {shown(error)}") from error
+        return make_subject(name, self.parameters)
+
+    @property
+    def subject(self) -> str:
+        """Id or name of the environment or economy, without the module that registers it."""
+        return self.env.rpartition(":")[2]
 
     def make_agent(self, env: Any) -> Learner:
         """The agent, before learning, on an environment or an economy.
@@ -126,9 +137,10 @@ def time_step(env: str, parameters: dict[str, Any]) -> float | None:
     Raises:
         ParameterError: the parameters' dt is not a positive number.
     """
-    if env not in hacontrol_envs.registered_ids():
+    name = env.rpartition(":")[2]
+    if name not in hacontrol_envs.registered_ids():
         return None
-    return number("dt", parameters.get("dt", gym.spec(env).kwargs["dt"]), above=0)
+    return number("dt", parameters.get("dt", gym.spec(name).kwargs["dt"]), above=0)
 
 
 def agent_class(name: str) -> Any:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hacontrol_agents import Agent
+from hacontrol_agents.core.agent import offered
 from hacontrol_benchmarks.judging.law import Policy, act, exact_law
 from hacontrol_benchmarks.judging.outsider import as_agent
 from hacontrol_benchmarks.reporting.compare_households import HouseholdScene
@@ -216,10 +217,7 @@ class _Scene:
 
     def _asked(self, agent: Agent, what: str, *at: Floats) -> Any:
         """The agent's value, jet or rate at times, states and actions, None where it learns none."""
-        try:
-            return getattr(agent, what)(*at)
-        except NotImplementedError:
-            return None
+        return getattr(agent, what)(*at) if what in offered(agent) else None
 
     def _along_state(self, axes: Axes, title: str) -> None:
         if self.problem.observation.log[0]:

@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from hacontrol_agents import Agent
-from hacontrol_benchmarks.judging.population_metrics import checked
 from hacontrol_benchmarks.reporting.figures import TRUTH, colours
 from hacontrol_envs.economies.krusell_smith.accuracy import INHABITED, euler_residuals
 from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
+from hacontrol_envs.economies.krusell_smith.judge import checked
 from hacontrol_envs.economies.krusell_smith.paths import HouseholdPolicy, Path, path_of_z, simulate
 from hacontrol_envs.simulation.picture_scales import Scale
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import jinja2
 
 from hacontrol_benchmarks.records.text import printable
-from hacontrol_benchmarks.reporting.scores import HEADLINE_MEANING
 from hacontrol_benchmarks.reporting.statistics import Interval
 from hacontrol_benchmarks.reporting.tables import Report, cells, column_meanings
 
@@ -61,8 +60,7 @@ class LogAxis:
 
 def _meanings(report: Report) -> list[tuple[str, str]]:
     """What each column means, headlines first."""
-    headlines = dict.fromkeys(board.headline for board in report.boards)
-    shown = [(name.replace("_", " "), HEADLINE_MEANING[name]) for name in headlines]
+    shown = list(dict.fromkeys((board.headline.replace("_", " "), board.meaning) for board in report.boards))
     shown += column_meanings(report)
     note = (
         "Seeds that were run. Agents with a failed run stand behind those without; failures are listed below the table."

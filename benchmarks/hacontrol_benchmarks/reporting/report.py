@@ -14,7 +14,7 @@ from hacontrol_benchmarks.records.results import Result, read_results
 from hacontrol_benchmarks.records.suites import Suite, load_suite
 from hacontrol_benchmarks.records.text import markdown_text, printable, terminal
 from hacontrol_benchmarks.reporting.page import render_page
-from hacontrol_benchmarks.reporting.scores import HEADLINE_MEANING, boards
+from hacontrol_benchmarks.reporting.scores import boards
 from hacontrol_benchmarks.reporting.tables import Report, cells, column_meanings, header, markdown_table
 from hacontrol_envs.errors import CheckpointError
 
@@ -94,7 +94,7 @@ def markdown(report: Report) -> str:
     lines = [f"# hacontrol leaderboard: {markdown_text(report.title)}", "", markdown_text(report.description), ""]
     for board in report.boards:
         setting = markdown_text(board.setting)
-        lines += [f"## {markdown_text(board.problem)}", "", f"{setting}. {HEADLINE_MEANING[board.headline]}", ""]
+        lines += [f"## {markdown_text(board.problem)}", "", f"{setting}. {board.meaning}", ""]
         lines += markdown_table(header(board), [cells(row, board) for row in board.rows])
         lines += [f"* failed: {markdown_text(f'{row.agent}, {text}')}" for row in board.rows for text in row.failures]
         lines += [""]

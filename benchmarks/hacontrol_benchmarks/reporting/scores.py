@@ -9,16 +9,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from hacontrol_benchmarks.judging.equilibrium_metrics import EQUILIBRIUM_METRICS
-from hacontrol_benchmarks.judging.population_metrics import POPULATION_METRICS
+from hacontrol_benchmarks.judging.judges import judge_of_results
 from hacontrol_benchmarks.records.results import Result, metric
 from hacontrol_benchmarks.reporting.statistics import Interval, stratified_bootstrap
 from hacontrol_envs.arrays import Floats
+from hacontrol_envs.core.judge import Judge
 
 FLOOR = 1e-16
 """Losses below are rounding, and count as zero."""
-HEADLINES = ("price_error", "path_error", "value_loss", "policy_error_law", "policy_error_box")
-"""Agents are ranked by the first of these that their problem has."""
 
 
 @dataclass(frozen=True)
@@ -52,25 +50,7 @@ def estimated(name: str) -> Callable[[Result], float | None]:
     return read
 
 
-COLUMNS = (
-    Column(
-        "policy error, law",
-        reader("policy_error_law"),
-        "Relative L2 distance of the action (its worst component) from the continuous-time optimum, at states that the "
-        "optimum visits.",
-    ),
-    Column("policy error, box", reader("policy_error_box"), "The same, uniformly over the problem's whole state box."),
-    Column(
-        "value error, law",
-        reader("value_error_law"),
-        "Relative L2 distance of the learnt value function from the true one; empty for agents that learn none.",
-    ),
-    Column(
-        "residual, 95 %",
-        reader("residual_law", "95%"),
-        "95 % quantile of the Hamilton-Jacobi-Bellman residual of the agent's own value and policy, relative to the "
-        "reward; empty without derivatives of a value. A small residual alone proves nothing.",
-    ),
+COSTS = (
     Column("seconds", lambda result: result.times.learning, "Wall time of learning on the machine below.", "seconds"),
     Column(
         "evaluations",
@@ -79,46 +59,14 @@ COLUMNS = (
         "count",
     ),
 )
-EQUILIBRIUM_COLUMNS = (
-    *(
-        Column(title, reader(name), EQUILIBRIUM_METRICS[name])
-        for title, name in (
-            ("output error", "output_error"),
-            ("policy error, law", "policy_error_law"),
-            ("value error, law", "value_error_law"),
-            ("density error, L1", "density_error"),
-            ("mass error", "mass_error"),
-        )
-    ),
-    *COLUMNS[-2:],
-)
-"""Of boards whose agents look for an equilibrium."""
-POPULATION_COLUMNS = (
-    *(
-        Column(title, reader(name), POPULATION_METRICS[name], style)
-        for title, name, style in (
-            ("path error, max", "path_error_max", "small"),
-            ("Euler, mean", "euler_mean", "plain"),
-            ("Euler, 99.9 %", "euler_high", "plain"),
-            ("Euler, max", "euler_max", "plain"),
-            ("Den Haan", "den_haan", "small"),
-            ("welfare gain", "welfare_gain", "small"),
-            ("capital", "capital", "plain"),
-        )
-    ),
-    *COLUMNS[-2:],
-)
-"""Of boards whose agents are households among many."""
-HEADLINE_MEANING = {
-    "path_error": POPULATION_METRICS["path_error"],
-    "price_error": EQUILIBRIUM_METRICS["price_error"],
-    "value_loss": "What the policy loses against the optimum of the same sampled-data problem. Merton: the share of "
-    "initial wealth that it wastes (certainty equivalent). Other problems: the relative loss of value. 0 is optimal, "
-    "and an estimate below 0 counts as its standard error; an agent that plays the continuous-time optimum still loses "
-    "what a finite step costs.",
-    "policy_error_law": COLUMNS[0].meaning,
-    "policy_error_box": COLUMNS[1].meaning,
-}
+"""Columns of every board: what learning cost."""
+
+
+def columns_of(judge: Judge) -> tuple[Column, ...]:
+    """Make the columns of a board: those of the judge's metrics that have one, and what learning cost."""
+    own = [metric for metric in judge.metrics if metric.column]
+    shown = (Column(one.column, reader(one.name, one.key or None), one.meaning, one.style) for one in own)
+    return *shown, *COSTS
 
 
 @dataclass(frozen=True)
@@ -152,16 +100,12 @@ class Board:
     problem: str
     setting: str
     headline: str
+    """Name of the metric by which agents are ranked."""
+    meaning: str
+    """Of the headline."""
+    columns: tuple[Column, ...]
+    """What is shown beside it."""
     rows: tuple[Row, ...]
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """What is shown beside the headline."""
-        return _columns(self.headline)
-
-
-def _columns(headline: str) -> tuple[Column, ...]:
-    return {"price_error": EQUILIBRIUM_COLUMNS, "path_error": POPULATION_COLUMNS}.get(headline, COLUMNS)
 
 
 Grouped: TypeAlias = "dict[str, list[Result]]"
@@ -181,16 +125,16 @@ def grouped(results: Iterable[Result], key: Callable[[Result], str]) -> Grouped:
 
 
 def _board(problem: str, results: list[Result]) -> Board:
-    headline = next(
-        (name for name in HEADLINES if any(reader(name)(result) is not None for result in results)), HEADLINES[0]
-    )
-    groups = grouped(results, lambda result: result.task.label)
-    rows = sorted((_row(agent, found, headline) for agent, found in groups.items()), key=_order)
+    judge = judge_of_results([results[0].task.subject], [result.metrics for result in results])
+    known = {name for result in results for name, score in result.metrics.items() if score is not None}
+    headline = judge.headline(known) or judge.headlines[0]
+    columns, groups = columns_of(judge), grouped(results, lambda result: result.task.label)
+    rows = sorted((_row(agent, found, headline, columns) for agent, found in groups.items()), key=_order)
     ranked = tuple(replace(row, rank=place if row.loss else 0) for place, row in enumerate(rows, start=1))
-    return Board(problem, _setting(results), headline, ranked)
+    return Board(problem, _setting(results), headline, judge.meaning(headline), columns, ranked)
 
 
-def _row(agent: str, results: list[Result], headline: str) -> Row:
+def _row(agent: str, results: list[Result], headline: str, columns: tuple[Column, ...]) -> Row:
     good = [result for result in results if result.status == "ok"]
     failures = tuple(f"seed {result.task.seed}: {result.message}" for result in results if result.status == "failed")
     return Row(
@@ -199,7 +143,7 @@ def _row(agent: str, results: list[Result], headline: str) -> Row:
         len(results),
         failures,
         spread(results, headline),
-        tuple(middle(column.read(result) for result in good) for column in _columns(headline)),
+        tuple(middle(column.read(result) for result in good) for column in columns),
         _converged(good),
     )
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hacontrol_agents.core.checkpoint import publish
-from hacontrol_benchmarks.judging.metrics import METRICS
+from hacontrol_benchmarks.judging.judges import CONTROL
 from hacontrol_benchmarks.records.results import Result
 from hacontrol_benchmarks.records.tasks import time_step
 from hacontrol_benchmarks.records.text import markdown_text, printable, terminal
@@ -138,7 +138,7 @@ def markdown(found: list[Study], title: str, notes: list[str]) -> str:
     for study in found:
         lines += [f"## {markdown_text(study.problem)}", ""]
         for metric, rows in study.rows.items():
-            lines += [f"### {metric.replace('_', ' ')}", "", METRICS[metric].meaning, ""]
+            lines += [f"### {metric.replace('_', ' ')}", "", CONTROL.meaning(metric), ""]
             lines += [*markdown_table(header(study), [texts(row) for row in rows]), ""]
         lines += [f"* failed: {markdown_text(line)}" for line in study.failures] + [""] * bool(study.failures)
     return "\n".join(lines + [f"* {note}" for note in notes]).rstrip() + "\n"

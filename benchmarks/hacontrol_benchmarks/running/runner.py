@@ -17,12 +17,14 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from hacontrol_benchmarks.judging.judges import judge_of_results
 from hacontrol_benchmarks.records.results import SUFFIX, Result, metric, publish, read_result
 from hacontrol_benchmarks.records.tasks import Task, agent_class
 from hacontrol_benchmarks.records.text import terminal
 from hacontrol_benchmarks.running.trial import failure
-from hacontrol_envs import registered_economies
+from hacontrol_envs import Economy, Problem, registered_economies
 from hacontrol_envs.core.parameters import count
+from hacontrol_envs.core.registration import problem_class
 from hacontrol_envs.errors import ParameterError
 
 ATTEMPTS = 5
@@ -93,15 +95,18 @@ def check_tasks(tasks: list[Task]) -> None:
         if isinstance(made, gym.Env):
             made.close()
     for name, env in dict.fromkeys((task.agent, task.env) for task in tasks):
-        refuse_other_subject(name, env)
+        refuse_other_subject(name, env.rpartition(":")[2])
 
 
 def refuse_other_subject(agent: str, env: str) -> None:
-    """Raise ParameterError for an agent of environments on an economy, or the other way round."""
-    wanted = getattr(agent_class(agent), "subject", "env")
-    if wanted != ("industry" if env in registered_economies() else "env"):
-        kind = "an economy" if wanted == "industry" else "an environment"
+    """Raise ParameterError for an agent on a subject of a kind that it does not learn about, by its `learns`."""
+    wanted = getattr(agent_class(agent), "learns", Problem)
+    made = registered_economies().get(env) or problem_class(env)
+    if made is not None and issubclass(made, Economy) != issubclass(wanted, Economy):
+        kind = "an economy" if issubclass(wanted, Economy) else "an environment"
         raise ParameterError(f"agent {agent!r} learns about {kind}, which {env!r} is not")
+    if made is not None and not issubclass(made, wanted):
+        raise ParameterError(f"agent {agent!r} learns about a {wanted.__name__}, which {env!r} is not")
 
 
 @final
@@ -212,6 +217,7 @@ def _summary(result: Result) -> str:
     name = terminal(_name(result.task))
     if result.status == "failed":
         return f"[red]failed[/]  {name}: {terminal(result.message.splitlines()[0] if result.message else '')}"
-    shown = [(name, metric(result, name)) for name in ("value_loss", "price_error", "path_error")]
-    lost = "".join(f"{name.replace('_', ' ')} {loss:.2e}, " for name, loss in shown if loss is not None)
+    headline = judge_of_results([result.task.subject], [result.metrics]).headlines[0]
+    loss = metric(result, headline)
+    lost = "" if loss is None else f"{headline.replace('_', ' ')} {loss:.2e}, "
     return f"[green]done[/]    {name}: {lost}learnt in {result.times.learning or 0:.0f} s"

@@ -32,7 +32,7 @@ from hacontrol_envs.errors import NumericalError, ParameterError
 from hacontrol_envs.problems.firm_investment import FirmInvestment
 
 if TYPE_CHECKING:
-    from hacontrol_envs.economies.industry.economy import Equilibrium
+    from hacontrol_envs.economies.industry.equilibrium import IndustryEquilibrium
 
 TAIL = 40.0
 """Years after the last that is asked for in which prices still move; after these they are those of before the shock."""
@@ -83,7 +83,7 @@ class ImpulseResponse:
         return figure
 
 
-def plot_statics(name: str, values: Iterable[float], equilibria: Sequence[Equilibrium]) -> Any:
+def plot_statics(name: str, values: Iterable[float], equilibria: Sequence[IndustryEquilibrium]) -> Any:
     """A matplotlib Figure of price, output and capital against a parameter.
 
     Args:
@@ -101,8 +101,8 @@ def plot_statics(name: str, values: Iterable[float], equilibria: Sequence[Equili
     return figure
 
 
-def impulse_response(equilibrium: Equilibrium, shock: float, years: float, steps: int) -> ImpulseResponse:
-    """See `Equilibrium.impulse_response`."""
+def impulse_response(equilibrium: IndustryEquilibrium, shock: float, years: float, steps: int) -> ImpulseResponse:
+    """See `IndustryEquilibrium.impulse_response`."""
     shock, years, steps = (
         read.number("shock", shock),
         read.number("years", years, above=0.0),
@@ -132,7 +132,7 @@ def impulse_response(equilibrium: Equilibrium, shock: float, years: float, steps
     return ImpulseResponse(shock, np.linspace(0.0, years, steps + 1), price, output, capital, error)
 
 
-def _aggregates(equilibrium: Equilibrium, dt: float, steps: int) -> Floats:
+def _aggregates(equilibrium: IndustryEquilibrium, dt: float, steps: int) -> Floats:
     """Derivatives of log P, log Y and log K in the shift, (3, steps + 1)."""
     price, masses = Linearised(equilibrium, dt).paths(steps, int(np.ceil(TAIL / dt)))
     x, firm = equilibrium.market.grid.x, equilibrium.firm
@@ -145,7 +145,7 @@ def _aggregates(equilibrium: Equilibrium, dt: float, steps: int) -> Floats:
 class Linearised:
     """The derivatives of an equilibrium on its grid of N nodes, and steps of length dt."""
 
-    def __init__(self, equilibrium: Equilibrium, dt: float) -> None:
+    def __init__(self, equilibrium: IndustryEquilibrium, dt: float) -> None:
         market, firm = equilibrium.market, equilibrium.firm
         grid, x = market.grid, market.grid.x
         identity, L = sparse.eye_array(len(x)) / dt, grid.generator(market.rates[:, None])

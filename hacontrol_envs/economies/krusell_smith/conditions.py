@@ -14,9 +14,10 @@ from hacontrol_envs.core.conditions import Consumption, Observed, PopulationCond
 from hacontrol_envs.core.discrete import Successors
 from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 from hacontrol_envs.economies.krusell_smith.market import Averages
-from hacontrol_envs.economies.krusell_smith.population import MOST_SAVED, draw, whole
+from hacontrol_envs.economies.krusell_smith.population import MOST_SAVED
 from hacontrol_envs.errors import EquilibriumError
 from hacontrol_envs.numerics import egm
+from hacontrol_envs.numerics.states import draw, whole
 from hacontrol_envs.numerics.transport import Transport
 
 WANDERS = 5.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
@@ -10,9 +11,15 @@ import numpy as np
 
 from hacontrol_envs.arrays import Array, Floats, like, namespace
 from hacontrol_envs.core import parameters as read
+from hacontrol_envs.core.registration import register_economy
+from hacontrol_envs.core.solution import CrossSection
+from hacontrol_envs.economies.economy import Economy
 from hacontrol_envs.economies.krusell_smith import calibrations, solution, steady_state
+from hacontrol_envs.economies.krusell_smith.judge import HouseholdJudge
+from hacontrol_envs.economies.krusell_smith.market import Households
 from hacontrol_envs.errors import ParameterError
-from hacontrol_envs.numerics import chains
+from hacontrol_envs.numerics import chains, egm
+from hacontrol_envs.problems.income_fluctuation import IncomeFluctuation
 
 if TYPE_CHECKING:
     from hacontrol_envs.economies.krusell_smith.solution import ReferenceSolution
@@ -36,7 +43,7 @@ class Prices(NamedTuple):
 
 
 @final
-class KrusellSmith:
+class KrusellSmith(Economy):
     """The economy of Krusell and Smith (1998), in quarters. Each of a continuum of households
 
         max E sum_t beta^t u(c_t),    c + a' = m = (1 + r) a + w y(e, Z),    a' >= a_min,    u = c^{1-gamma}/(1-gamma)
@@ -58,8 +65,7 @@ class KrusellSmith:
         ParameterError: parameters that make no sense.
     """
 
-    parameters: dict[str, Any]
-    """The constructor's arguments as given; JSON keeps them."""
+    judge = HouseholdJudge()
     discount_factor: float
     """beta."""
     risk_aversion: float
@@ -85,7 +91,7 @@ class KrusellSmith:
 
     def __init__(self, calibration: str = "ssj", **parameters: Any) -> None:
         every = calibrations.with_defaults(calibration, parameters)
-        self.parameters = {"calibration": calibration, **{name: _plain(given) for name, given in parameters.items()}}
+        self._parameters = {"calibration": calibration, **{name: _plain(given) for name, given in parameters.items()}}
         self.discount_factor = _inside("discount_factor", every["discount_factor"])
         self.risk_aversion = 1 / read.number("intertemporal_elasticity", every["intertemporal_elasticity"], above=0.0)
         self.capital_share = _inside("capital_share", every["capital_share"])
@@ -102,6 +108,11 @@ class KrusellSmith:
 
     __signature__ = read.spelt_out(__init__, calibrations.EVERY)
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The constructor's arguments as given; JSON keeps them."""
+        return self._parameters
+
     @cached_property
     def assets(self) -> Floats:
         """Nodes of the histogram, (n_a,), increasing from `borrowing_limit` to `asset_max`."""
@@ -110,7 +121,7 @@ class KrusellSmith:
             grid = "asset_max", "asset_nodes"
             others = {name: given for name, given in self.parameters.items() if name not in grid}
             top = _chosen_top(json.dumps(others, sort_keys=True))
-        return asset_grid(self.borrowing_limit, top, self._nodes)
+        return egm.asset_grid(self.borrowing_limit, top, self._nodes)
 
     def prices(self, capital: Array, z: Any) -> Prices:
         """Of capital (...) and labour, at the states z (...), whole numbers; NumPy or torch, broadcasting.
@@ -180,6 +191,51 @@ class KrusellSmith:
             steady_state.check_top(self, "steady state", found.share_at_top, found.output_lost)
         return found
 
+    def equilibrium(self) -> SteadyState:
+        """Solve for the stationary equilibrium; see `steady_state`."""
+        return self.steady_state()
+
+    @cached_property
+    def _households(self) -> Households:
+        return Households(self)
+
+    @property
+    def signal_bounds(self) -> tuple[float, float]:
+        """Interest rates between which the steady state's is; see `Households.intervals`."""
+        return self._households.intervals()[0]
+
+    def first_guess(self) -> float:
+        """An interest rate in the middle of its bounds."""
+        return sum(self.signal_bounds) / 2
+
+    def individual(self, signal: float | Floats) -> IncomeFluctuation:
+        """A household at the interest rate `signal`, at the wage that goes with it, Z, L and earnings at their means.
+
+        Raises:
+            ParameterError: an interest rate at which it saves without bound, or may have nothing to consume.
+        """
+        r, mean = float(signal), self._households.averages
+        return IncomeFluctuation(
+            interest_rate=r,
+            income=tuple((self._households.wage(r) * mean.earnings).tolist()),
+            chain=tuple(map(tuple, mean.chain.tolist())),
+            discount_factor=self.discount_factor,
+            risk_aversion=self.risk_aversion,
+            borrowing_limit=self.borrowing_limit,
+            asset_max=float(self.assets[-1]),
+            asset_nodes=len(self.assets),
+        )
+
+    def respond(self, signal: float | Floats, policy: Callable[[Any, Floats], Any]) -> CrossSection:
+        """Find the stationary law of households who save the shares (..., 1) that a policy says at states (a, e)."""
+        return self.individual(signal).cross_section(policy)
+
+    def gap(self, signal: float | Floats, law: CrossSection) -> float:
+        """(S - D)/(S + D) of capital supplied, E[a], and demanded at the interest rate, both above the limit."""
+        supply = float(law.mean(law.x[:, 0])) - self.borrowing_limit
+        demand = self._households.demand(float(signal)) - self.borrowing_limit
+        return (supply - demand) / (supply + demand)
+
     @cached_property
     def _solutions(self) -> dict[str, ReferenceSolution]:
         return {}
@@ -222,16 +278,6 @@ def _chosen_top(parameters: str) -> float:
     return steady_state.chosen_top(lambda top: KrusellSmith(**given, asset_max=top, asset_nodes=steady_state.PROBE))
 
 
-def asset_grid(low: float, high: float, nodes: int) -> Floats:
-    """Nodes from `low` to `high`, dense at `low`: a = low + (high - low) u^2.5 with u uniform.
-
-    The lottery spreads wealth by a variance in proportion to the square of the spacing, so that it is the spacing where
-    most wealth is that decides how true capital is: of several forms this one came nearest with the same nodes.
-    """
-    grid: Floats = low + (high - low) * np.linspace(0.0, 1.0, nodes) ** 2.5
-    return grid
-
-
 def _inside(name: str, given: Any) -> float:
     result = calibrations.between(name, given, 0.0, 1.0)
     if result == 0:
@@ -254,3 +300,6 @@ def _entry(table: Floats, x: Array, *index: Any) -> Array:
         return table[tuple(np.asarray(i) for i in index)]
     xp = namespace(x)
     return like(table, x)[tuple(xp.asarray(i, device=x.device) for i in index)]
+
+
+register_economy("KrusellSmith", KrusellSmith)

@@ -19,18 +19,18 @@ from hacontrol_envs.core.picture import Picture
 from hacontrol_envs.core.registration import register
 from hacontrol_envs.core.solution import Solution
 from hacontrol_envs.economies.krusell_smith.conditions import KrusellSmithConditions
+from hacontrol_envs.economies.krusell_smith.judge import HouseholdJudge
 from hacontrol_envs.economies.krusell_smith.paths import HouseholdPolicy, on_grid
 from hacontrol_envs.economies.krusell_smith.population import (
     KEYWORDS,
     MOST_SAVED,
     PopulationProblem,
-    draw,
     nearest,
-    whole,
     widened,
 )
 from hacontrol_envs.economies.krusell_smith.solution import ReferenceSolution
 from hacontrol_envs.errors import ParameterError, ResetError
+from hacontrol_envs.numerics.states import draw, whole
 
 
 @final
@@ -58,6 +58,7 @@ class KrusellSmithHousehold(PopulationProblem):
 
     own = 2
     noise_dim = 2
+    judge = HouseholdJudge()
     action = Domain(["share of cash on hand saved"], [0.0], [MOST_SAVED], units="above the limit")
 
     def __init__(

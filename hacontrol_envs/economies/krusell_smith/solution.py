@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core import parameters as read
 from hacontrol_envs.core.parameters import one_of
+from hacontrol_envs.core.solution import CrossSection, Solution
+from hacontrol_envs.economies.economy import Equilibrium
 from hacontrol_envs.economies.krusell_smith import accuracy as measures
 from hacontrol_envs.economies.krusell_smith import fixed_point
 from hacontrol_envs.economies.krusell_smith.calibrations import CALIBRATIONS
@@ -26,6 +28,7 @@ from hacontrol_envs.economies.krusell_smith.responses import ImpulseResponse, im
 from hacontrol_envs.economies.krusell_smith.value import HouseholdValue
 from hacontrol_envs.errors import NumericalError, ParameterError
 from hacontrol_envs.numerics import disk_cache, egm
+from hacontrol_envs.numerics.states import whole
 
 if TYPE_CHECKING:
     from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
@@ -45,12 +48,14 @@ class Ergodic(NamedTuple):
 
 @final
 @dataclass(frozen=True, eq=False)
-class ReferenceSolution:
+class ReferenceSolution(Equilibrium):
     """A global solution: households who know their own state, Z, K and, unless told otherwise, a moment of the law.
 
     The moment is measured from its usual value at this K, v; see `Moment`. Functions of K alone take v = 0. The figures
     are those of a path that the solution was not found on.
     """
+
+    unequal = "assets"
 
     economy: KrusellSmith
     form: str
@@ -84,6 +89,63 @@ class ReferenceSolution:
     def capital(self) -> float:
         """The mean of K over all times, by the law of motion."""
         return self.law_of_motion.mean_capital(self.economy.aggregate_chain)
+
+    @property
+    def signal(self) -> Floats:
+        """What households forecast capital, and the moment, by: the coefficients of `beliefs`."""
+        return self.beliefs.coefficients
+
+    @property
+    def solution(self) -> Solution:
+        """Value, and what is saved, a' (..., 1), at points x = (a, e, z, K) where the moment is as usual.
+
+        Its error is not estimated (NaN); `euler` and `den_haan` are.
+        """
+
+        def value(t: Any, x: Floats) -> Floats:
+            return self.value(x[..., 0], *_whole(x), x[..., 3])
+
+        def policy(t: Any, x: Floats) -> Floats:
+            return self.saving(x[..., 0], *_whole(x), x[..., 3])[..., None]
+
+        return Solution(value, policy, "numerical", f"endogenous grids and forecasts ({self.form})", math.nan)
+
+    @property
+    def cross_section(self) -> CrossSection:
+        """The mean over `ergodic` of the laws of households, over points x = (a, e, z, K)."""
+        z, laws = self.ergodic
+        every = np.arange(len(self.economy.skill))[:, None], z[:, None, None], self.capital_along[:, None, None]
+        x = np.stack(np.broadcast_arrays(self.economy.assets, *every), axis=-1).reshape(-1, 4)
+        return CrossSection(x, laws.ravel() / len(laws))
+
+    @property
+    def capital_along(self) -> Floats:
+        """K of the laws in `ergodic`, (S,)."""
+        return np.asarray(self.economy.capital_of(self.ergodic.laws))
+
+    @property
+    def aggregates(self) -> dict[str, float]:
+        """Means over `ergodic` of capital, output, interest rate and wage."""
+        economy, z, capital = self.economy, self.ergodic.z, self.capital_along
+        prices, labour = economy.prices(capital, z), economy.labour[z]
+        output = (prices.interest_rate + economy.depreciation) * capital + prices.wage * labour
+        every = {"capital": capital, "output": output, "interest rate": prices.interest_rate, "wage": prices.wage}
+        return {name: float(np.mean(values)) for name, values in every.items()}
+
+    @property
+    def individuals(self) -> dict[str, Floats]:
+        """Assets, income from work, consumption and what is saved, a', of households, (M,) each."""
+        economy, (z, laws) = self.economy, self.ergodic
+        assets, e = self.cross_section.x[:, 0], np.arange(len(economy.skill))[:, None]
+        now, capital = z[:, None, None], self.capital_along[:, None, None]
+        wage = economy.prices(capital, now).wage
+        saving = on_grid(economy, self.policy, z, laws)
+        every = {
+            "income": np.broadcast_to(wage * economy.earnings[now, e], laws.shape),
+            "consumption": economy.cash(economy.assets, e, now, capital) - saving,
+            "saving": saving,
+        }
+        return {"assets": assets, **{name: table.ravel() for name, table in every.items()}}
 
     def policy(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
         """a' (..., m) of households with assets and states (..., m) where Z is z (...) and the law (..., n_e, n_a)."""
@@ -179,6 +241,11 @@ class ReferenceSolution:
     def __repr__(self) -> str:
         figures = f"capital={self.capital:.6g}, euler={self.euler.mean:.2f}, den_haan={self.den_haan.mean:.2g}"
         return f"ReferenceSolution({figures}, gap={self.gap:.1g}, share_at_top={self.share_at_top:.2g})"
+
+
+def _whole(x: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The numbers of e and z of points x = (a, e, z, K)."""
+    return whole(x[..., 1]), whole(x[..., 2])
 
 
 def of(economy: KrusellSmith, form: str, progress: bool) -> ReferenceSolution:

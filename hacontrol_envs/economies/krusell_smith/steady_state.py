@@ -13,10 +13,13 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from hacontrol_envs.arrays import Floats
+from hacontrol_envs.core.solution import CrossSection, Solution
+from hacontrol_envs.economies.economy import Equilibrium
 from hacontrol_envs.economies.krusell_smith import sequence_space
 from hacontrol_envs.economies.krusell_smith.market import Averages, Households, ShortGridError
 from hacontrol_envs.errors import EquilibriumError, HacontrolError, NumericalError, TruncationWarning
 from hacontrol_envs.numerics import egm
+from hacontrol_envs.numerics.inequality import lorenz
 
 if TYPE_CHECKING:
     from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
@@ -38,13 +41,15 @@ NO_RISK = 1e-12
 
 @final
 @dataclass(frozen=True, eq=False)
-class SteadyState:
+class SteadyState(Equilibrium):
     """The equilibrium in which Z, L, earnings and P(e'|e) stay at their means and the law of (a, e) is stationary.
 
     For "ssj", where labour and incomes do not depend on Z, this is the economy with Z = 1. For "jedc" it is one that
     never sees good or bad times: Z = 1, unemployment and earnings at their means over times (the insurance's budget
     balances), and P(e'|e) that of a household which is told nothing about times.
     """
+
+    unequal = "assets"
 
     economy: KrusellSmith
     capital: float
@@ -63,6 +68,35 @@ class SteadyState:
     """Assets at which a' = assets[i] is chosen, (n_e, n_a); see `egm`."""
     clearing_error: float
     """log K supplied - log K demanded."""
+
+    @property
+    def signal(self) -> float:
+        """r, which households take as given."""
+        return self.interest_rate
+
+    @cached_property
+    def solution(self) -> Solution:
+        """Value and share saved (..., 1) at states x = (a, e), of `economy.individual(interest_rate)`."""
+        return self.economy.individual(self.interest_rate).solution()
+
+    @property
+    def cross_section(self) -> CrossSection:
+        """The law of households over states x = (a, e) at the nodes."""
+        e, assets = np.meshgrid(np.arange(float(len(self.law))), self.economy.assets, indexing="ij")
+        return CrossSection(np.stack([assets.ravel(), e.ravel()], axis=-1), self.law.ravel())
+
+    @property
+    def aggregates(self) -> dict[str, float]:
+        """Capital, output, interest rate and wage."""
+        prices = {"interest rate": self.interest_rate, "wage": self.wage}
+        return {"capital": self.capital, "output": self.output, **prices}
+
+    @property
+    def individuals(self) -> dict[str, Floats]:
+        """Assets, income from work, consumption and what is saved, a', of households, (M,) each."""
+        income = np.broadcast_to(self.wage * self.averages.earnings[:, None], self.law.shape)
+        every = {"income": income, "consumption": self.consumption, "saving": self.saving}
+        return {"assets": self.cross_section.x[:, 0], **{name: table.ravel() for name, table in every.items()}}
 
     @property
     def share_constrained(self) -> float:
@@ -95,9 +129,7 @@ class SteadyState:
 
     def lorenz(self) -> tuple[Floats, Floats]:
         """Shares of households, poorest first, and of assets that they hold, (n_a + 1,) each, from 0 to 1."""
-        masses, assets = self.law.sum(axis=0), self.economy.assets
-        people, wealth = np.cumsum(masses), np.cumsum(masses * assets)
-        return np.append(0.0, people / people[-1]), np.append(0.0, wealth / wealth[-1])
+        return lorenz(self.economy.assets, self.law.sum(axis=0))
 
     @property
     def gini(self) -> float:

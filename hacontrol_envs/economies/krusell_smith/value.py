@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, gmres
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import EquilibriumError
+from hacontrol_envs.numerics.hermite import hermite
 
 if TYPE_CHECKING:
     from hacontrol_envs.economies.krusell_smith.solution import ReferenceSolution
@@ -55,7 +55,7 @@ class HouseholdValue:
             met: Floats = np.einsum("zyef,zkyfa->zkea", chain, tomorrow, optimize=True)
             return met
 
-        place, parts = _hermite(self._assets, saving)
+        place, parts = hermite(self._assets, saving)
         beta, shape = economy.discount_factor, saving.shape
 
         def step(flat: Floats) -> Floats:
@@ -78,7 +78,7 @@ class HouseholdValue:
         own, states, now, K, moment = np.broadcast_arrays(np.asarray(assets, dtype=np.float64), e, z, capital, v)
         weights = self._nodes.weights(np.log(K), moment)
         inside = np.clip(own, self._assets[0], self._assets[-1])
-        place, parts = _hermite(self._assets, inside)
+        place, parts = hermite(self._assets, inside)
         total = np.zeros(own.shape)
         for table, at, part in zip(
             (self._values, self._values, self._slopes, self._slopes),
@@ -88,13 +88,3 @@ class HouseholdValue:
         ):
             total += part * np.sum(weights * table[now, :, states, at], axis=-1)
         return total
-
-
-def _hermite(nodes: Floats, points: Floats) -> tuple[NDArray[np.int64], tuple[Floats, Floats, Floats, Floats]]:
-    """Where points lie, and what values at the nodes below and above, and slopes there, count for."""
-    clipped = np.clip(points, nodes[0], nodes[-1])
-    place = np.clip(np.searchsorted(nodes, clipped, side="right") - 1, 0, len(nodes) - 2)
-    h = nodes[place + 1] - nodes[place]
-    t = (clipped - nodes[place]) / h
-    up = t * t * (3 - 2 * t)
-    return place, (1 - up, up, h * t * (1 - t) ** 2, h * t * t * (t - 1))

@@ -1,29 +1,25 @@
-"""Metrics: small pure functions of a `Case`, each registered by its name, with its formula where it is computed."""
+"""ControlJudge: how far an agent is from the known optimum of a problem, each number with its formula.
+
+A measure is a small pure function of a `Case`, registered by its name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias, final
+from typing import Any, final
 
 import numpy as np
 
-from hacontrol_agents import Agent, IndustryLearner
+from hacontrol_agents.core.agent import offered
 from hacontrol_benchmarks.judging import sampling
-from hacontrol_benchmarks.judging.equilibrium_metrics import compare_equilibria, own_verdict
 from hacontrol_benchmarks.judging.law import act
-from hacontrol_benchmarks.judging.outsider import as_agent
-from hacontrol_benchmarks.judging.population_metrics import compare_households
 from hacontrol_benchmarks.judging.regret import Regret, regret
 from hacontrol_benchmarks.records.tasks import Evaluation
 from hacontrol_envs import Jet, Solution
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
+from hacontrol_envs.core.judge import Judge, Metric, Score
 from hacontrol_envs.errors import ParameterError
-
-Score: TypeAlias = "float | dict[str, float] | None"
-"""None where the metric does not apply: an agent without a value has no value error."""
 
 
 @final
@@ -62,140 +58,85 @@ class Case:
         return sampling.box(self.problem, self.evaluation)
 
     @cached_property
-    def has_value(self) -> bool:
-        """Whether the agent learnt a value function."""
-        return self._offers("value")
-
-    @cached_property
-    def has_jet(self) -> bool:
-        """Whether it knows that value's derivatives."""
-        return self._offers("jet")
-
-    @cached_property
-    def has_rate(self) -> bool:
-        """Whether it learnt q, the rate of advantage."""
-        return self._offers("rate", sampling.actions(self.problem, self.evaluation, 1))
-
-    def _offers(self, name: str, *more: Floats) -> bool:
-        t, x = self.box
-        try:
-            getattr(self.agent, name)(t[:1], x[:1], *more)
-        except (NotImplementedError, AttributeError):
-            return False
-        return True
+    def offers(self) -> frozenset[str]:
+        """Which of `value`, `jet` and `rate` the agent has learnt, as it declares."""
+        return offered(self.agent)
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A number that says how far an agent is from the optimum, or what it cost."""
-
-    compute: Callable[[Case], Score]
-    meaning: str
-    """One sentence for the reader of a report."""
+MEASURES: dict[str, tuple[Metric, Callable[[Case], Score]]] = {}
+"""Every metric by name, and the function that computes it."""
 
 
-METRICS: dict[str, Metric] = {}
-"""Every metric by name."""
-
-
-def metric(meaning: str) -> Callable[[Callable[[Case], Score]], Callable[[Case], Score]]:
-    """Register the decorated function under its name."""
+def measured(
+    meaning: str, column: str = "", key: str = ""
+) -> Callable[[Callable[[Case], Score]], Callable[[Case], Score]]:
+    """Register the decorated function as the metric of its name; see `Metric` for the arguments."""
 
     def register(compute: Callable[[Case], Score]) -> Callable[[Case], Score]:
-        METRICS[compute.__name__] = Metric(compute, meaning)
+        name = compute.__name__
+        MEASURES[name] = Metric(name, meaning, column, key), compute
         return compute
 
     return register
 
 
-def evaluate(agent: Any, env: Any, evaluation: Evaluation | None = None) -> dict[str, Score]:
-    """Every metric of an agent on an environment: on an economy those of `equilibrium_metrics`, on a household among
-    many those of `population_metrics`.
-
-    Args:
-        agent: one of ours, or anything that plays (see `Outsider`): a model with `predict(observation, ...)`, as those
-            of Stable-Baselines3, or a function from observations to actions in the environment's box [-1, 1]^m.
-        env: the environment, single or vector, with no wrapper that changes what is seen, played or paid.
-        evaluation: how carefully to judge.
-
-    Raises:
-        ParameterError: the problem has no known optimum, the environment is not ours, or the model cannot play in it.
-        ActionError: a model's actions have another shape than the environment's, or are not in their box.
-        FloatingPointError: the agent returns something that is not finite.
-    """
-    if isinstance(agent, IndustryLearner):
-        return {**compare_equilibria(agent, agent.industry.equilibrium()), "converged": own_verdict(agent)}
-    evaluation, agent = evaluation or Evaluation(), as_agent(agent, env)
-    if isinstance(env.unwrapped.problem, KrusellSmithHousehold):
-        return {**compare_households(agent, env.unwrapped.problem, evaluation.seed)}
-    case = Case(agent, env, evaluation)
-    return {name: metric.compute(case) for name, metric in METRICS.items()}
-
-
-def watch(env: Any, points: int = 256) -> Callable[[Agent], None]:
-    """A callback of `learn` that adds "policy_error", on the box, to each row of the agent's learning curve."""
-
-    def note(agent: Agent) -> None:
-        case = Case(agent, env, Evaluation(points=points))
-        agent.history[-1]["policy_error"] = max(_policy_errors(case, case.optimum, case.box).values())
-
-    return note
-
-
-@metric("Whether the learner's own rule of having learnt was met: 1 or 0; none where it has no rule.")
-def converged(case: Case) -> Score:
-    return own_verdict(case.agent)
-
-
-@metric(
-    "What the policy loses in the sampled-data problem against that problem's own optimum, both exact in law. "
-    "Merton: share of initial wealth wasted (certainty equivalent); others: relative loss of value."
+@measured(
+    "What the policy loses against the optimum of the same sampled-data problem, both exact in law. Merton: the share "
+    "of initial wealth that it wastes (certainty equivalent). Other problems: the relative loss of value. 0 is "
+    "optimal, and an estimate below 0 counts as its standard error; an agent that plays the continuous-time optimum "
+    "still loses what a finite step costs."
 )
 def value_loss(case: Case) -> Score:
     return case.regret.loss if case.regret else None
 
 
-@metric("One standard error of value_loss, from the noise of the trajectories.")
+@measured("One standard error of value_loss, from the noise of the trajectories.")
 def value_loss_error(case: Case) -> Score:
     return case.regret.loss_error if case.regret else None
 
 
-@metric("V* - J in units of reward, averaged over the initial states.")
+@measured("V* - J in units of reward, averaged over the initial states.")
 def value_regret(case: Case) -> Score:
     return case.regret.regret if case.regret else None
 
 
-@metric("V* of the sampled-data problem in units of reward, averaged over the initial states.")
+@measured("V* of the sampled-data problem in units of reward, averaged over the initial states.")
 def value_optimal(case: Case) -> Score:
     return case.regret.optimal if case.regret else None
 
 
-@metric("Share of the regret that the last tenth of the simulated time added: about what is neglected beyond it.")
+@measured("Share of the regret that the last tenth of the simulated time added: about what is neglected beyond it.")
 def value_loss_tail(case: Case) -> Score:
     return case.regret.last_tenth if case.regret else None
 
 
-@metric("Relative L2 error of the worst action component against the continuous optimum, at states the optimum visits.")
+@measured(
+    "Relative L2 distance of the action (its worst component) from the continuous-time optimum, at states that the "
+    "optimum visits.",
+    "policy error, law",
+)
 def policy_error_law(case: Case) -> Score:
     return max(_policy_errors(case, case.optimum, case.law).values()) if case.law else None
 
 
-@metric("The same, uniformly on the problem's box in learners' coordinates.")
+@measured(
+    "policy_error_law, but uniformly over the problem's whole state box in learners' coordinates.", "policy error, box"
+)
 def policy_error_box(case: Case) -> Score:
     return max(_policy_errors(case, case.optimum, case.box).values())
 
 
-@metric("policy_error_law of each action component.")
+@measured("policy_error_law of each action component.")
 def policy_error_law_by_action(case: Case) -> Score:
     return _policy_errors(case, case.optimum, case.law) if case.law else None
 
 
-@metric("policy_error_box of each action component.")
+@measured("policy_error_box of each action component.")
 def policy_error_box_by_action(case: Case) -> Score:
     return _policy_errors(case, case.optimum, case.box)
 
 
-@metric(
+@measured(
     "policy_error_law against the optimum of the sampled-data problem: what is left when the known gap of order dt "
     "between the sampled and the continuous optimum is taken out."
 )
@@ -204,41 +145,48 @@ def policy_error_sampled(case: Case) -> Score:
     return max(found.values()) if found else None
 
 
-@metric("policy_error_sampled of each action component.")
+@measured("policy_error_sampled of each action component.")
 def policy_error_sampled_by_action(case: Case) -> Score:
     return _sampled_errors(case)
 
 
-@metric("Relative L2 error of the learnt value against the continuous-time optimum, at states the optimum visits.")
+@measured(
+    "Relative L2 distance of the learnt value function from the continuous-time optimum's, at states that the optimum "
+    "visits; empty for agents that learn none.",
+    "value error, law",
+)
 def value_error_law(case: Case) -> Score:
-    return _value_error(case, case.law) if case.law and case.has_value else None
+    return _value_error(case, case.law) if case.law and "value" in case.offers else None
 
 
-@metric("The same, uniformly on the box.")
+@measured("value_error_law, but uniformly over the box.")
 def value_error_box(case: Case) -> Score:
-    return _value_error(case, case.box) if case.has_value else None
+    return _value_error(case, case.box) if "value" in case.offers else None
 
 
-@metric(
+@measured(
     "Relative L2 error of the learnt q, the rate of advantage, against q* = r + V*_t + L^a V* - rho V* of continuous "
     "time, at states the optimum visits and actions uniform in their box."
 )
 def rate_error_law(case: Case) -> Score:
     jet = case.optimum.jet
-    return _rate_error(case, case.law, jet(*case.law)) if case.law and jet and case.has_rate else None
+    return _rate_error(case, case.law, jet(*case.law)) if case.law and jet and "rate" in case.offers else None
 
 
-@metric(
-    "Quantiles of |r + V_t + L^a V - rho V| at the agent's own value and policy, relative to the root mean square of "
-    "the optimum's reward, at states the optimum visits. A small residual does not prove a good policy."
+@measured(
+    "Quantiles of the Hamilton-Jacobi-Bellman residual |r + V_t + L^a V - rho V| at the agent's own value and policy, "
+    "relative to the root mean square of the optimum's reward, at states that the optimum visits; empty without "
+    "derivatives of a value. A small residual alone proves nothing.",
+    "residual, 95 %",
+    "95%",
 )
 def residual_law(case: Case) -> Score:
-    return _residuals(case, case.law) if case.law and case.has_jet else None
+    return _residuals(case, case.law) if case.law and "jet" in case.offers else None
 
 
-@metric("The same, uniformly on the box.")
+@measured("residual_law, but uniformly over the box.")
 def residual_box(case: Case) -> Score:
-    return _residuals(case, case.box) if case.has_jet else None
+    return _residuals(case, case.box) if "jet" in case.offers else None
 
 
 def _sampled_errors(case: Case) -> dict[str, float] | None:
@@ -293,3 +241,22 @@ def _rms(values: Floats) -> Floats:
     """Root mean square over the first axis."""
     root: Floats = np.sqrt(np.mean(values**2, axis=0))
     return root
+
+
+@final
+class ControlJudge(Judge):
+    """What agents are judged by on an environment whose problem has a known optimum."""
+
+    metrics = tuple(metric for metric, _ in MEASURES.values())
+    headlines = ("value_loss", "policy_error_law", "policy_error_box")
+
+    def compute(self, agent: Any, subject: Any, evaluation: Any) -> dict[str, Score]:
+        """Every one of `metrics`."""
+        case = Case(agent, subject, evaluation)
+        return {name: compute(case) for name, (_, compute) in MEASURES.items()}
+
+
+def largest_policy_error(agent: Any, env: Any, points: int) -> float:
+    """Measure policy_error_box at so many points."""
+    case = Case(agent, env, Evaluation(points=points))
+    return max(_policy_errors(case, case.optimum, case.box).values())

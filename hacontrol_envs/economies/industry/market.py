@@ -1,0 +1,105 @@
+"""Firms at one price: what they are worth and do on a grid, and their law."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import numpy as np
+
+from hacontrol_envs.arrays import Floats
+from hacontrol_envs.errors import EquilibriumError
+from hacontrol_envs.problems.firm_investment import FirmInvestment
+from hacontrol_envs.solvers.grid import Grid, clustered_nodes
+from hacontrol_envs.solvers.hjb import GridValue, solve
+
+BINDING = 1e-7
+"""Share of firms within two nodes of a capital bound from which on the bound is said to shape the equilibrium."""
+SPREADS = 2.5
+"""Nodes cluster within this many standard deviations of the law's mean."""
+
+
+class Rung(NamedTuple):
+    """The market that clears on one grid."""
+
+    shape: tuple[int, int]
+    """Nodes of capital and productivity."""
+    price: float
+    output: float
+    capital: float
+
+
+@final
+@dataclass(frozen=True)
+class Market:
+    """Firms at a price: what they are worth and do on a grid, and their law."""
+
+    firm: FirmInvestment
+    value: GridValue
+    rates: Floats
+    masses: Floats
+    negative: float
+    """Mass that was negative, and set to zero."""
+
+    @classmethod
+    def of(cls, grid: Grid, start: GridValue | None) -> Market:
+        """The market on a grid for one of its firms; policy iteration begins from the values `start`."""
+        firm = grid.problem
+        assert isinstance(firm, FirmInvestment)
+        V, a = solve(grid, None if start is None else start.value(0.0, grid.x))
+        return cls(firm, GridValue(grid, V), a[:, 0], *law_under(grid, a))
+
+    @property
+    def grid(self) -> Grid:
+        """Where it was computed."""
+        return self.value.grid
+
+    def mean(self, values: Floats) -> float:
+        """E_mu of values at the nodes."""
+        return float(self.masses @ values)
+
+    @property
+    def output(self) -> float:
+        """Y = E_mu[e^z k^alpha]."""
+        return self.mean(self.firm.revenue(self.grid.x)) / self.firm.price
+
+    @property
+    def capital(self) -> float:
+        """K = E_mu[k]."""
+        return self.mean(self.grid.x[:, 0])
+
+    def refuse_binding(self) -> None:
+        """Raise EquilibriumError where firms gather at a capital bound."""
+        by_capital = self.masses.reshape(self.grid.shape).sum(axis=1)
+        for share, name, bound in zip(
+            (by_capital[:2].sum(), by_capital[-2:].sum()), ("k_min", "k_max"), self.firm.capital_bounds, strict=True
+        ):
+            if share > BINDING:
+                raise EquilibriumError(
+                    f"no equilibrium inside the box: at price {self.firm.price:.6g} the capital bound {name} = {bound} "
+                    f"holds {share:.2g} of the firms. Widen capital_bounds={self.firm.capital_bounds!r}, or check the "
+                    "parameters: at constant returns to scale no size of firm is stationary"
+                )
+
+
+def difference(fine: Market, coarse: Market) -> tuple[float, ...]:
+    """Relative differences of price, output and capital."""
+    pairs = (fine.firm.price, coarse.firm.price), (fine.output, coarse.output), (fine.capital, coarse.capital)
+    return tuple(abs(one / other - 1) for one, other in pairs)
+
+
+def law_under(grid: Grid, a: Floats) -> tuple[Floats, float]:
+    """Find the stationary masses (N,) of firms on a grid under rates a (N, 1), and the mass that was negative."""
+    firm = grid.problem
+    assert isinstance(firm, FirmInvestment)
+    return grid.law(a, likely=int(np.argmin(np.abs(a[:, 0] - firm.depreciation) + np.abs(grid.x[:, 1]))))
+
+
+def clustered_around(grid: Grid, masses: Floats, shape: tuple[int, int]) -> tuple[Floats, ...]:
+    """Place so many nodes along each state, dense where these masses (N,) of a grid are."""
+    means = masses @ grid.unit
+    spreads = np.sqrt(masses @ (grid.unit - means) ** 2)
+    return tuple(
+        clustered_nodes(count, mean, SPREADS * spread)
+        for count, mean, spread in zip(shape, means, spreads, strict=True)
+    )

@@ -1,0 +1,23 @@
+"""States of a finite chain as components of arrays: read as whole numbers, and drawn by normals."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from hacontrol_envs.arrays import Array, Floats, namespace
+
+
+def whole(x: Array) -> Array:
+    """Numbers of states, as whole numbers."""
+    xp = namespace(x)
+    return xp.astype(xp.round(x), xp.int64)
+
+
+def draw(odds: Floats, noise: Floats) -> NDArray[np.int64]:
+    """Numbers drawn with these odds (..., k) by standard normals (...): the inverse of the distribution function."""
+    reached = np.cumsum(odds, axis=-1)
+    uniform = ndtr(noise)[..., None] * reached[..., -1:]
+    found: NDArray[np.int64] = np.minimum(np.sum(uniform > reached, axis=-1), odds.shape[-1] - 1)
+    return found
