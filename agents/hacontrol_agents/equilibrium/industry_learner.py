@@ -53,7 +53,7 @@ class IndustryLearner(EconomyLearner):
         def policy(t: Any, x: Floats) -> Floats:
             return self.policy(x[..., 0], x[..., 1])[..., None]
 
-        return Solution(value, policy, "numerical", f"learnt by {self.name}", np.nan)
+        return Solution(value, policy, "numerical", f"learnt by {type(self).__name__}", np.nan)
 
     @property
     @abc.abstractmethod
