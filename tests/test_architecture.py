@@ -1,46 +1,28 @@
-"""Imports point one way, and nothing unpickles."""
+"""Imports point one way, files and functions are short, and nothing unpickles; `house` measures."""
 
 from __future__ import annotations
 
 import ast
-import graphlib
 import importlib
 import pkgutil
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PACKAGES = {
-    "hacontrol_envs": (
-        ROOT / "hacontrol_envs",
-        {"torch", "hacontrol_agents", "hacontrol_benchmarks", "stable_baselines3"},
-    ),
-    "hacontrol_agents": (ROOT / "agents" / "hacontrol_agents", {"hacontrol_benchmarks"}),
-    "hacontrol_benchmarks": (ROOT / "benchmarks" / "hacontrol_benchmarks", set()),
+import house
+from house import PACKAGES, ROOT
+
+FORBIDDEN = {
+    "hacontrol_envs": {"torch", "hacontrol_agents", "hacontrol_benchmarks", "stable_baselines3"},
+    "hacontrol_agents": {"hacontrol_benchmarks"},
+    "hacontrol_benchmarks": set(),
 }
-ROOMS = {
-    "hacontrol_envs": [
-        "errors arrays",
-        "core numerics",
-        "solvers simulation economies.economy",
-        "problems checks env",
-        "economies.krusell_smith economies.industry",
-        "economies",
-    ],
-    "hacontrol_agents": ["learning requirements", "core", "hjb euler q_learning baselines", "equilibrium"],
-    "hacontrol_benchmarks": ["records requirements", "judging", "running reporting", "cli", "measure"],
-}
-"""Floors of each package, the lowest first, and the rooms on each: imports go down, or stay within a room."""
+"""What no file of a package may import."""
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-FILES = [
-    pytest.param(name, path, id=str(path.relative_to(ROOT)))
-    for name, (folder, _) in PACKAGES.items()
-    for path in sorted(folder.rglob("*.py"))
-]
+FILES = [pytest.param(name, path, id=str(path.relative_to(ROOT))) for name in PACKAGES for path in house.files(name)]
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -61,58 +43,58 @@ def called(tree: ast.AST) -> Iterator[tuple[str, set[str]]]:
 
 @pytest.mark.parametrize(("package", "path"), FILES)
 def test_imports_point_one_way(package, path):
-    wrong = PACKAGES[package][1] & set(imported(ast.parse(path.read_text())))
+    wrong = FORBIDDEN[package] & set(imported(ast.parse(path.read_text())))
     assert not wrong, f"{path.name} of {package} imports {wrong}"
 
 
-def arrows(package):
-    """(importing module, imported module) of a package, without what is imported for types only."""
-    folder = PACKAGES[package][0]
-    modules = {
-        ".".join([package, *path.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__"): path
-        for path in folder.rglob("*.py")
-    }
-    for name, path in modules.items():
-        tree = ast.parse(path.read_text())
-        typing = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node)]
-        skipped = {id(node) for block in typing for node in ast.walk(block)}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and id(node) not in skipped:
-                for alias in node.names:
-                    full = f"{node.module}.{alias.name}"
-                    if (target := full if full in modules else node.module) in modules:
-                        yield name, target
-
-
-def floors(package):
-    """Floor of each room, the lowest 0."""
-    return {room: floor for floor, rooms in enumerate(ROOMS[package]) for room in rooms.split()}
-
-
-def room(package, module):
-    """The room of a module: the longest that its name begins with; None of the package itself."""
-    inner = module.removeprefix(package).removeprefix(".")
-    return max((name for name in floors(package) if f"{inner}.".startswith(f"{name}.")), key=len, default=None)
-
-
-@pytest.mark.parametrize("package", ROOMS)
-def test_arrows_go_down(package):
+@pytest.mark.parametrize("package", PACKAGES)
+def test_arrows_go_down_and_make_no_circle(package):
     """No module imports from a room on its own floor or above, other than its own; and every module has a room."""
-    floor = floors(package)
-    for one, other in arrows(package):
-        above, below = room(package, one), room(package, other)
-        if one != package:
-            assert above, f"{one} is in no room"
-            assert above == below or floor[above] > floor[below], f"{one} imports {other}"
-    assert len(ROOMS[package]) <= 7
+    assert house.upward(package) == []
+    assert house.circle(package) == []
+    assert len(house.ROOMS[package]) <= 7
 
 
-@pytest.mark.parametrize("package", ROOMS)
-def test_no_module_imports_itself_by_a_circle(package):
-    order = graphlib.TopologicalSorter[str]()
-    for one, other in arrows(package):
-        order.add(one, other)
-    order.prepare()  # raises CycleError
+@pytest.mark.parametrize("package", PACKAGES)
+def test_files_and_functions_are_short(package):
+    """Compiled kernels, which call no other, may be longer; none should grow."""
+    found = house.figures(package)
+    assert found.longest_file <= 400
+    assert found.longest_function <= 80
+    assert found.longest_kernel <= 141
+    assert found.p90_function <= 25
+    assert found.median_file <= 170
+
+
+def test_half_of_all_files_are_short():
+    assert statistics.median(house.lines(path) for package in PACKAGES for path in house.files(package)) <= 150
+
+
+def test_only_compiled_kernels_repeat_lines():
+    kernels = {
+        (path, number)
+        for package in PACKAGES
+        for path in house.files(package)
+        for function in house.functions(path)
+        if house.is_compiled(function)
+        for number in house.span(function)
+    }
+    found = [(one, other) for one, other, _ in house.copies()]
+    assert [pair for pair in found if any((place.path, place.first) not in kernels for place in pair)] == []
+
+
+def test_a_house_in_disorder_is_seen(tmp_path, monkeypatch):
+    """Arrows up, circles and copies in a package that has them."""
+    copy = "\n".join(f"    x = x * {i} + 1  # {{}}" for i in range(7))
+    (tmp_path / "low.py").write_text(f"from disorder import high\n\ndef f(x):\n{copy.format(*'abcdefg')}\n")
+    (tmp_path / "high.py").write_text(f"import disorder.low\n\ndef g(x):\n    y = 1\n{copy.format(*'abcdefg')}\n")
+    (tmp_path / "__init__.py").write_text("")
+    monkeypatch.setattr(house, "PACKAGES", {"disorder": tmp_path})
+    monkeypatch.setattr(house, "ROOMS", {"disorder": ["low", "high"]})
+    assert house.upward("disorder") == [("disorder.low", "disorder.high")]
+    assert set(house.circle("disorder")) == {"disorder.low", "disorder.high"}
+    ((one, other, size),) = house.copies()
+    assert (one.path.name, one.first, other.path.name, other.first, size) == ("high.py", 5, "low.py", 4, 7)
 
 
 @pytest.mark.parametrize(("package", "path"), FILES)

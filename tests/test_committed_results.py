@@ -11,7 +11,7 @@ import pytest
 
 from hacontrol_benchmarks import Result, load_suite, read_results
 from hacontrol_benchmarks.judging.control import MEASURES, Case
-from hacontrol_benchmarks.measure import legal
+from hacontrol_benchmarks.measure import fixed_cases, legal, unchanged
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "results"
@@ -252,6 +252,19 @@ def test_readme_shows_the_committed_tables(suite: str, first: str, columns: list
     boards = [part for part in report.split("\n## ") if suite == "paper" or part.startswith(("industry", "Krusell"))]
     rows = [cells(line) for board in boards for line in board.splitlines() if re.match(r"\| \d", line)]
     assert shown == [[row[place] for place in columns] for row in rows]
+
+
+def test_the_rooms_changed_no_figure() -> None:
+    """All but the cases that are listed with a reason, which this comparison found; every case was compared."""
+    found = json.loads((FOLDER / "unchanged.json").read_text(encoding="utf-8"))
+    assert found["settings"] == {"revision": "5bd2aa3", "only": "", "seed": fixed_cases.SEED}
+    assert {row["what"] for row in found["rows"]} == set(fixed_cases.cases())
+    assert len(found["rows"]) >= 30
+    for row in found["rows"]:
+        assert row["figures"] > 0
+        assert not row["gone"]
+        assert row["equal"] or (row["what"] in unchanged.CHANGED and row["difference"] < 1e-7)
+    assert {row["what"] for row in found["rows"] if not row["equal"]} == set(unchanged.CHANGED)
 
 
 LEGAL = {
