@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -232,26 +231,6 @@ def test_measured_figures_met_their_targets(name: str) -> None:
     assert rows
     assert all(row.get("met", True) for row in rows)
     assert any("met" in row for row in rows)
-
-
-@pytest.mark.parametrize(
-    ("suite", "first", "columns"),
-    [
-        ("paper", "| problem | agent | value loss", [1, 2, 3, 5, 7]),
-        ("equilibrium", "| industry | agent | price error", [1, 2, 3, 4, 6, 7, 8]),
-        ("krusell_smith", "| economy | agent | path error", [1, 2, 3, 4, 6, 7, 8, 9, 10]),
-    ],
-)
-def test_readme_shows_the_committed_tables(suite: str, first: str, columns: list[int]) -> None:
-    def cells(line: str) -> list[str]:
-        return [cell.strip() for cell in line.strip("|").split("|")]
-
-    table = PAGE[PAGE.index(first) :].split("\n\n")[0]
-    shown = [cells(line)[1:] for line in table.splitlines()[2:]]
-    report = (FOLDER / suite / "report.md").read_text(encoding="utf-8")
-    boards = [part for part in report.split("\n## ") if suite == "paper" or part.startswith(("industry", "Krusell"))]
-    rows = [cells(line) for board in boards for line in board.splitlines() if re.match(r"\| \d", line)]
-    assert shown == [[row[place] for place in columns] for row in rows]
 
 
 def test_the_rooms_changed_no_figure() -> None:

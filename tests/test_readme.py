@@ -13,6 +13,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
+GENERATED = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "hacontrol_envs" / "pages").glob("*.md"))
 PAGES = {
     name: (ROOT / name).read_text(encoding="utf-8")
     for name in (
@@ -22,6 +23,7 @@ PAGES = {
         "benchmarks/README.md",
         "tests/README.md",
         "CONTRIBUTING.md",
+        *GENERATED,
     )
 }
 
@@ -89,10 +91,18 @@ def test_the_agent_of_a_newcomer_plays(tmp_path: Path) -> None:
     assert run("agents/README.md", "Add an agent", tmp_path).startswith("(array([0.]")
 
 
+@pytest.mark.parametrize("page", GENERATED)
+def test_the_plots_of_environments_and_economies_are_drawn(page: str, tmp_path: Path) -> None:
+    run(page, "Plot", tmp_path)
+    if "frame =" not in block(page, "Plot"):
+        (picture,) = tmp_path.glob("*.png")
+        assert picture.stat().st_size > 10_000
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_named_exists(page: str) -> None:
     named = set(re.findall(r"(?:`|^    )hacontrol ([\w-]+)", PAGES[page], flags=re.MULTILINE))
-    assert named <= {"list", "run", "report", "compare", "time-step"}
+    assert named <= {"list", "run", "report", "compare", "time-step", "readme"}
     for module in re.findall(r"python -m ([\w.]+)", PAGES[page]):
         assert importlib.util.find_spec(module), f"{page} names {module}"
 

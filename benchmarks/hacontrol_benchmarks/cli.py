@@ -1,4 +1,4 @@
-"""The command line: `hacontrol run`, `report`, `time-step`, `compare` and `list`."""
+"""The command line: `hacontrol run`, `report`, `time-step`, `compare`, `list` and `readme`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any
 import gymnasium as gym
 import tyro
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.table import Table
 
 import hacontrol_envs
@@ -126,9 +127,18 @@ def compare(
     return 0
 
 
-def list_names() -> int:
-    """Show environments with their parameters, agents with their hyperparameters, and suites."""
+def list_names(name: tyro.conf.Positional[str | None] = None) -> int:
+    """Show environments with their parameters, agents with their hyperparameters, and suites; or all about one.
+
+    Args:
+        name: of an environment or an economy, whose page is shown, or of an agent, whose hyperparameters are.
+    """
     console = Console()
+    if name is not None:
+        from hacontrol_benchmarks.reporting.entry import entry
+
+        console.print(Markdown(entry(name)))
+        return 0
     console.print("[bold]Environments[/]  gym.make(id, **parameters)")
     for id in hacontrol_envs.registered_ids():
         module, _, name = gym.spec(id).kwargs["problem"].partition(":")
@@ -149,6 +159,18 @@ def list_names() -> int:
     return 0
 
 
+def readme(checkout: tyro.conf.Positional[Path] = Path()) -> int:
+    """Write the pages of environments and economies, and the tables of committed results in the README files.
+
+    Args:
+        checkout: the repository's folder.
+    """
+    from hacontrol_benchmarks.reporting.readme import write_pages
+
+    print(*write_pages(checkout), sep="\n")
+    return 0
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0, 1 if tasks failed, or 2 with one line that says what was wrong."""
     commands: dict[str, Callable[..., Any]] = {
@@ -157,6 +179,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "time-step": time_step,
         "compare": compare,
         "list": list_names,
+        "readme": readme,
     }
     before = (
         signal.signal(signal.SIGTERM, _terminate) if threading.current_thread() is threading.main_thread() else None

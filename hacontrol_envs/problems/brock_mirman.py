@@ -38,17 +38,17 @@ class BrockMirman(DiscreteProblem):
         A = (log(1 - s*) + beta B log s*)/(1 - beta)
 
     (Brock and Mirman, 1972; Stokey and Lucas, 1989, section 2.2). Learners meet the problem in the box of +-4 standard
-    deviations of log K and log Z under the optimal policy, and start within +-2 of them.
+    deviations of log K and log Z under the optimal policy.
     """
 
     discount_factor: float = 0.96
-    """beta, per period."""
+    """beta, from one period to the next, between 0 and 1."""
     capital_share: float = 0.36
-    """alpha."""
+    """alpha, the elasticity of output in capital, between 0 and 1."""
     productivity_persistence: float = 0.9
-    """rho_z, autocorrelation of log Z."""
+    """rho_z, autocorrelation of log Z from one period to the next."""
     productivity_deviation: float = 0.04
-    """Unconditional standard deviation of log Z."""
+    """Standard deviation of log Z under its stationary law."""
 
     noise_dim = 1
     time_unit = "periods"
@@ -109,7 +109,7 @@ class BrockMirman(DiscreteProblem):
         return x[..., 1] * x[..., 0] ** self.capital_share
 
     def reward(self, x: Array, a: Array) -> Array:
-        """log c, (...)."""
+        """log c, the utility of consumption in a period."""
         return namespace(x).log((1 - a[..., 0]) * self.output(x))
 
     def transition(self, x: Floats, a: Floats, noise: Floats) -> Floats:

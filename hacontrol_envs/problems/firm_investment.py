@@ -63,31 +63,31 @@ class FirmInvestment(ControlProblem):
     """
 
     returns_to_scale: float = 0.35
-    """alpha in (0, 1]."""
+    """alpha, the elasticity of output in capital, in (0, 1]."""
     depreciation: float = 0.08
-    """delta, per year."""
+    """delta, the share of capital that wears off. [1/year]."""
     discount: float = 0.05
-    """r, per year."""
+    """r, the rate at which profits are discounted. [1/year]."""
     mean_reversion: float = 0.5
-    """kappa, per year."""
+    """kappa, how fast log productivity returns to zero. [1/year]."""
     volatility: float = 0.2
-    """sigma of log productivity, per square root of a year; zero is allowed."""
+    """sigma of log productivity; zero is allowed. [1/year^(1/2)]."""
     adjustment_cost_up: float = 2.0
-    """theta_+, of investing."""
+    """theta_+, the slope of the marginal cost of investing. [money x years/goods]."""
     adjustment_cost_down: float = 6.0
-    """theta_-, of disinvesting."""
+    """theta_-, the slope of the marginal cost of disinvesting. [money x years/goods]."""
     purchase_price: float = 1.0
-    """p_+, of a unit of capital."""
+    """p_+, what a unit of capital costs. [money/goods]."""
     resale_price: float = 1.0
-    """p_- <= p_+."""
+    """p_- <= p_+, what a unit of capital brings. [money/goods]."""
     price: float = 1.0
-    """P, of a unit of output."""
+    """P, what a unit of output brings. [money/output]."""
     capital_bounds: Any = (0.2, 5.0)
-    """(k_min, k_max)."""
+    """(k_min, k_max), the least and the most capital. [goods]."""
     productivity_bound: float = 2.5
-    """z_max."""
+    """z_max, at which log productivity is reflected, and at minus which."""
     adjustment: Adjustment = "kinked"
-    """Which cost of adjustment."""
+    """Which cost of adjustment: "kinked", "smoothed" or "as-published"."""
 
     horizon = None
     noise_dim = 1
@@ -189,6 +189,7 @@ class FirmInvestment(ControlProblem):
         return xp.stack([0 * one, self.volatility * one], axis=-1)[..., None]
 
     def reward(self, t: Array, x: Array, a: Array) -> Array:
+        """P e^z k^alpha - k L(iota), profits in money per year."""
         return self.revenue(x) - x[..., 0] * self.cost(a[..., 0])
 
     def revenue(self, x: Array) -> Array:

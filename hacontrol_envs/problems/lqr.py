@@ -58,29 +58,29 @@ class LQR(ControlProblem):
     diagonal), B = I, Q = I, R = I/10, D = 3I/10. One link of it is the scalar default, P = 0.2659750769.
 
     Learners meet the problem in the box |x_i| <= 1 + 4 s_i, with s_i the stationary standard deviation under the
-    optimal policy (0 where that has no stationary law), start uniformly in [-1, 1]^n, and act in
-    |a_j| <= 1.5 sum_i |K_ji| (1 + 4 s_i), which the optimum never leaves there. A state that grows, or that no action
-    in the box holds back, may leave what floats can hold: the step that would do so raises NumericalError.
+    optimal policy (0 where that has no stationary law), and act in |a_j| <= 1.5 sum_i |K_ji| (1 + 4 s_i), which the
+    optimum never leaves there. A state that grows, or that no action in the box holds back, may leave what floats can
+    hold: the step that would do so raises NumericalError.
     """
 
     dimension: int | None = None
-    """n; None takes it from `state_matrix`, or 1."""
+    """n, the number of states; None takes it from `state_matrix`, or 1."""
     state_matrix: Any = None
-    """A, (n, n)."""
+    """A, (n, n); None is the chain above. [1/time]."""
     control_matrix: Any = None
-    """B, (n, m)."""
+    """B, (n, m); None is the identity. [state/(action x time)]."""
     state_cost: Any = 1.0
-    """Q, (n, n) positive semidefinite."""
+    """Q, (n, n) positive semidefinite. [cost/(state^2 x time)]."""
     control_cost: Any = 0.1
-    """R, (m, m) positive definite."""
+    """R, (m, m) positive definite. [cost/(action^2 x time)]."""
     noise_matrix: Any = None
-    """D, (n, d); zero is allowed."""
+    """D, (n, d); zero is allowed, None is 0.3 times the identity. [state/time^(1/2)]."""
     discount: float = 0.1
-    """rho, per unit of time; positive over an infinite horizon."""
+    """rho, the rate at which costs are discounted; positive over an infinite horizon. [1/time]."""
     horizon: float | None = None
-    """T; None for an infinite horizon."""
+    """T; None for an infinite horizon. [time]."""
     terminal_cost: Any = 0.0
-    """S, (n, n) positive semidefinite; used over a finite horizon only."""
+    """S, (n, n) positive semidefinite; used over a finite horizon only. [cost/state^2]."""
 
     controlled_diffusion = False
 
@@ -207,6 +207,7 @@ class LQR(ControlProblem):
         return xp.broadcast_to(like(self.D, x), (*x.shape[:-1], *self.D.shape))
 
     def reward(self, t: Array, x: Array, a: Array) -> Array:
+        """-(x'Qx + a'Ra)/2, minus the cost per unit of time."""
         return -(quadratic(self.Q, x) + quadratic(self.R, a)) / 2
 
     def maximiser(self, t: Array, x: Array, v_x: Array, v_xx: Array) -> Array | None:
@@ -216,9 +217,11 @@ class LQR(ControlProblem):
         return self.action.clip(matvec(np.linalg.solve(self.R, self.B.T), v_x))
 
     def terminal_reward(self, x: Array) -> Array:
+        """-x'Sx/2, minus the cost at the end."""
         return -quadratic(self.S, x) / 2
 
     def initial_state(self, rng: np.random.Generator, size: int) -> Floats:
+        """Uniform in [-1, 1]^n."""
         drawn: Floats = rng.uniform(-1.0, 1.0, (size, self._size))
         return drawn
 

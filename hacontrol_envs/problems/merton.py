@@ -42,29 +42,26 @@ class Merton(ControlProblem):
     dX = [r_f + pi'(mu - r_f) - k] X dt + X pi'Sigma dW,  r = u(k X),  g = bequest * u(X),  u(c) = c^{1-g}/(1-g) (log c
     at risk aversion g = 1). Then pi* = (Sigma Sigma')^{-1}(mu - r_f)/g at all times; with M = r_f + (mu - r_f)'pi*/2
     and nu = (rho - (1-g) M)/g, consumption is k*(t) = 1/f(t), where f solves f' = nu f - 1, f(T) = bequest^{1/g}: the
-    constant f = 1/nu over an infinite horizon. The value is f^g x^{1-g}/(1-g), or f log x + h(t) at g = 1. Merton
-    (1969, 1971).
+    constant f = 1/nu over an infinite horizon. The value is f^g x^{1-g}/(1-g), or f log x + h(t) at g = 1. Over an
+    infinite horizon nu > 0 is necessary for a finite value, and required. Merton (1969, 1971).
 
-    Over an infinite horizon nu > 0 is necessary for a finite value, and required.
-
-    Learners meet wealth in [0.1, 10] on a logarithmic scale, start log-uniformly in [1/2, 2], and act in a box around
-    the optimum (not centred on it) in which every constant action has a finite value. The action is held as fractions
-    over a step, so wealth is lognormal over it, and the sampled-data optimum of an infinite horizon is the continuous
-    one.
+    Learners meet wealth in [0.1, 10] on a logarithmic scale, and act in a box around the optimum (not centred on it) in
+    which every constant action has a finite value. The action is held as fractions over a step, so wealth is lognormal
+    over it, and the sampled-data optimum of an infinite horizon is the continuous one.
     """
 
     risk_free_rate: float = 0.03
-    """r_f, per unit of time."""
+    """r_f, the return of riskless wealth. [1/year]."""
     expected_return: Any = 0.08
-    """mu, a number or one for each risky asset, per unit of time."""
+    """mu, a number or one for each risky asset. [1/year]."""
     volatility: Any = 0.20
-    """Sigma: a number, one for each asset, or a matrix (assets, noise_dim), per square root of a unit of time."""
+    """Sigma: a number, one for each asset, or a matrix (assets, noise_dim). [1/year^(1/2)]."""
     risk_aversion: float = 2.0
     """g, relative risk aversion; 1 is log utility."""
     discount: float = 0.05
-    """rho, per unit of time."""
+    """rho, the rate at which utility is discounted. [1/year]."""
     horizon: float | None = None
-    """T; None for an infinite horizon."""
+    """T; None for an infinite horizon. [years]."""
     bequest: float = 1.0
     """Weight of u(X_T) at a finite horizon; positive."""
 
@@ -227,6 +224,7 @@ class Merton(ControlProblem):
         return (x * matvec(self.sigma.T, a[..., :-1]))[..., None, :]
 
     def reward(self, t: Array, x: Array, a: Array) -> Array:
+        """u(k X), the utility of consumption per year."""
         return self._utility(a[..., -1] * x[..., 0])
 
     def maximiser(self, t: Array, x: Array, v_x: Array, v_xx: Array) -> Array | None:
@@ -252,9 +250,11 @@ class Merton(ControlProblem):
         return self.action.clip(xp.stack([fraction, ratio], axis=-1))
 
     def terminal_reward(self, x: Array) -> Array:
+        """bequest * u(X), the utility of the wealth that is left."""
         return saturated(self.bequest * self._utility(x[..., 0]))
 
     def initial_state(self, rng: np.random.Generator, size: int) -> Floats:
+        """Wealth in [1/2, 2], uniform in its logarithm."""
         drawn: Floats = np.exp(rng.uniform(-np.log(2.0), np.log(2.0), (size, 1)))
         return drawn
 

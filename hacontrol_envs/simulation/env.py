@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from hacontrol_envs.arrays import Floats
+from hacontrol_envs.core.page import environment_page
 from hacontrol_envs.core.parameters import count
 from hacontrol_envs.core.problem import Problem
 from hacontrol_envs.core.registration import build_problem
@@ -22,15 +23,31 @@ from hacontrol_envs.simulation.vector_env import Observations, SDEVectorEnv
 __all__ = ["SDEEnv", "SDEVectorEnv", "make_env", "make_vector_env"]
 
 
+class _Page:
+    """The docstring of a class which, asked of an environment, is its page."""
+
+    def __init__(self, own: str | None) -> None:
+        self._own = own
+
+    def __get__(self, env: SDEEnv | None, kind: type) -> str | None:
+        if env is None:
+            return self._own
+        name = env.spec.id.rpartition("/")[2] if env.spec else None
+        return environment_page(name, env.problem, env.dt, env.scheme, env.episode_steps)
+
+
 @final
 class SDEEnv(SampledProblem, gym.Env[Observations, Any]):
     """A sampled problem (see `SampledProblem`) as a single environment: row 0 of a vector environment of one.
 
     `reset(options={"state": x, "time": t})` starts from a given physical state (n,), at a given multiple of dt.
+    `__doc__` of an environment is the page of its problem.
 
     Raises:
         ParameterError: an argument that makes no sense, or a scheme that the problem does not have.
     """
+
+    __doc__ = _Page(__doc__)
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012  (Gymnasium's own attribute)
 

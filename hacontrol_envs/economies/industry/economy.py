@@ -60,6 +60,15 @@ class FirmIndustry(Economy):
         ParameterError: parameters that make no sense.
     """
 
+    parameter_lists = (FirmInvestment,)
+    solver = "equilibrium"
+    example = """
+        from hacontrol_envs import FirmIndustry
+
+        truth = FirmIndustry().equilibrium()
+        truth.impulse_response(shock=0.01).plot().savefig("impulse.png")
+    """
+
     def __init__(self, demand_elasticity: float = 1.0, **firm_parameters: Any) -> None:
         self.demand_elasticity = read.number("demand_elasticity", demand_elasticity, at_least=0.0)
         if "price" in firm_parameters:

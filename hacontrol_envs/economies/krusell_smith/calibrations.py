@@ -12,8 +12,8 @@ tax(Z) = insurance u(Z)/(hours (1 - u(Z))).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, final
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, final
 
 import numpy as np
 
@@ -22,39 +22,77 @@ from hacontrol_envs.core import parameters as read
 from hacontrol_envs.errors import ParameterError, nearest
 from hacontrol_envs.numerics import chains
 
-COMMON: dict[str, Any] = {"capital_share": 0.36, "depreciation": 0.025, "borrowing_limit": 0.0}
-CALIBRATIONS: dict[str, dict[str, Any]] = {
-    "ssj": {
-        "discount_factor": 0.98,
-        "intertemporal_elasticity": 0.5,
-        **COMMON,
-        "productivity_persistence": 0.9,
-        "productivity_deviation": 0.007,
-        "productivity_states": 5,
-        "productivity_method": "tauchen",
-        "income_persistence": 0.966,
-        "income_deviation": 0.5,
-        "income_states": 3,
-        "asset_nodes": 1200,
-        "asset_max": None,
-    },
-    "jedc": {
-        "discount_factor": 0.99,
-        "intertemporal_elasticity": 1.0,
-        **COMMON,
-        "productivity_deviation": 0.01,
-        "productivity_duration": 8.0,
-        "unemployment_rates": (0.10, 0.04),
-        "unemployment_durations": (2.5, 1.5),
-        "switching_factors": (0.75, 1.25),
-        "hours": 1 / 0.9,
-        "insurance": 0.15,
-        "asset_nodes": 1200,
-        "asset_max": None,
-    },
-}
-"""Defaults: deviations are unconditional, of log e and log Z for "ssj"; rates and durations are in bad and good times,
-factors on turning good and bad; durations in quarters; asset_max=None chooses it, see `KrusellSmith`."""
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """Parameters that both calibrations have; defaults are those of "ssj" unless a calibration has its own."""
+
+    discount_factor: float = 0.98
+    """beta, from one quarter to the next, between 0 and 1."""
+    intertemporal_elasticity: float = 0.5
+    """1/gamma, one over relative risk aversion; 1 is log utility."""
+    capital_share: float = 0.36
+    """alpha, the share of capital in output."""
+    depreciation: float = 0.025
+    """delta, the share of capital that wears off. [1/quarter]."""
+    borrowing_limit: float = 0.0
+    """a_min, the least assets. [goods]."""
+    productivity_deviation: float = 0.007
+    """Standard deviation of log Z under its stationary law; of "jedc" d, where Z is
+    1 - d in bad times and 1 + d in good."""
+    asset_nodes: int = 1200
+    """Nodes of assets in the histogram."""
+    asset_max: float | None = None
+    """The highest node of assets; None chooses it. [goods]."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SSJ(Common):
+    """Auclert, Bardoczy, Rognlie and Straub (2021), with aggregate risk."""
+
+    name: ClassVar[str] = "ssj"
+
+    productivity_persistence: float = 0.9
+    """Autocorrelation of log Z asked for, from one quarter to the next."""
+    productivity_states: int = 5
+    """States of Z."""
+    productivity_method: str = "tauchen"
+    """How log Z becomes a chain: "tauchen", or "rouwenhorst", which has exactly the autocorrelation asked for."""
+    income_persistence: float = 0.966
+    """Autocorrelation of log e, from one quarter to the next."""
+    income_deviation: float = 0.5
+    """Standard deviation of log e under its stationary law."""
+    income_states: int = 3
+    """States of e."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class JEDC(Common):
+    """Den Haan, Judd and Juillard (2010)."""
+
+    name: ClassVar[str] = "jedc"
+
+    discount_factor: float = 0.99
+    intertemporal_elasticity: float = 1.0
+    productivity_deviation: float = 0.01
+    productivity_duration: float = 8.0
+    """Mean length of bad and of good times. [quarters]."""
+    unemployment_rates: tuple[float, float] = (0.10, 0.04)
+    """Shares of the unemployed in bad and in good times."""
+    unemployment_durations: tuple[float, float] = (2.5, 1.5)
+    """Mean lengths of unemployment in bad and in good times. [quarters]."""
+    switching_factors: tuple[float, float] = (0.75, 1.25)
+    """Chance of staying unemployed when times turn good and bad, as a multiple of that in the times they turn to."""
+    hours: float = 1 / 0.9
+    """Labour of one who is employed. [units of labour]."""
+    insurance: float = 0.15
+    """What the unemployed receive, as a share of the wage per unit of labour."""
+
+
+CALIBRATIONS: dict[str, dict[str, Any]] = {kind.name: asdict(kind()) for kind in (SSJ, JEDC)}
+"""Defaults by name of the calibration."""
 EVERY: dict[str, Any] = {**CALIBRATIONS["ssj"], **CALIBRATIONS["jedc"], **CALIBRATIONS["ssj"]}
 """What signatures show: the parameters of "ssj", then those that only "jedc" has, whose other defaults differ."""
 METHODS = "tauchen", "rouwenhorst"

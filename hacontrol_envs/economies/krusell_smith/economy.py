@@ -55,17 +55,27 @@ class KrusellSmith(Economy):
     The state of the economy is Z and the law of (a, e), a histogram (n_e, n_a) of mass one at the beginning of the
     period: K is its mean of assets; a' moves it, by the lottery of Young (2010), and then e' does.
 
+    Where no `asset_max` is given it is chosen: 400, or as many times the double as leave a share below 1e-6 of
+    households and of output at the top of the steady state.
+
     Args:
-        calibration: "ssj" or "jedc"; see `calibrations` for these and for what can be overridden.
-        parameters: of the calibration, by name. `asset_max`, the highest node of assets, is chosen where none is given:
-            400, or as many times the double as leave a share below 1e-6 of households and of output at the top of the
-            steady state.
+        calibration: "ssj" or "jedc", the set of defaults; see `calibrations`.
+        parameters: of the calibration, by name.
 
     Raises:
         ParameterError: parameters that make no sense.
     """
 
     judge = HouseholdJudge()
+    parameter_lists = (calibrations.SSJ, calibrations.JEDC)
+    solver = "reference_solution"
+    example = """
+        from hacontrol_envs import KrusellSmith
+
+        economy = KrusellSmith(asset_nodes=60, asset_max=300.0)  # a coarse grid: about .3 % off
+        economy.steady_state().impulse_response(shock=0.01).plot().savefig("response.png")
+    """
+
     discount_factor: float
     """beta."""
     risk_aversion: float
@@ -243,7 +253,9 @@ class KrusellSmith(Economy):
     def reference_solution(
         self, progress: bool = False, *, beliefs: str = "two moments", cut: bool = False
     ) -> ReferenceSolution:
-        """The equilibrium with aggregate risk, computed once, and kept on disk; see `ReferenceSolution`.
+        """The equilibrium with aggregate risk, by endogenous grids, judged by Euler and Den Haan errors.
+
+        It is computed once, and kept on disk; see `ReferenceSolution`.
 
         Args:
             progress: show how far it is, where rich is installed.

@@ -45,7 +45,7 @@ class KrusellSmithHousehold(PopulationProblem):
     law its mean K and its standard deviation, or with `observe="histogram"` all its masses.
 
     Args:
-        calibration: "ssj" or "jedc", and
+        calibration: "ssj" or "jedc", the set of defaults.
         parameters: any parameter of `KrusellSmith`, with 200 asset nodes unless told otherwise.
         population: "reference" (the solution of `KrusellSmith.reference_solution`), "steady state" (the policy that is
             optimal there, ignoring aggregate risk) or a household policy (`paths.HouseholdPolicy`); that
@@ -116,7 +116,7 @@ class KrusellSmithHousehold(PopulationProblem):
         around = capital - economy.borrowing_limit
         low += [economy.borrowing_limit + 0.7 * around, 0.0]
         high += [economy.borrowing_limit + 1.4 * around, 2 * deviation + 0.1 * around]
-        return Domain(names, low, high, _scales(len(names)))
+        return Domain(names, low, high, _scales(len(names)), units=("goods", "", "", "goods", "goods"))
 
     @property
     def observation_bounds(self) -> tuple[Floats, Floats]:
@@ -217,7 +217,7 @@ class KrusellSmithHousehold(PopulationProblem):
         return cash - self.economy.borrowing_limit
 
     def reward(self, x: Array, a: Array) -> Array:
-        """u(c), (...)."""
+        """u(c), the utility of consumption c in a quarter."""
         return self.economy.utility((1 - a[..., 0]) * self._above_limit(x))
 
     def transition(self, x: Floats, a: Floats, noise: Floats) -> Floats:
@@ -303,7 +303,7 @@ class KrusellSmithHousehold(PopulationProblem):
         return float(np.abs(residual).max() / (1 - self.discount_factor))
 
     def solution(self, dt: float | None = None) -> Solution | None:
-        """The reference solution where that is what the population plays; a best response to others is not known."""
+        """The reference solution, judged by its Euler and Den Haan errors, where the others play it; else not known."""
         return self._solution
 
 

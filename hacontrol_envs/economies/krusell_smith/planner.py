@@ -37,7 +37,7 @@ class KrusellSmithCloud(PopulationProblem):
     household policy, such as the reference's.
 
     Args:
-        calibration: "ssj" or "jedc", and
+        calibration: "ssj" or "jedc", the set of defaults.
         parameters: any parameter of `KrusellSmith`, with 200 asset nodes unless told otherwise.
 
     Raises:
@@ -111,7 +111,7 @@ class KrusellSmithCloud(PopulationProblem):
         return xp.asarray(cash) - economy.borrowing_limit
 
     def reward(self, x: Array, a: Array) -> Array:
-        """The mean of u(c) under the law, (...)."""
+        """The mean under the law of u(c), the utility of consumption c in a quarter."""
         law, shares = self.law(x), a.reshape(*a.shape[:-1], *self.shape)
         c = (1 - shares) * self._above_limit(self.aggregate(x), law)
         return namespace(x).sum(law * self.economy.utility(c), axis=(-2, -1))

@@ -15,7 +15,7 @@ from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.core.discrete import DiscreteProblem
 from hacontrol_envs.core.domain import Domain
 from hacontrol_envs.core.picture import LawPicture, Picture
-from hacontrol_envs.economies.krusell_smith.calibrations import EVERY
+from hacontrol_envs.economies.krusell_smith.calibrations import EVERY, JEDC, SSJ
 from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 from hacontrol_envs.errors import ParameterError, ResetError
 from hacontrol_envs.numerics.states import draw, whole
@@ -46,6 +46,7 @@ class PopulationProblem(DiscreteProblem):
     own: int
     """Components of the state that are the learner's own."""
     time_unit = "quarters"
+    parameter_lists = (SSJ, JEDC)
 
     def __init__(self, calibration: str, parameters: dict[str, Any]) -> None:
         given = {"calibration": calibration, "asset_nodes": NODES, **parameters}
