@@ -10,8 +10,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, final
 
 import numpy as np
-from scipy.interpolate import RectBivariateSpline
-from scipy.optimize import root_scalar
+import scipy
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core import parameters as read
@@ -146,7 +145,7 @@ class FirmIndustry:
         slope = 1 + self.demand_elasticity * min(self.supply_elasticity, 10.0)
         second = first - excess(first) / slope
         if second != first:
-            root_scalar(excess, method="secant", x0=first, x1=second, xtol=1e-11, maxiter=30)
+            scipy.optimize.root_scalar(excess, method="secant", x0=first, x1=second, xtol=1e-11, maxiter=30)
         market = min(known.values(), key=lambda market: abs(self.excess(market.firm.price, market.output)))
         gap = self.excess(market.firm.price, market.output)
         if abs(gap) > CLEARED:
@@ -299,11 +298,11 @@ class Equilibrium:
         return found
 
     @cached_property
-    def _log_density(self) -> RectBivariateSpline:
+    def _log_density(self) -> scipy.interpolate.RectBivariateSpline:
         """The logarithm of the density per unit of log capital, which is smooth, by quintic splines."""
         density = self.market.masses / self.market.grid.cells
         logs = np.log(np.maximum(density, FLOOR * density.max())).reshape(self.market.grid.shape)
-        return RectBivariateSpline(*self.market.grid.nodes, logs, kx=5, ky=5)
+        return scipy.interpolate.RectBivariateSpline(*self.market.grid.nodes, logs, kx=5, ky=5)
 
     def expectation(self, function: Callable[[Floats, Floats], Floats]) -> float:
         """E_mu of a function of (k, z)."""
