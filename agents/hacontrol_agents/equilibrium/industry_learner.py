@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 import numpy as np
 
 from hacontrol_agents.core.agent import Learner
-from hacontrol_agents.core.checkpoint import shown
+from hacontrol_agents.core.plain import shown
 from hacontrol_agents.core.subjects import make_subject
 from hacontrol_agents.equilibrium.industry_figure import industry_figure
 from hacontrol_envs import Equilibrium, FirmIndustry

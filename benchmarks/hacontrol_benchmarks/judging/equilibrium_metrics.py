@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hacontrol_agents import IndustryLearner
 from hacontrol_envs import Equilibrium
 from hacontrol_envs.arrays import Floats
+
+if TYPE_CHECKING:
+    from hacontrol_agents import IndustryLearner
 
 EQUILIBRIUM_METRICS: dict[str, str] = {
     "price_error": "|P / P* - 1|, the relative error of the price that clears the market.",
