@@ -5,7 +5,7 @@
 >>> env.unwrapped.problem.solution().policy(0.0, env.unwrapped.state)
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hacontrol_envs import problems  # noqa: F401  (importing registers every problem)
 from hacontrol_envs.core.discrete import DiscreteProblem, Successors
@@ -23,6 +23,7 @@ from hacontrol_envs.economies import (
     KrusellSmithCloud,
     KrusellSmithHousehold,
 )
+from hacontrol_envs.lazy import on_demand
 from hacontrol_envs.numerics.transport import Transport, stationary_law
 from hacontrol_envs.problems.brock_mirman import BrockMirman
 from hacontrol_envs.problems.firm_investment import FirmInvestment
@@ -33,6 +34,8 @@ from hacontrol_envs.simulation.env import SDEEnv, SDEVectorEnv
 
 if TYPE_CHECKING:
     from hacontrol_envs.checks import check_problem, check_vector_env
+else:  # only who writes a problem needs the checks
+    __getattr__, __dir__ = on_demand(__name__, {"checks": "check_problem check_vector_env"})
 
 __all__ = [
     "LQR",
@@ -68,12 +71,3 @@ __all__ = [
     "registered_ids",
     "stationary_law",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """The checks are imported when they are first asked for: only who writes a problem needs them."""
-    if name in ("check_problem", "check_vector_env"):
-        from hacontrol_envs import checks
-
-        return getattr(checks, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,7 +25,7 @@ PACKAGES = {
 }
 ROOMS = {
     "hacontrol_envs": [
-        "errors arrays",
+        "errors arrays lazy",
         "core numerics",
         "solvers simulation economies.economy",
         "problems checks env",

@@ -145,7 +145,7 @@ def test_the_checks_are_imported_when_asked_for():
 
 
 def test_every_agent_is_a_public_name():
-    """Agents are found by name once their file is imported, so the package must import every file that has one."""
+    """Whatever file they are in (see also `test_the_table_of_agents_is_complete`)."""
     package = importlib.import_module("hacontrol_agents")
     for info in pkgutil.walk_packages(package.__path__, "hacontrol_agents."):
         importlib.import_module(info.name)

@@ -11,7 +11,7 @@ import pytest
 
 from hacontrol_agents import make_agent
 from hacontrol_benchmarks import Evaluation, Task, publish, run_suite
-from hacontrol_benchmarks.judging.judges import watch
+from hacontrol_benchmarks.judging.evaluation import watch
 from hacontrol_benchmarks.running.trial import failure
 from hacontrol_envs.errors import CheckpointError, ParameterError, UnknownNameError
 

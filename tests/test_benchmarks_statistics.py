@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy
 
 from hacontrol_benchmarks.reporting.statistics import interquartile_mean, median, stratified_bootstrap
 
@@ -10,6 +11,24 @@ def test_point_estimates():
     scores = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 600.0], [7.0, 8.0]])
     assert median(scores) == 4.5
     assert interquartile_mean(scores) == pytest.approx((3 + 4 + 5 + 7) / 4)
+
+
+@pytest.mark.parametrize("runs", range(1, 14))
+def test_the_interquartile_mean_is_scipys(runs):
+    scores = np.random.default_rng(runs).lognormal(size=(20, runs, 1))
+    assert np.array_equal(interquartile_mean(scores), scipy.stats.trim_mean(scores[..., 0], 0.25, axis=-1))
+
+
+@pytest.mark.parametrize(("runs", "tasks"), [(2, 1), (3, 3), (10, 2)])
+def test_the_interval_is_stretched_by_the_quantiles_of_student(runs, tasks):
+    """Against the same draws one by one, and SciPy's distributions."""
+    scores = np.random.default_rng(runs).normal(size=(runs, tasks))
+    drawn = np.random.default_rng(0).integers(runs, size=(2000, runs, tasks))
+    moved = np.array([interquartile_mean(np.take_along_axis(scores, one, axis=0)) for one in drawn])
+    centre = float(interquartile_mean(scores))
+    student = scipy.stats.t(tasks * (runs - 1)).ppf(0.975) / scipy.stats.norm.ppf(0.975)
+    ends = centre + np.sqrt(runs / (runs - 1)) * student * np.quantile(moved - centre, [0.025, 0.975])
+    assert stratified_bootstrap(scores) == pytest.approx((centre, *ends), rel=1e-12)
 
 
 def test_one_run_has_no_interval():

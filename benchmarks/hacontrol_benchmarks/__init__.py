@@ -5,13 +5,32 @@
 `hacontrol run quick` does it all. Each stage is also a function: `load_suite`, `run_suite`, `evaluate`, `read_results`.
 """
 
+from typing import TYPE_CHECKING
+
 from hacontrol_benchmarks import requirements  # noqa: F401  (the first: it says what is not installed)
-from hacontrol_benchmarks.judging.judges import evaluate, judge_of
-from hacontrol_benchmarks.judging.regret import Regret, regret
-from hacontrol_benchmarks.records.results import Result, publish, read_result, read_results
-from hacontrol_benchmarks.records.suites import Suite, load_suite, suite_names
-from hacontrol_benchmarks.records.tasks import Evaluation, Task
-from hacontrol_benchmarks.running.runner import run_suite
+from hacontrol_envs.lazy import on_demand
+
+if TYPE_CHECKING:
+    from hacontrol_benchmarks.judging.evaluation import evaluate
+    from hacontrol_benchmarks.judging.judges import judge_of
+    from hacontrol_benchmarks.judging.regret import Regret, regret
+    from hacontrol_benchmarks.records.results import Result, publish, read_result, read_results
+    from hacontrol_benchmarks.records.suites import Suite, load_suite, suite_names
+    from hacontrol_benchmarks.records.tasks import Evaluation, Task
+    from hacontrol_benchmarks.running.runner import run_suite
+else:  # so that what needs no torch, such as `hacontrol list`, need not wait for it
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "judging.evaluation": "evaluate",
+            "judging.judges": "judge_of",
+            "judging.regret": "Regret regret",
+            "records.results": "Result publish read_result read_results",
+            "records.suites": "Suite load_suite suite_names",
+            "records.tasks": "Evaluation Task",
+            "running.runner": "run_suite",
+        },
+    )
 
 __all__ = [
     "Evaluation",

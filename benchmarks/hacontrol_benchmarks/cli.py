@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import tyro
@@ -21,20 +21,20 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 import hacontrol_envs
-from hacontrol_agents import Learner, agents, find_agent
-from hacontrol_agents.core.checkpoint import publish
-from hacontrol_benchmarks.judging.judges import evaluate, watch
+from hacontrol_agents import agents, find_agent
+from hacontrol_agents.core.files import publish
+from hacontrol_agents.core.registry import agent_classes
 from hacontrol_benchmarks.records.results import read_results
 from hacontrol_benchmarks.records.suites import load_suite, suite_file, suite_names
 from hacontrol_benchmarks.records.tasks import Task, agent_class
 from hacontrol_benchmarks.records.text import printable, terminal
 from hacontrol_benchmarks.reporting.report import SUITE_FILE, write_report
 from hacontrol_benchmarks.reporting.tables import show
-from hacontrol_benchmarks.reporting.time_step_study import FILE, write_studies
-from hacontrol_benchmarks.running.runner import check_tasks, refuse_other_subject, run_suite
-from hacontrol_benchmarks.running.trial import agent_file
 from hacontrol_envs.core.parameters import short
 from hacontrol_envs.errors import HacontrolError, ParameterError, UnknownNameError
+
+if TYPE_CHECKING:
+    from hacontrol_agents import Learner
 
 LEADERBOARD = Path("leaderboard")
 DEFAULTS = ("npi", "hjb-fp-pinn", "deqn", "market-clearing")
@@ -52,6 +52,8 @@ def run(
         workers: tasks at a time.
         retry_failed: run failed tasks again.
     """
+    from hacontrol_benchmarks.running.runner import check_tasks, run_suite
+
     chosen = load_suite(suite)
     folder = folder or LEADERBOARD / chosen.name
     tasks = chosen.tasks()
@@ -81,6 +83,7 @@ def time_step(folder: tyro.conf.Positional[Path], out: Path | None = None) -> in
     """
     from hacontrol_benchmarks.reporting.figures import figure_path, save_figure
     from hacontrol_benchmarks.reporting.time_step_figure import time_step_figure
+    from hacontrol_benchmarks.reporting.time_step_study import FILE, write_studies
 
     target = figure_path(out) if out else folder / "time_step.png"
     found = write_studies(folder, Console())
@@ -109,8 +112,10 @@ def compare(
         seed: seed of learning and of the trajectories.
         parameters: keyword arguments of the environment as JSON, such as '{"dimension": 2}'.
     """
+    from hacontrol_benchmarks.judging.evaluation import evaluate
     from hacontrol_benchmarks.reporting.compare import compare_figure, refuse_unknown
     from hacontrol_benchmarks.reporting.figures import figure_path, save_figure
+    from hacontrol_benchmarks.running.runner import refuse_other_subject
 
     figure_path(out)  # nothing is trained for a figure that cannot be written
     task = Task(problem="", env=env, parameters=_read_parameters(parameters), label="", agent="", seed=seed)
@@ -127,11 +132,12 @@ def compare(
     return 0
 
 
-def list_names(name: tyro.conf.Positional[str | None] = None) -> int:
-    """Show environments with their parameters, agents with their hyperparameters, and suites; or all about one.
+def list_names(name: tyro.conf.Positional[str | None] = None, hyperparameters: bool = False) -> int:
+    """Show environments and economies with their parameters, agents, and suites; or all about one of them.
 
     Args:
         name: of an environment or an economy, whose page is shown, or of an agent, whose hyperparameters are.
+        hyperparameters: show those of all agents too, which takes as long as importing torch does.
     """
     console = Console()
     if name is not None:
@@ -150,9 +156,7 @@ def list_names(name: tyro.conf.Positional[str | None] = None) -> int:
     for name, economy in hacontrol_envs.registered_economies().items():
         _entry(console, name, [str(parameter) for parameter in inspect.signature(economy).parameters.values()])
     console.print("\n[bold]Agents[/]  hacontrol_agents.make_agent(name, env=env, seed=0, **hyperparameters)")
-    for name, kind in agents().items():
-        chosen = [f for f in fields(kind) if f.init and f.name not in (kind.subject, "seed")]
-        _entry(console, name, [f"{f.name}={_default(f)}" for f in chosen])
+    _list_agents(console, hyperparameters)
     console.print("\n[bold]Suites[/]  hacontrol run NAME")
     for name in suite_names():
         console.print(f"  [cyan]{name}[/]  {terminal(load_suite(name).description)}", highlight=False)
@@ -238,6 +242,8 @@ def _read_parameters(text: str) -> dict[str, Any]:
 
 
 def _train(name: str, env: Any, seed: int, total_timesteps: int | None) -> Learner:
+    from hacontrol_benchmarks.judging.evaluation import watch
+
     kind = agent_class(name)
     agent: Learner = kind(**{getattr(kind, "subject", "env"): env}, seed=seed)
     callback = watch(env) if isinstance(env, gym.Env) else None
@@ -246,6 +252,8 @@ def _train(name: str, env: Any, seed: int, total_timesteps: int | None) -> Learn
 
 def _first_that_learns(env: str) -> str:
     """The first of the default agents that learns about an environment or economy; npi where none does."""
+    from hacontrol_benchmarks.running.runner import refuse_other_subject
+
     for name in DEFAULTS:
         with contextlib.suppress(ParameterError):
             refuse_other_subject(name, env)
@@ -258,6 +266,8 @@ def _load(folder: Path, asked: Task, name: str, env: Any) -> Learner:
 
     Results are data: they name registered agents only, which are read from our own sealed format.
     """
+    from hacontrol_benchmarks.running.trial import agent_file
+
     for result in read_results(folder):
         task = result.task
         same = task.env == asked.env and task.parameters == asked.parameters and name in (task.label, task.agent)
@@ -281,6 +291,17 @@ def _print_numbers(scores: dict[str, dict[str, Any]]) -> None:
         for key in keys:
             table.add_row(f"{metric}  {key}", *(show(value and value[key]) for value in found))
     Console().print(table)
+
+
+def _list_agents(console: Console, hyperparameters: bool) -> None:
+    """Each agent with the name of its class, or, once all are imported, with its hyperparameters."""
+    if not hyperparameters:
+        for name, kind in agent_classes().items():
+            console.print(f"  [cyan]{name}[/]  {kind}", highlight=False)
+        return
+    for name, agent in agents().items():
+        chosen = [f for f in fields(agent) if f.init and f.name not in (agent.subject, "seed")]
+        _entry(console, name, [f"{f.name}={_default(f)}" for f in chosen])
 
 
 def _entry(console: Console, name: str, arguments: list[str]) -> None:

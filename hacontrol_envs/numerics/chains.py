@@ -6,8 +6,8 @@ A chain is a matrix P with P[i, j] the probability of state j after state i.
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ParameterError
@@ -61,7 +61,11 @@ def tauchen(persistence: float, deviation: float, states: int, reach: float = 3.
     edges = np.concatenate([[-np.inf], (x[1:] + x[:-1]) / 2, [np.inf]])
     at = (edges - persistence * x[:, None]) / np.sqrt((1 - persistence) * (1 + persistence))
     low, high = at[:, :-1], at[:, 1:]
-    chain: Floats = np.where(low > 0, ndtr(-low) - ndtr(-high), ndtr(high) - ndtr(low))
+    chain: Floats = np.where(
+        low > 0,
+        scipy.special.ndtr(-low) - scipy.special.ndtr(-high),
+        scipy.special.ndtr(high) - scipy.special.ndtr(low),
+    )
     if not (np.all(np.diag(chain, 1) > 0) and np.all(np.diag(chain, -1) > 0)):
         raise ParameterError(
             f"Tauchen's method with {states} states has no chain of persistence {persistence:g}: some "

@@ -7,9 +7,8 @@ from decimal import MAX_EMAX, MIN_EMIN, Decimal, localcontext
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.special import exprel
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ParameterError
@@ -70,7 +69,7 @@ def _solve(matrix: NDArray[np.object_], right: NDArray[np.object_]) -> NDArray[n
 
 def discounting(rate: Floats | float, time: Floats | float) -> Floats:
     """int_0^time e^{-rate s} ds, for any sign of the rate."""
-    result: Floats = time * exprel(-np.asarray(rate * time))
+    result: Floats = time * scipy.special.exprel(-np.asarray(rate * time))
     return result
 
 
@@ -173,7 +172,7 @@ def _best(phi: float, growth: float, g: float, guess: float) -> float:
     width = 1e-3
     while excess(high) >= 0:
         low, high, width = high, high + width, 4 * width
-    return math.exp(float(brentq(excess, low, high, xtol=1e-15, rtol=1e-15)))
+    return math.exp(float(scipy.optimize.brentq(excess, low, high, xtol=1e-15, rtol=1e-15)))
 
 
 def _carried(phi: float, growth: float, g: float, kappa: float) -> float:

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
+import scipy
 from numpy.polynomial.legendre import leggauss, legint, legval, legvander
 from numpy.typing import NDArray
-from scipy.interpolate import BSpline, RectBivariateSpline, make_interp_spline
-from scipy.linalg import expm
-from scipy.special import ndtr
 
 from hacontrol_envs.arrays import Floats, dot
 from hacontrol_envs.errors import NumericalError, ParameterError
@@ -167,13 +165,13 @@ class ReflectedOU:
         return np.linspace(0.0, 1.0, PLACES)
 
     @cached_property
-    def _drops(self) -> RectBivariateSpline:
+    def _drops(self) -> scipy.interpolate.RectBivariateSpline:
         """bound - z_dt over place and xi."""
         xi = np.linspace(-TAIL, TAIL, SHOCKS)
         start = self._polynomials(self._reach * self._places**2)
-        density = (start @ expm(self._felt * self._generator) * self._norms).T
+        density = (start @ scipy.linalg.expm(self._felt * self._generator) * self._norms).T
         drops = self._carried(density, xi) if self._free else self._half * (1 - _inverse(*_polynomial(density), xi))
-        return RectBivariateSpline(self._places, xi, drops, kx=5, ky=5, s=0)
+        return scipy.interpolate.RectBivariateSpline(self._places, xi, drops, kx=5, ky=5, s=0)
 
     def _carried(self, density: Floats, xi: Floats) -> Floats:
         """The same where the rest of the step is free: z_dt = q z + N(0, rest^2), z with that density in the window."""
@@ -182,7 +180,7 @@ class ReflectedOU:
         mass, behind = legval(node, density, tensor=True) * weight, q * self._half * (1 - node) / rest
 
         def cdf(v: Floats) -> Floats:
-            below: Floats = np.einsum("px,pkx->pk", mass, ndtr(v[..., None] + behind))
+            below: Floats = np.einsum("px,pkx->pk", mass, scipy.special.ndtr(v[..., None] + behind))
             return below
 
         def pdf(v: Floats) -> Floats:
@@ -195,7 +193,7 @@ class ReflectedOU:
         return drops
 
     @cached_property
-    def _near_means(self) -> tuple[Floats, Floats, BSpline, BSpline]:
+    def _near_means(self) -> tuple[Floats, Floats, scipy.interpolate.BSpline, scipy.interpolate.BSpline]:
         """Times and weights of a rule over the step, and E e^{z_s} and E e^{-z_s} at these times over place.
 
         Near an edge expectations go with the root of time, and so do the times.
@@ -214,8 +212,8 @@ class ReflectedOU:
             free = max(time - self._felt, 0.0) if self._free else 0.0
             z = np.exp(-self.kappa * free) * (self.bound - distance)
             ends = np.exp(np.stack([z, -z], axis=1) + self._deviation_after(free) ** 2 / 2)
-            means[:, :, k] = (start @ (expm(min(time, self._felt) * self._generator) @ (project @ ends))).T
-        upper, lower = (make_interp_spline(self._places, mean, k=5) for mean in means)
+            means[:, :, k] = (start @ (scipy.linalg.expm(min(time, self._felt) * self._generator) @ (project @ ends))).T
+        upper, lower = (scipy.interpolate.make_interp_spline(self._places, mean, k=5) for mean in means)
         return times, weights, upper, lower
 
 
@@ -234,7 +232,7 @@ def _polynomial(density: Floats) -> tuple[Callable[[Floats], Floats], Callable[[
 
 def _inverse(cdf: Callable[[Floats], Floats], pdf: Callable[[Floats], Floats], grid: Floats, xi: Floats) -> Floats:
     """F^{-1}(Phi(xi)) of P distribution functions, (P, len(xi)), by Newton's method within the cells of a grid."""
-    wanted, known = ndtr(xi), np.maximum.accumulate(cdf(grid[None]), axis=1)
+    wanted, known = scipy.special.ndtr(xi), np.maximum.accumulate(cdf(grid[None]), axis=1)
     cell = np.stack([np.searchsorted(row, wanted) for row in known]).clip(1, len(grid) - 1)
     low, high = grid[cell - 1], grid[cell]
     before, after = (np.take_along_axis(known, at, axis=1) for at in (cell - 1, cell))

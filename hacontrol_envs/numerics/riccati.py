@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import expm, solve_continuous_lyapunov
-from scipy.signal import lfilter
+import scipy
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import NumericalError, ParameterError
@@ -192,7 +191,9 @@ def _sized(closed: Floats, rest: Floats, scale: Floats) -> Floats:
     """The solution X of closed' X + X closed + rest = 0 over scale_i scale_j; huge where closed is hardly stable."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        X: Floats = solve_continuous_lyapunov((closed / scale * scale[:, None]).T, -rest / np.outer(scale, scale))
+        X: Floats = scipy.linalg.solve_continuous_lyapunov(
+            (closed / scale * scale[:, None]).T, -rest / np.outer(scale, scale)
+        )
     return X
 
 
@@ -229,7 +230,7 @@ def hold(A: Floats, B: Floats, Q: Floats, R: Floats, D: Floats, rho: float, dt: 
     phi, shifted = _integrated(A, np.array([h]))[0], A - rho / 2 * eye
     change = shifted @ _integrated(shifted, np.array([h]))[0]
     for _ in range(k):
-        F, fade = expm(A * h), math.exp(-rho * h)
+        F, fade = scipy.linalg.expm(A * h), math.exp(-rho * h)
         joint = np.block([[F, phi @ B], [np.eye(n + m)[n:]]])
         constant += fade * (constant + float(np.sum(M[:n, :n] * C)))
         M = symmetric(M + fade * joint.T @ M @ joint)
@@ -239,7 +240,7 @@ def hold(A: Floats, B: Floats, Q: Floats, R: Floats, D: Floats, rho: float, dt: 
         raise ParameterError(f"dt={dt} is too long a step: over it the state, or its cost, outgrows what floats hold")
     values, V = np.linalg.eigh(C)
     noise = (V * np.sqrt(np.maximum(values, 0.0))) @ V.T
-    return HeldSystem(expm(A * dt), phi @ B, noise, M, constant, C, change, rho * dt)
+    return HeldSystem(scipy.linalg.expm(A * dt), phi @ B, noise, M, constant, C, change, rho * dt)
 
 
 def _integrated(A: Floats, times: Floats) -> Floats:
@@ -279,7 +280,7 @@ def sampled_backward(held: HeldSystem, steps: int, terminal: Floats) -> Quadrati
     P = P[: steps + 1]
     spent = (held.constant + gamma * np.sum(held.covariance * P[:-1], axis=(-2, -1))) / 2
     K = np.concatenate([np.zeros((1, *held.G.T.shape)), improve(held, P[:-1])[0]])
-    return Quadratic(P, np.append(0.0, lfilter([1.0], [1.0, -gamma], spent)), K)
+    return Quadratic(P, np.append(0.0, scipy.signal.lfilter([1.0], [1.0, -gamma], spent)), K)
 
 
 def improve(held: HeldSystem, P: Floats) -> tuple[Floats, Floats]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from hacontrol_envs.arrays import Array, Floats, namespace
 
@@ -18,6 +18,6 @@ def whole(x: Array) -> Array:
 def draw(odds: Floats, noise: Floats) -> NDArray[np.int64]:
     """Numbers drawn with these odds (..., k) by standard normals (...): the inverse of the distribution function."""
     reached = np.cumsum(odds, axis=-1)
-    uniform = ndtr(noise)[..., None] * reached[..., -1:]
+    uniform = scipy.special.ndtr(noise)[..., None] * reached[..., -1:]
     found: NDArray[np.int64] = np.minimum(np.sum(uniform > reached, axis=-1), odds.shape[-1] - 1)
     return found

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import splu
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import EquilibriumError, ParameterError
@@ -37,8 +35,8 @@ def balanced(generator: Any, nodes: int | NDArray[np.intp], **options: Any) -> F
     """
     fixed = np.zeros(generator.shape[0])
     fixed[nodes] = 1.0
-    matrix = (sparse.diags_array(1 - fixed) @ generator.T.tocsr() + sparse.diags_array(fixed)).tocsc()
-    factors = splu(matrix, **options)
+    matrix = (scipy.sparse.diags_array(1 - fixed) @ generator.T.tocsr() + scipy.sparse.diags_array(fixed)).tocsc()
+    factors = scipy.sparse.linalg.splu(matrix, **options)
     masses: Floats = factors.solve(fixed)
     masses += factors.solve(fixed - matrix @ masses)
     return masses
@@ -59,7 +57,7 @@ def stationary(chain: Any) -> Floats:
         EquilibriumError: the law found does not stay where it is to within 1e-12 of mass.
     """
     matrix = _stochastic(chain)
-    count, label = connected_components(matrix, connection="strong")
+    count, label = scipy.sparse.csgraph.connected_components(matrix, connection="strong")
     rows, columns = matrix.nonzero()
     leaving = np.isin(np.arange(count), label[rows[label[rows] != label[columns]]])
     stays = np.flatnonzero(~leaving[label])
@@ -87,7 +85,7 @@ def stationary(chain: Any) -> Floats:
 def _solved(chain: Any, nodes: NDArray[np.intp]) -> Floats:
     """Masses (N,) in proportion to a stationary law's, found from 1 at these nodes, none negative."""
     try:
-        found = balanced(chain - sparse.eye_array(chain.shape[0]), nodes, **UNPIVOTED)
+        found = balanced(chain - scipy.sparse.eye_array(chain.shape[0]), nodes, **UNPIVOTED)
     except RuntimeError:  # a factor is singular
         return _settled(chain)
     masses: Floats = np.maximum(np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0), 0.0)
@@ -95,7 +93,7 @@ def _solved(chain: Any, nodes: NDArray[np.intp]) -> Floats:
 
 
 def _stochastic(given: Any) -> Any:
-    matrix = sparse.csr_array(given, dtype=np.float64)
+    matrix = scipy.sparse.csr_array(given, dtype=np.float64)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ParameterError(f"a law is stationary under a square matrix, got shape {matrix.shape}")
     if not (np.all(matrix.data >= 0) and np.all(abs(matrix.sum(axis=1) - 1) <= 1e-9)):
@@ -126,6 +124,8 @@ def _arriving(matrix: Any, stays: NDArray[np.intp]) -> Floats:
     if not len(left):
         return np.full(count, 1 / count)
     out = matrix[left]
-    visits = splu((sparse.eye_array(len(left)) - out[:, left]).T.tocsc()).solve(np.full(len(left), 1 / count))
+    visits = scipy.sparse.linalg.splu((scipy.sparse.eye_array(len(left)) - out[:, left]).T.tocsc()).solve(
+        np.full(len(left), 1 / count)
+    )
     arriving: Floats = 1 / count + visits @ out[:, stays]
     return arriving

@@ -18,8 +18,8 @@ from functools import partial
 from typing import Any, NamedTuple, final
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ParameterError
@@ -136,7 +136,7 @@ class Transport:
         shares = self.shock.reshape(n_e, 1, n_e, 1) * np.stack([1 - w[0], w[0]], axis=-1)[:, :, None]
         columns = n_a * np.arange(n_e)[:, None] + k[0][:, :, None, None] + np.arange(2)
         starts = np.arange(0, shares.size + 1, 2 * n_e)
-        matrix = sparse.csr_array((shares.ravel(), columns.ravel(), starts), shape=(n_e * n_a, n_e * n_a))
+        matrix = scipy.sparse.csr_array((shares.ravel(), columns.ravel(), starts), shape=(n_e * n_a, n_e * n_a))
         matrix.eliminate_zeros()
         return matrix
 

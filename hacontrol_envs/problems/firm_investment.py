@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple, final, get_args
 
 import numpy as np
-from scipy.integrate import quad
+import scipy
 
 from hacontrol_envs.arrays import Array, Floats, namespace
 from hacontrol_envs.core import parameters as read
@@ -162,7 +162,7 @@ class FirmInvestment(ControlProblem):
         """The rate where V_k is that marginal product's present value from z = 6 standard deviations on."""
         z, kappa, rate = 6 * self.productivity_deviation, self.mean_reversion, self.discount + self.depreciation
         z = min(z, self.productivity_bound)
-        worth = quad(lambda t: np.exp(-rate * t + z * np.exp(-kappa * t)), 0, np.inf)[0]
+        worth = scipy.integrate.quad(lambda t: np.exp(-rate * t + z * np.exp(-kappa * t)), 0, np.inf)[0]
         dear = self._marginal_product * worth - self.purchase_price
         return float(max(dear / self.adjustment_cost_up, self.depreciation + 0.1))
 

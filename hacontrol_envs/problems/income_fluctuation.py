@@ -9,8 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, final
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.linalg import spsolve
+import scipy
 
 from hacontrol_envs.arrays import Array, Floats, like, namespace, to_numpy
 from hacontrol_envs.core import parameters as read
@@ -269,16 +268,18 @@ class IncomeFluctuation(DiscreteProblem):
         found.slopes[:] = (1 + self.interest_rate) * consumed**-self.risk_aversion
         place, (low, high, low_slope, high_slope) = hermite(found.assets, saved)
         row = np.arange(n_e * n_a).reshape(n_e, n_a)
-        matrix, right = sparse.csr_matrix((n_e * n_a,) * 2), self.utility(consumed)
+        matrix, right = scipy.sparse.csr_matrix((n_e * n_a,) * 2), self.utility(consumed)
         for e in range(n_e):
             odds = self.discount_factor * self._odds[:, e, None]
             below, above = e * n_a + place, e * n_a + place + 1
             for column, weight in ((below, odds * low), (above, odds * high)):
                 entry = (weight.ravel(), (row.ravel(), column.ravel()))
-                matrix += sparse.csr_matrix(entry, shape=matrix.shape)
+                matrix += scipy.sparse.csr_matrix(entry, shape=matrix.shape)
             slope = found.slopes[e]
             right = right + odds * (low_slope * slope[place] + high_slope * slope[place + 1])
-        found.values[:] = spsolve(sparse.identity(n_e * n_a, format="csr") - matrix, right.ravel()).reshape(n_e, n_a)
+        found.values[:] = scipy.sparse.linalg.spsolve(
+            scipy.sparse.identity(n_e * n_a, format="csr") - matrix, right.ravel()
+        ).reshape(n_e, n_a)
 
     def _chosen(self, found: _Found, x: Floats) -> Floats:
         """a' (...) at states x (..., 2)."""

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, final
 
 import numpy as np
-from scipy.linalg import solve_continuous_lyapunov
+import scipy
 
 from hacontrol_envs.arrays import Array, Floats, broadcast_time, dot, like, matvec, matvecs, namespace, quadratic
 from hacontrol_envs.core import parameters as read
@@ -172,7 +172,7 @@ class LQR(ControlProblem):
         if not np.linalg.eigvals(closed).real.max() < 0:
             return np.ones(self._size)
         unit = np.abs(self.D).max() or 1.0
-        variance = np.diag(solve_continuous_lyapunov(closed, -(self.D / unit) @ (self.D / unit).T))
+        variance = np.diag(scipy.linalg.solve_continuous_lyapunov(closed, -(self.D / unit) @ (self.D / unit).T))
         return 1 + 4 * unit * np.sqrt(np.maximum(variance, 0.0))
 
     @cached_property

@@ -8,8 +8,7 @@ from functools import cached_property
 from typing import Any, final
 
 import numpy as np
-from scipy.signal import lfilter
-from scipy.special import exprel
+import scipy
 
 from hacontrol_envs.arrays import Array, Floats, broadcast_time, dot, like, matvec, namespace
 from hacontrol_envs.core import parameters as read
@@ -109,7 +108,7 @@ class Merton(ControlProblem):
             log_f = np.full(2, -np.log(self.nu))
             if self.horizon is not None:
                 z = -self.nu * left
-                flow = np.log(left) + np.where(z > 50, z - np.log(z), np.log(exprel(np.minimum(z, 50.0))))
+                flow = np.log(left) + np.where(z > 50, z - np.log(z), np.log(scipy.special.exprel(np.minimum(z, 50.0))))
                 log_f = np.logaddexp(np.log(self.bequest) / g + z, flow)
             powers = [log_f]
             if g != 1:
@@ -370,7 +369,7 @@ class Merton(ControlProblem):
         drag = consumption.discounted_time(rho, dt) + gamma * dt * f[:-1]
         k = np.append(np.nan, flow / drag)
         paid = np.log(k[1:]) * flow + (M - k[1:]) * drag
-        h = lfilter([1.0], [1.0, -gamma], np.append(0.0, paid))
+        h = scipy.signal.lfilter([1.0], [1.0, -gamma], np.append(0.0, paid))
         return k, f, h
 
     def _solution(self, k: Any, f: Any, f_t: Any, h: Any, h_t: Any, source: str) -> Solution:

@@ -21,10 +21,8 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.interpolate import make_interp_spline
-from scipy.sparse.linalg import splu
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core.problem import ControlProblem
@@ -127,7 +125,7 @@ class Grid:
         widths = []
         for axis, half in zip(self.nodes, self.problem.state.half_width, strict=True):
             index = np.arange(len(axis))
-            weights = half * make_interp_spline(index, axis, k=5).derivative()(index)
+            weights = half * scipy.interpolate.make_interp_spline(index, axis, k=5).derivative()(index)
             weights[[0, -1]] /= 2
             widths.append(weights)
         volume: Floats = np.prod(np.meshgrid(*widths, indexing="ij"), axis=0).ravel()
@@ -168,9 +166,9 @@ class Grid:
     def _along(self, i: int, derivative: int, offsets: tuple[int, int]) -> Any:
         axis, edge = self.nodes[i], self.problem.state.edges[i]
         mirrored = edge == "reflecting" or (edge == "open" and self.edge_value is None)
-        factors = [sparse.eye_array(count) for count in self.shape]
+        factors = [scipy.sparse.eye_array(count) for count in self.shape]
         factors[i] = _difference(axis, derivative, offsets, mirrored, cut=self.order == 1)
-        return factors[0] if len(factors) == 1 else sparse.kron(*factors).tocsr()
+        return factors[0] if len(factors) == 1 else scipy.sparse.kron(*factors).tocsr()
 
     def differences(self, V: Floats) -> Differences:
         """Of the values V (N,)."""
@@ -194,7 +192,7 @@ class Grid:
                 where the value is not given.
         """
         b, C = self.motion(a)
-        L = sparse.csr_array((len(a), len(a)))
+        L = scipy.sparse.csr_array((len(a), len(a)))
         for i, (ahead, back) in enumerate(self._first):
             both = self._both_ways(i, b[:, i], C[:, i, i]) if upwind or self.order == 1 else b[:, i] != 0
             one = np.where(both, 0.0, b[:, i])
@@ -205,7 +203,7 @@ class Grid:
         if len(self.shape) == 2 and np.any(C[:, 0, 1]):
             c = C[:, 0, 1]
             L = L + _scaled(np.maximum(c, 0.0), self._cross[0]) + _scaled(np.minimum(c, 0.0), self._cross[1])
-            off = _scaled(~self.fixed, L - sparse.diags_array(L.diagonal()))
+            off = _scaled(~self.fixed, L - scipy.sparse.diags_array(L.diagonal()))
             if self.order == 1 and off.min() < -1e-12 * abs(L).max():
                 raise ParameterError(
                     "the noise of the two states is too correlated for this grid: the chain has a negative rate. "
@@ -220,10 +218,10 @@ class Grid:
 
     def evaluate(self, a: Floats) -> Floats:
         """The value (N,) of actions a (N, m): (rho - L_a) V = r."""
-        matrix = self.problem.discount * sparse.eye_array(len(a)) - self.generator(a)
+        matrix = self.problem.discount * scipy.sparse.eye_array(len(a)) - self.generator(a)
         r = self.problem.reward(0.0, self.x, a)
         if self.edge_value is not None:
-            matrix = _scaled(~self.fixed, matrix) + sparse.diags_array(self.fixed.astype(float))
+            matrix = _scaled(~self.fixed, matrix) + scipy.sparse.diags_array(self.fixed.astype(float))
             r = np.where(self.fixed, self.edge_value(self.x), r)
         return self._solve(matrix, r)
 
@@ -255,7 +253,7 @@ class Grid:
         return positive / positive.sum(), float(positive.sum() - 1)
 
     def _solve(self, matrix: Any, right: Floats) -> Floats:
-        solved: Floats = splu(matrix.tocsc(), **self._superlu).solve(right)
+        solved: Floats = scipy.sparse.linalg.splu(matrix.tocsc(), **self._superlu).solve(right)
         gap, size = np.abs(matrix @ solved - right).max(), (abs(matrix) @ np.abs(solved)).max()
         if not gap <= BALANCE * size:
             raise NumericalError(
@@ -269,7 +267,7 @@ class Grid:
 
 
 def _scaled(rows: Any, matrix: Any) -> Any:
-    return sparse.diags_array(np.asarray(rows, dtype=np.float64)) @ matrix
+    return scipy.sparse.diags_array(np.asarray(rows, dtype=np.float64)) @ matrix
 
 
 def _difference(axis: Floats, derivative: int, offsets: tuple[int, int], mirrored: bool, cut: bool) -> Any:
@@ -299,7 +297,7 @@ def _difference(axis: Floats, derivative: int, offsets: tuple[int, int], mirrore
         columns.append(node)
         entries.append(_weights(place - axis[k], derivative))
     indices = np.concatenate(rows), np.concatenate(columns)
-    return sparse.coo_array((np.concatenate(entries), indices), shape=(count, count)).tocsr()
+    return scipy.sparse.coo_array((np.concatenate(entries), indices), shape=(count, count)).tocsr()
 
 
 def _weights(offsets: Floats, derivative: int) -> Floats:

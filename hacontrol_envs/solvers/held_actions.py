@@ -15,9 +15,7 @@ from functools import cached_property
 from typing import NamedTuple, final
 
 import numpy as np
-from scipy import sparse
-from scipy.interpolate import RectBivariateSpline, make_interp_spline
-from scipy.sparse.linalg import LinearOperator, gmres, splu
+import scipy
 
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.core.problem import ControlProblem
@@ -53,7 +51,7 @@ class HeldGrid:
         x = np.repeat(self.grid.x[:J], len(SHOCKS), axis=0)
         a = self.problem.admissible(0.0, x, np.zeros((len(x), 1)), self.dt)
         after = self.problem.exact_step(0.0, x, a, self.dt, np.tile(SHOCKS, J)[:, None])
-        shares = make_interp_spline(self.grid.nodes[1], np.eye(J), k=5)(self._unit(after)[:, 1])
+        shares = scipy.interpolate.make_interp_spline(self.grid.nodes[1], np.eye(J), k=5)(self._unit(after)[:, 1])
         matrix: Floats = np.einsum("q,jqm->jm", weights, shares.reshape(J, len(SHOCKS), J))
         return matrix
 
@@ -62,10 +60,10 @@ class HeldGrid:
         unit: Floats = np.clip(self.problem.state.to_unit(x), -1.0, 1.0)
         return unit
 
-    def later(self, V: Floats) -> RectBivariateSpline:
+    def later(self, V: Floats) -> scipy.interpolate.RectBivariateSpline:
         """gamma E V(x_1', x_2') as a function of the unit coordinates of x_1' and x_2, from values V (N,)."""
         table = self.gamma * V.reshape(self.grid.shape) @ self._expectation.T
-        return RectBivariateSpline(*self.grid.nodes, table, kx=5, ky=5)
+        return scipy.interpolate.RectBivariateSpline(*self.grid.nodes, table, kx=5, ky=5)
 
     def step(self, a: Floats) -> tuple[Floats, Floats]:
         """R (N,) of actions a (N, 1), and the unit coordinate of x_1' (N,)."""
@@ -92,7 +90,7 @@ class HeldGrid:
     def evaluate(self, a: Floats, start: Floats) -> Floats:
         """The value (N,) of holding actions a (N, 1) for ever, V = R + gamma E V, by GMRES from `start` (N,)."""
         reward, moved = self.step(a)
-        shares = make_interp_spline(self.grid.nodes[0], np.eye(self.grid.shape[0]), k=5)(moved)
+        shares = scipy.interpolate.make_interp_spline(self.grid.nodes[0], np.eye(self.grid.shape[0]), k=5)(moved)
         shares = self.gamma * shares.reshape(*self.grid.shape, -1)
 
         def operator(V: Floats) -> Floats:
@@ -101,8 +99,12 @@ class HeldGrid:
             return left
 
         size = (len(start), len(start))
-        system, inverse = (LinearOperator(size, matvec=f, dtype=np.float64) for f in (operator, self._inverse(a)))
-        V, failed = gmres(system, reward, x0=start, rtol=1e-11, atol=0.0, restart=100, maxiter=5, M=inverse)
+        system, inverse = (
+            scipy.sparse.linalg.LinearOperator(size, matvec=f, dtype=np.float64) for f in (operator, self._inverse(a))
+        )
+        V, failed = scipy.sparse.linalg.gmres(
+            system, reward, x0=start, rtol=1e-11, atol=0.0, restart=100, maxiter=5, M=inverse
+        )
         if failed or not np.all(np.isfinite(V)):
             raise NumericalError(f"GMRES has not converged on a grid {self.grid.shape} at dt={self.dt}")
         return np.asarray(V)
@@ -112,8 +114,8 @@ class HeldGrid:
 
         Their product is between 1 and 1.3 for every lambda, so that GMRES converges in tens of steps however short dt.
         """
-        rates = self.problem.discount * sparse.eye_array(len(a)) - self.grid.generator(a)
-        solve = splu(rates.tocsc(), **MONOTONE).solve
+        rates = self.problem.discount * scipy.sparse.eye_array(len(a)) - self.grid.generator(a)
+        solve = scipy.sparse.linalg.splu(rates.tocsc(), **MONOTONE).solve
         return lambda v: v + solve(v) / self.dt
 
     def solve(self, start: Floats) -> tuple[Floats, Floats]:
@@ -154,7 +156,7 @@ class Held(NamedTuple):
     """V."""
     a: Floats
     """The best actions at the nodes, (N, 1)."""
-    later: RectBivariateSpline
+    later: scipy.interpolate.RectBivariateSpline
     """gamma E V(x_1', x_2') as a function of the unit coordinates of x_1' and x_2."""
 
 

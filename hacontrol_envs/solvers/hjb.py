@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
 
 import numpy as np
-from scipy.interpolate import RectBivariateSpline, make_interp_spline
+import scipy
 
 from hacontrol_envs.arrays import Array, Floats, like, to_numpy
 from hacontrol_envs.core.problem import ControlProblem
@@ -170,10 +170,10 @@ class GridValue:
         self.grid, self.problem, self.V = grid, grid.problem, V
         table = V.reshape(grid.shape)
         if len(grid.shape) == 1:
-            spline = make_interp_spline(grid.nodes[0], table, k=5)
+            spline = scipy.interpolate.make_interp_spline(grid.nodes[0], table, k=5)
             self._spline: Callable[..., Floats] = lambda u, order: spline(u[..., 0], nu=order[0])
         else:
-            surface = RectBivariateSpline(*grid.nodes, table, kx=5, ky=5)
+            surface = scipy.interpolate.RectBivariateSpline(*grid.nodes, table, kx=5, ky=5)
             self._spline = lambda u, order: surface.ev(u[..., 0], u[..., 1], dx=order[0], dy=order[1])
 
     def _at(self, x: Floats, *along: int) -> Floats:

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from hacontrol_agents.baselines import sb3_state
 from hacontrol_agents.core.agent import Agent
-from hacontrol_agents.core.checkpoint import shown
 from hacontrol_agents.core.hyperparameters import read_widths
+from hacontrol_agents.core.plain import shown
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.core.parameters import count, number, refuse_unlisted, short
 from hacontrol_envs.errors import HacontrolError, ParameterError

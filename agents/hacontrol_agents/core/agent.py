@@ -20,6 +20,8 @@ from typing_extensions import Self
 
 from hacontrol_agents.core import checkpoint as files
 from hacontrol_agents.core.hyperparameters import checked, refuse_device
+from hacontrol_agents.core.offers import OFFERED
+from hacontrol_agents.core.plain import as_lists, as_tuples, shown
 from hacontrol_agents.core.registry import find_agent, register_agent
 from hacontrol_agents.core.subjects import SETTING, make_subject, refuse_reserved
 from hacontrol_agents.core.verdicts import NOT_A_NUMBER, SEEN, failure, first_not_finite, warn_unmet
@@ -30,9 +32,6 @@ from hacontrol_envs.core.parameters import refuse_unlisted, short
 from hacontrol_envs.core.registration import registered_ids
 from hacontrol_envs.errors import CheckpointError, LearningError, ParameterError
 from hacontrol_envs.simulation.env import SDEVectorEnv
-
-OFFERED = ("value", "jet", "rate")
-"""What an agent may learn besides a policy."""
 
 Callback: TypeAlias = "Callable[[Any], bool | None]"
 """Called after every iteration of learning; returning False stops it."""
@@ -254,17 +253,17 @@ class Learner(abc.ABC):
 
     def _refuse_other(self, record: dict[str, Any], path: str | os.PathLike[str]) -> None:
         for key, own in self._identity().items():
-            if files.as_lists(own) != record[key]:
+            if as_lists(own) != record[key]:
                 raise CheckpointError(
-                    f"{os.fspath(path)!r} was saved with {key} = {files.shown(record[key])}, not {files.shown(own)}"
+                    f"{os.fspath(path)!r} was saved with {key} = {shown(record[key])}, not {shown(own)}"
                 )
 
     def _resume(self, path: str | os.PathLike[str]) -> None:
         tensors, record = files.read_agent(path)
         self._refuse_other(record, path)
-        if record["env"] != files.as_lists(self._setting()):
+        if record["env"] != as_lists(self._setting()):
             raise CheckpointError(
-                f"{os.fspath(path)!r} was learnt with {files.shown(record['env'])}, not {self._setting()}: to go on, "
+                f"{os.fspath(path)!r} was learnt with {shown(record['env'])}, not {self._setting()}: to go on, "
                 "make the environment as it was"
             )
         self._adopt(tensors, record, path)
@@ -277,7 +276,7 @@ class Learner(abc.ABC):
         try:
             self._restore({name: tensor.to(self.device) for name, tensor in tensors.items()}, record["state"])
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{os.fspath(path)!r} is not a whole {self.name}: {files.shown(error)}") from error
+            raise CheckpointError(f"{os.fspath(path)!r} is not a whole {self.name}: {shown(error)}") from error
 
     def _tensors(self) -> dict[str, Tensor]:
         """What was learnt, as tensors."""
@@ -400,15 +399,4 @@ class Agent(Learner):
         for id in registered_ids():
             if str(gym.spec(id).kwargs.get("problem", "")).rpartition(":")[2] == record["problem"]:
                 return make_subject(id, {**record["env"], **as_tuples(record["parameters"])})
-        raise CheckpointError(f"no registered problem is called {files.shown(record['problem'])}; pass env= to load")
-
-
-def offered(agent: Any) -> frozenset[str]:
-    """Tell which of `value`, `jet` and `rate` an agent has: what it declares, or else the methods that it has."""
-    said = getattr(agent, "offers", None)
-    return frozenset(name for name in OFFERED if callable(getattr(agent, name, None))) if said is None else said
-
-
-def as_tuples(hyperparameters: dict[str, Any]) -> dict[str, Any]:
-    """JSON's and TOML's lists as the tuples that hyperparameters are."""
-    return {key: tuple(entry) if isinstance(entry, list) else entry for key, entry in hyperparameters.items()}
+        raise CheckpointError(f"no registered problem is called {shown(record['problem'])}; pass env= to load")

@@ -10,13 +10,10 @@ give others the file that `save` writes.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import stat
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +21,8 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from hacontrol_envs.core.parameters import short
+from hacontrol_agents.core.files import content_of, publish
+from hacontrol_agents.core.plain import shown
 from hacontrol_envs.errors import CheckpointError
 
 MOST_BYTES = 4 * 2**30
@@ -66,29 +64,6 @@ def write(path: str | os.PathLike[str], tensors: dict[str, Tensor], record: dict
     return target
 
 
-def publish(target: Path, content: bytes) -> None:
-    """Replace `target` by `content` so that a crash at any moment leaves the old file or the new one."""
-    with written(target.parent, content) as temporary:
-        os.replace(temporary, target)
-
-
-@contextlib.contextmanager
-def written(folder: Path, content: bytes) -> Iterator[str]:
-    """A temporary file in the folder whose content is on disk; what has not been moved away by the end is removed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o644)
-        yield temporary
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the record in `path`.
 
@@ -107,26 +82,6 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
         return safetensors.torch.load(content), record
     except (SafetensorError, ValueError, LookupError, TypeError, RecursionError, AttributeError) as error:
         raise CheckpointError(f"{os.fspath(path)!r} is not an agent file: {shown(error)}") from error
-
-
-def content_of(path: str | os.PathLike[str], what: str, most: int) -> bytes:
-    """The bytes of an ordinary file that is no longer than `most`.
-
-    Raises:
-        CheckpointError: there is no such file, it cannot be read, is no ordinary one, or is longer.
-    """
-    name = shown(os.fspath(path))
-    try:
-        about = os.stat(path)
-        if not stat.S_ISREG(about.st_mode):
-            raise CheckpointError(f"cannot read {what} from {name}: it is not an ordinary file")
-        if about.st_size > most:
-            raise CheckpointError(f"cannot read {what} from {name}: it has {about.st_size} bytes, more than {most}")
-        return Path(path).read_bytes()
-    except (OSError, ValueError) as error:  # a ValueError is a NUL in the name
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"cannot read {what} from {name}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def read_agent(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -200,17 +155,3 @@ def _is_figure(value: Any) -> bool:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
-
-
-def shown(value: Any) -> str:
-    """What a file says, or an error about it, as one short line that a terminal can print."""
-    text = str(value) if isinstance(value, Exception) else short(value)
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= 200 else line[:197] + "..."
-
-
-def as_lists(value: Any) -> Any:
-    """A value as it returns from JSON."""
-    if isinstance(value, dict):
-        return {key: as_lists(entry) for key, entry in value.items()}
-    return [as_lists(entry) for entry in value] if isinstance(value, (list, tuple)) else value

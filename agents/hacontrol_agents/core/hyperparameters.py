@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from hacontrol_agents.core.plain import refuse_unplain
 from hacontrol_agents.learning.networks import refuse_large
 from hacontrol_envs.core.parameters import count, number, one_of, short
 from hacontrol_envs.errors import ParameterError
@@ -25,9 +26,6 @@ FEWER = {"num_envs": 65_536, "economies": 16_384, "moments": 256}
 """... and of what is large itself."""
 WIDEST = 16_384
 DEEPEST = 32
-NESTED = 4
-"""Levels of lists and dictionaries in a value that is free."""
-ENTRIES = 10_000
 
 
 def checked(kind: type, given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -83,30 +81,6 @@ def read_widths(name: str, value: Any) -> tuple[int, ...]:
     widths = tuple(count("a layer's width", width, at_most=WIDEST) for width in value)
     refuse_large(widths)
     return widths
-
-
-def refuse_unplain(name: str, value: Any, depth: int = 0) -> int:
-    """Raise ParameterError for what JSON cannot hold, is not finite, nested or long beyond reason; its size.
-
-    Python's tuples count as lists.
-    """
-    if value is None or isinstance(value, (bool, str)):
-        return 1 + len(value or "") // 100 if isinstance(value, str) else 1
-    if isinstance(value, (int, float)):
-        number(name, value)
-        return 1
-    if depth < NESTED and isinstance(value, (dict, list, tuple)):
-        if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
-            raise ParameterError(f"{name} must have words as keys, got {short(value)}")
-        entries = value.values() if isinstance(value, dict) else value
-        size = len(value)
-        if size <= ENTRIES:
-            size += sum(refuse_unplain(name, entry, depth + 1) for entry in entries)
-        if size <= 2 * ENTRIES:
-            return size
-    raise ParameterError(
-        f"{name} must be what a file can say, numbers, words, truth values and short lists of them, got {short(value)}"
-    )
 
 
 def refuse_device(device: str) -> None:

@@ -13,8 +13,7 @@ from typing import Any
 import gymnasium as gym
 
 import hacontrol_envs
-from hacontrol_agents.core.checkpoint import shown
-from hacontrol_agents.core.hyperparameters import refuse_unplain
+from hacontrol_agents.core.plain import refuse_unplain, shown
 from hacontrol_envs.core.parameters import short
 from hacontrol_envs.errors import HacontrolError, ParameterError, UnknownNameError, nearest
 from hacontrol_envs.simulation.env import make_env, make_vector_env

@@ -88,8 +88,8 @@ from typing import Any, ClassVar, Literal, TypeAlias, final, get_args
 
 import gymnasium as gym
 import numpy as np
+import scipy
 import torch
-from scipy.special import ndtr
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
@@ -320,7 +320,7 @@ class CTQLearning(Agent):
         m = self._pair.actions
         if self.behaviour == "random" or self._iteration == 0:
             if self.persistence > 0:
-                return (2 * ndtr(self._experience.noise(rng, m)) - 1).astype(np.float32)
+                return (2 * scipy.special.ndtr(self._experience.noise(rng, m)) - 1).astype(np.float32)
             return rng.uniform(-1.0, 1.0, (len(s), m)).astype(np.float32)
         proposed = self._pair.sample(self._tensor(s), rng).cpu().numpy()
         proposed += self.exploration * self._experience.noise(rng, m)

@@ -11,7 +11,7 @@ from typing import Any, final
 
 import numpy as np
 
-from hacontrol_agents.core.agent import offered
+from hacontrol_agents.core.offers import offered
 from hacontrol_benchmarks.judging import sampling
 from hacontrol_benchmarks.judging.law import act
 from hacontrol_benchmarks.judging.regret import Regret, regret

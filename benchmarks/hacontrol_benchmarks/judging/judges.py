@@ -1,60 +1,20 @@
-"""Who judges what: the judge of a subject, and everything that it measures of an agent."""
+"""Who judges what: the judge of a subject, or of results."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, final
 
 import gymnasium as gym
 
-from hacontrol_agents import Agent
-from hacontrol_benchmarks.judging.control import ControlJudge, largest_policy_error
-from hacontrol_benchmarks.judging.outsider import as_agent
-from hacontrol_benchmarks.records.tasks import Evaluation
-from hacontrol_envs import Economy, Judge, registered_economies, registered_ids
+from hacontrol_benchmarks.judging.control import ControlJudge
+from hacontrol_envs import Judge, registered_economies, registered_ids
 from hacontrol_envs.core.judge import Metric, Score
 from hacontrol_envs.core.registration import problem_class
 from hacontrol_envs.errors import ParameterError
 
 CONTROL = ControlJudge()
 """The judge of problems that name none of their own."""
-CONVERGED = "Whether the learner's own rule of having learnt was met: 1 or 0; none where it has no rule."
-"""Meaning of "converged", which is told of every agent."""
-
-
-def evaluate(agent: Any, env: Any, evaluation: Evaluation | None = None) -> dict[str, Score]:
-    """Measure how far an agent is from the truth: every metric of its subject's judge, and "converged".
-
-    Args:
-        agent: one of ours, or anything that plays (see `Outsider`): a model with `predict(observation, ...)`, as those
-            of Stable-Baselines3, or a function from observations to actions in the environment's box [-1, 1]^m.
-        env: the environment, single or vector, with no wrapper that changes what is seen, played or paid; or the
-            economy.
-        evaluation: how carefully to judge.
-
-    Raises:
-        ParameterError: the problem has no known optimum, the environment is not ours, the model cannot play in it, or
-            the agent does not offer what is judged on the economy.
-        ActionError: a model's actions have another shape than the environment's, or are not in their box.
-        FloatingPointError: the agent returns something that is not finite.
-    """
-    if isinstance(env, Economy):
-        judge = env.judge
-    else:
-        agent = as_agent(agent, env)
-        judge = env.unwrapped.problem.judge or CONTROL
-    met = getattr(agent, "converged", None)
-    found = judge.compute(agent, env, evaluation or Evaluation())
-    return {**found, "converged": None if met is None else float(bool(met))}
-
-
-def watch(env: Any, points: int = 256) -> Callable[[Agent], None]:
-    """Make a callback of `learn` that adds "policy_error", on the box, to each row of the agent's learning curve."""
-
-    def note(agent: Agent) -> None:
-        agent.history[-1]["policy_error"] = largest_policy_error(agent, env, points)
-
-    return note
 
 
 def judge_of(name: str) -> Judge | None:

@@ -17,8 +17,8 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from hacontrol_agents.core.checkpoint import content_of, shown, written
-from hacontrol_agents.core.hyperparameters import refuse_unplain
+from hacontrol_agents.core.files import content_of, written
+from hacontrol_agents.core.plain import refuse_unplain, shown
 from hacontrol_benchmarks.records.provenance import Code, Machine
 from hacontrol_benchmarks.records.tasks import Task
 from hacontrol_envs.core.parameters import count, number

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from hacontrol_agents.core.checkpoint import content_of
+from hacontrol_agents.core.files import content_of
 from hacontrol_benchmarks.records.tasks import Evaluation, Task, time_step
 from hacontrol_benchmarks.records.text import likeness, printable, refuse_unprintable
 from hacontrol_envs.core.parameters import number, short

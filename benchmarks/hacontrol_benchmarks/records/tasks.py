@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import importlib
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import msgspec
 
 import hacontrol_envs
-from hacontrol_agents import Learner, find_agent
-from hacontrol_agents.core.agent import as_tuples
-from hacontrol_agents.core.checkpoint import shown
-from hacontrol_agents.core.hyperparameters import refuse_unplain
+from hacontrol_agents import find_agent
+from hacontrol_agents.core.plain import as_tuples, refuse_unplain, shown
 from hacontrol_agents.core.subjects import make_subject
 from hacontrol_benchmarks.records.text import refuse_unprintable
 from hacontrol_envs.core.parameters import count, number, refuse_unknown, short
 from hacontrol_envs.errors import HacontrolError, ParameterError, UnknownNameError
+
+if TYPE_CHECKING:
+    from hacontrol_agents import Learner
 
 MOST = 1_000_000
 """Paths, points or steps of an evaluation."""

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hacontrol_agents import Agent
-from hacontrol_agents.core.agent import offered
+from hacontrol_agents.core.offers import offered
 from hacontrol_benchmarks.judging.law import Policy, act, exact_law
 from hacontrol_benchmarks.judging.outsider import as_agent
 from hacontrol_benchmarks.reporting.compare_households import HouseholdScene

@@ -8,7 +8,7 @@ from functools import partial
 import gymnasium as gym
 
 from hacontrol_agents import agents
-from hacontrol_envs import KrusellSmith, registered_economies, registered_ids
+from hacontrol_envs import registered_economies, registered_ids
 from hacontrol_envs.core.page import description, economy_page, page, parameter_table
 from hacontrol_envs.core.parameters import short
 from hacontrol_envs.errors import UnknownNameError, nearest
@@ -33,12 +33,16 @@ def entry(name: str) -> str:
 def committed_pages() -> dict[str, Callable[[], str]]:
     """Return what makes the page of each environment and economy of this repository, by name."""
     ours = [id for id in registered_ids() if gym.spec(id).kwargs["problem"].startswith("hacontrol_envs.")]
-    return {**{id: partial(page, id) for id in ours}, **_economy_pages()}
+    economies = {
+        name: make
+        for name, make in _economy_pages().items()
+        if registered_economies()[name].__module__.startswith("hacontrol_envs.")
+    }
+    return {**{id: partial(page, id) for id in ours}, **economies}
 
 
 def _economy_pages() -> dict[str, Callable[[], str]]:
-    economies = {**registered_economies(), "KrusellSmith": KrusellSmith}
-    return {name: partial(economy_page, name, economy) for name, economy in economies.items()}
+    return {name: partial(economy_page, name, economy) for name, economy in registered_economies().items()}
 
 
 def _agent_page(name: str) -> str:

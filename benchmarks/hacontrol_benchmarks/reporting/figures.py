@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from hacontrol_agents import Agent
-from hacontrol_agents.core.checkpoint import publish
+from hacontrol_agents.core.files import publish
 from hacontrol_envs.core.parameters import short
 from hacontrol_envs.errors import ParameterError
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from hacontrol_agents.core.checkpoint import publish
+from hacontrol_agents.core.files import publish
 from hacontrol_benchmarks.records.results import read_results
 from hacontrol_benchmarks.reporting.entry import committed_pages
 from hacontrol_benchmarks.reporting.report import make_report

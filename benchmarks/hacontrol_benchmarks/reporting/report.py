@@ -9,7 +9,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from hacontrol_agents.core.checkpoint import publish as replace
+from hacontrol_agents.core.files import publish as replace
 from hacontrol_benchmarks.records.results import Result, read_results
 from hacontrol_benchmarks.records.suites import Suite, load_suite
 from hacontrol_benchmarks.records.text import markdown_text, printable, terminal

@@ -12,7 +12,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from hacontrol_agents.core.checkpoint import publish
+from hacontrol_agents.core.files import publish
 from hacontrol_benchmarks.judging.judges import CONTROL
 from hacontrol_benchmarks.records.results import Result
 from hacontrol_benchmarks.records.tasks import time_step

@@ -12,7 +12,7 @@ import gymnasium as gym
 import msgspec
 import torch
 
-from hacontrol_benchmarks.judging.judges import evaluate, watch
+from hacontrol_benchmarks.judging.evaluation import evaluate, watch
 from hacontrol_benchmarks.records import provenance
 from hacontrol_benchmarks.records.results import Result, Times, plain_history, plain_metrics, publish
 from hacontrol_benchmarks.records.tasks import Task

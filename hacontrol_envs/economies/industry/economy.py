@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal, final
 
 import numpy as np
-from scipy.optimize import root_scalar
+import scipy
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core import parameters as read
@@ -198,7 +198,7 @@ class FirmIndustry(Economy):
         slope = 1 + self.demand_elasticity * min(self.supply_elasticity, 10.0)
         second = first - excess(first) / slope
         if second != first:
-            root_scalar(excess, method="secant", x0=first, x1=second, xtol=1e-11, maxiter=30)
+            scipy.optimize.root_scalar(excess, method="secant", x0=first, x1=second, xtol=1e-11, maxiter=30)
         market = min(known.values(), key=lambda market: abs(self.excess(market.firm.price, market.output)))
         gap = self.excess(market.firm.price, market.output)
         if abs(gap) > CLEARED:

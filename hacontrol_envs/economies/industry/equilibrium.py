@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, final
 
 import numpy as np
-from scipy.interpolate import RectBivariateSpline
+import scipy
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core.solution import CrossSection, Solution
@@ -120,11 +120,11 @@ class IndustryEquilibrium(Equilibrium):
         return found
 
     @cached_property
-    def _log_density(self) -> RectBivariateSpline:
+    def _log_density(self) -> scipy.interpolate.RectBivariateSpline:
         """The logarithm of the density per unit of log capital, which is smooth, by quintic splines."""
         density = self.market.masses / self.market.grid.cells
         logs = np.log(np.maximum(density, FLOOR * density.max())).reshape(self.market.grid.shape)
-        return RectBivariateSpline(*self.market.grid.nodes, logs, kx=5, ky=5)
+        return scipy.interpolate.RectBivariateSpline(*self.market.grid.nodes, logs, kx=5, ky=5)
 
     def expectation(self, function: Callable[[Floats, Floats], Floats]) -> float:
         """E_mu of a function of (k, z)."""

@@ -21,9 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-from scipy import sparse
-from scipy.linalg import hankel, solve
-from scipy.sparse.linalg import splu
+import scipy
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core import parameters as read
@@ -148,15 +146,15 @@ class Linearised:
     def __init__(self, equilibrium: IndustryEquilibrium, dt: float) -> None:
         market, firm = equilibrium.market, equilibrium.firm
         grid, x = market.grid, market.grid.x
-        identity, L = sparse.eye_array(len(x)) / dt, grid.generator(market.rates[:, None])
+        identity, L = scipy.sparse.eye_array(len(x)) / dt, grid.generator(market.rates[:, None])
         self._implicit, self._explicit = (identity - L / 2).tocsc(), (identity + L / 2).tocsr()
-        self._lu = splu(
+        self._lu = scipy.sparse.linalg.splu(
             self._implicit, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.01, options={"SymmetricMode": True}
         )
         first, _ = firm.state.unit_derivatives(x)
-        along_k, along_z = (sparse.diags_array(first[:, i]) @ D for i, D in enumerate(grid.mean_differences))
+        along_k, along_z = (scipy.sparse.diags_array(first[:, i]) @ D for i, D in enumerate(grid.mean_differences))
         moved = market.masses * x[:, 0] * _rule_slope(firm, x, along_k @ market.value.V)
-        self._migration = (along_k.T @ sparse.diags_array(moved) @ along_k).tocsr()
+        self._migration = (along_k.T @ scipy.sparse.diags_array(moved) @ along_k).tocsr()
         self._shifted: Floats = along_z.T @ market.masses
         self._revenue, self._discounting = firm.revenue(x), float(np.exp(-firm.discount * dt))
         self._elasticity = equilibrium.industry.demand_elasticity / (equilibrium.output * equilibrium.price)
@@ -180,7 +178,7 @@ class Linearised:
                 f"what happens {tail // 2} steps after the last that is asked for still moves the price, by "
                 f"{cut:.1g} of its largest deviation: the shock lasts too long beside the firms' patience"
             )
-        return price, self._masses(hankel(price) @ migration)
+        return price, self._masses(scipy.linalg.hankel(price) @ migration)
 
     def _backward(self, steps: int) -> tuple[Floats, Floats]:
         """At j dates before it, (steps + 1, N): V^ for a unit rise of log P at one date, and revenue then, expected."""
@@ -210,7 +208,9 @@ class Linearised:
             jacobian[n] = felt[n - 1]
             jacobian[n, 1:] += jacobian[n - 1, :-1]
         return [
-            np.asarray(solve(np.eye(n) + self._elasticity * jacobian[:n, :n], -self._elasticity * unmoved[:n]))
+            np.asarray(
+                scipy.linalg.solve(np.eye(n) + self._elasticity * jacobian[:n, :n], -self._elasticity * unmoved[:n])
+            )
             for n in dates
         ]
 

@@ -27,7 +27,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
-from scipy.linalg import solve
+import scipy
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core import parameters as read
@@ -232,7 +232,7 @@ def _clearing(in_k: Floats, in_z: Floats, log_z: Floats, dates: int) -> Floats:
     """
     # K_0 is given, and the assets chosen at the last date are nobody's capital.
     gap = np.eye(dates - 1) - in_k[: dates - 1, 1:dates]
-    return np.append(0.0, solve(gap, in_z[: dates - 1, :dates] @ log_z[:dates]))
+    return np.append(0.0, scipy.linalg.solve(gap, in_z[: dates - 1, :dates] @ log_z[:dates]))
 
 
 def step_back(steady: SteadyState, thresholds: Floats, now: tuple[float, float], ahead: tuple[float, float]) -> None:

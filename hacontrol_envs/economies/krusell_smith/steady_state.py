@@ -9,8 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import expit
+import scipy
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core.solution import CrossSection, Solution
@@ -276,19 +275,19 @@ def _root(households: Households) -> float:
         edge = high
 
         def excess(t: float, low: float = low, high: float = high) -> float:
-            return households.excess(high - (high - low) * float(expit(t)))
+            return households.excess(high - (high - low) * float(scipy.special.expit(t)))
 
         t, step = -3.0, -0.5 if (now := excess(-3.0)) < 0 else 0.5
         while now and abs(t) < FARTHEST:
             before, now = now, excess(t + step)
             if before * now < 0:
-                t = float(brentq(excess, min(t, t + step), max(t, t + step), xtol=1e-10, rtol=1e-13))
+                t = float(scipy.optimize.brentq(excess, min(t, t + step), max(t, t + step), xtol=1e-10, rtol=1e-13))
                 now = 0.0
             else:
                 t, step = t + step, 1.6 * step
         economy = households.economy
         if not now:
-            return high - (high - low) * float(expit(t))
+            return high - (high - low) * float(scipy.special.expit(t))
         top = float(households.law[:, -1].sum())
         if now > 0:
             why = f"households save too much at every interest rate between {low:.4g} and {edge:.4g}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator, gmres
+import scipy
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import EquilibriumError
@@ -67,8 +67,12 @@ class HouseholdValue:
         slopes = ahead(self._slopes)
         low, high = (np.take_along_axis(slopes, at, axis=-1) for at in (place, place + 1))
         right = (economy.utility(cash - saving) + beta * (parts[2] * low + parts[3] * high)).ravel()
-        operator = LinearOperator((right.size, right.size), matvec=lambda flat: flat - step(flat), dtype=np.float64)
-        found, stopped = gmres(operator, right, x0=right / (1 - beta), rtol=TOLERANCE, restart=40, maxiter=50)
+        operator = scipy.sparse.linalg.LinearOperator(
+            (right.size, right.size), matvec=lambda flat: flat - step(flat), dtype=np.float64
+        )
+        found, stopped = scipy.sparse.linalg.gmres(
+            operator, right, x0=right / (1 - beta), rtol=TOLERANCE, restart=40, maxiter=50
+        )
         if stopped or not np.all(np.isfinite(found)):
             raise EquilibriumError("the value of the reference policy was not found")
         self._values: Floats = found.reshape(shape)

@@ -1,0 +1,14 @@
+"""What agents offer besides a policy: declared by them, never found by calling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+OFFERED = ("value", "jet", "rate")
+"""What an agent may have learnt besides a policy."""
+
+
+def offered(agent: Any) -> frozenset[str]:
+    """Tell which of `value`, `jet` and `rate` an agent has: what it declares, or else the methods that it has."""
+    said: frozenset[str] | None = getattr(agent, "offers", None)
+    return frozenset(name for name in OFFERED if callable(getattr(agent, name, None))) if said is None else said
