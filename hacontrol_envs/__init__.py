@@ -15,6 +15,7 @@ from hacontrol_envs.core.problem import ControlProblem, Problem
 from hacontrol_envs.core.registration import register, register_economy, registered_economies, registered_ids
 from hacontrol_envs.core.solution import CrossSection, Jet, Solution
 from hacontrol_envs.economies import (
+    Calibration,
     Economy,
     Equilibrium,
     FirmIndustry,
@@ -22,6 +23,7 @@ from hacontrol_envs.economies import (
     KrusellSmith,
     KrusellSmithCloud,
     KrusellSmithHousehold,
+    calibrate,
 )
 from hacontrol_envs.lazy import on_demand
 from hacontrol_envs.numerics.transport import Transport, stationary_law
@@ -40,6 +42,7 @@ else:  # only who writes a problem needs the checks
 __all__ = [
     "LQR",
     "BrockMirman",
+    "Calibration",
     "ControlProblem",
     "CrossSection",
     "DiscreteProblem",
@@ -63,6 +66,7 @@ __all__ = [
     "Solution",
     "Successors",
     "Transport",
+    "calibrate",
     "check_problem",
     "check_vector_env",
     "register",

@@ -1,5 +1,6 @@
 """Many decision makers and what clears their markets: one folder for each. Importing registers them."""
 
+from hacontrol_envs.economies.calibration import Calibration, calibrate
 from hacontrol_envs.economies.economy import Economy, Equilibrium
 from hacontrol_envs.economies.industry.economy import FirmIndustry
 from hacontrol_envs.economies.industry.equilibrium import IndustryEquilibrium
@@ -8,6 +9,7 @@ from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHouseho
 from hacontrol_envs.economies.krusell_smith.planner import KrusellSmithCloud
 
 __all__ = [
+    "Calibration",
     "Economy",
     "Equilibrium",
     "FirmIndustry",
@@ -15,4 +17,5 @@ __all__ = [
     "KrusellSmith",
     "KrusellSmithCloud",
     "KrusellSmithHousehold",
+    "calibrate",
 ]

@@ -20,7 +20,7 @@ from hacontrol_envs import Problem, SDEEnv, Solution, registered_ids
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core.parameters import number
 from hacontrol_envs.core.registration import problem_class
-from hacontrol_envs.errors import EquilibriumError, ParameterError, TruncationWarning
+from hacontrol_envs.errors import ConvergenceWarning, EquilibriumError, ParameterError, TruncationWarning
 
 KNOWN = "known"
 """Name of the solver that asks the individual's problem for its solution."""
@@ -52,7 +52,8 @@ class MarketClearing(EconomyLearner):
         self._free = _Free.of(self.economy)
         self._start = self._free.back(np.asarray(self.economy.first_guess(), dtype=np.float64))
         self._tried: dict[bytes, Floats] = {}
-        self._agent, self._solution = self._solved(self.signal)
+        self._solution: Solution | None = None
+        self._agent = None if self.solver == KNOWN else self._fresh_agent(self.signal)
 
     @property
     def signal(self) -> float | Floats:
@@ -72,24 +73,31 @@ class MarketClearing(EconomyLearner):
 
     @property
     def solution(self) -> Solution:
+        if self._solution is None:
+            self._solution = self._known(self.signal) if self._agent is None else _as_solution(self._agent)
         return self._solution
 
-    def _solved(self, signal: float | Floats, learn: bool = False) -> tuple[Agent | None, Solution]:
-        """The individual's problem, solved at a signal."""
+    def _known(self, signal: float | Floats) -> Solution:
         problem: Problem = self.economy.individual(signal)
+        if (known := problem.solution()) is None:
+            raise ParameterError(f'{type(problem).__name__} knows no solution: give another solver than "{KNOWN}"')
+        return known
+
+    def _fresh_agent(self, signal: float | Floats) -> Any:
+        return make_agent(self.solver, env=_env(self.economy.individual(signal)), seed=self.seed, device=self.device)
+
+    def _solve(self, signal: float | Floats) -> Solution:
+        """Solve the individual's problem at a signal, or let the agent learn it, whose own warnings say little here."""
         if self.solver == KNOWN:
-            known = problem.solution()
-            if known is None:
-                raise ParameterError(f'{type(problem).__name__} knows no solution: give another solver than "{KNOWN}"')
-            return None, known
-        agent: Any = make_agent(self.solver, env=_env(problem), seed=self.seed, device=self.device)
-        if learn:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                agent.learn()
-            self.evaluations += agent.evaluations
-        value = agent.value if "value" in agent.offers else _no_value
-        return agent, Solution(value, agent.policy, "numerical", f"learnt by {self.solver}", np.nan)
+            self._solution = self._known(signal)
+            return self._solution
+        self._agent = self._fresh_agent(signal)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self._agent.learn()
+        self.evaluations += self._agent.evaluations
+        self._solution = _as_solution(self._agent)
+        return self._solution
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
 
@@ -121,8 +129,7 @@ class MarketClearing(EconomyLearner):
         signal = self._signal_at(free)
         with warnings.catch_warnings():  # of grids that are too short at signals on the way
             warnings.simplefilter("ignore", TruncationWarning)
-            self._agent, self._solution = self._solved(signal, learn=True)
-            law = self.economy.respond(signal, self._solution.policy)
+            law = self.economy.respond(signal, self._solve(signal).policy)
         self.evaluations += len(law.mass)
         return np.asarray(self.economy.gap(signal, law), dtype=np.float64)
 
@@ -161,8 +168,9 @@ class MarketClearing(EconomyLearner):
         shape, size = self._start.shape, self._start.size
         rows = tensors["tried"].cpu().numpy()
         self._tried = {row[:size].tobytes(): row[size:].reshape(shape) for row in rows}
-        self._agent, self._solution = self._solved(self.signal)
+        self._solution = None
         if self._agent is not None:
+            self._agent = self._fresh_agent(self.signal)
             own = {name.removeprefix("agent."): found for name, found in tensors.items() if name.startswith("agent.")}
             self._agent._restore(own, record["agent"])
 
@@ -203,6 +211,12 @@ class _Free:
             above, below = np.log(signal - self.low), np.log(self.high - signal)
             one_sided = np.where(low, above, np.where(high, -below, signal))
             return np.asarray(np.where(low & high, above - below, one_sided))
+
+
+def _as_solution(agent: Agent) -> Solution:
+    """What an agent has learnt of the individual's problem."""
+    value = agent.value if "value" in agent.offers else _no_value
+    return Solution(value, agent.policy, "numerical", f"learnt by {agent.name}", np.nan)
 
 
 def _no_value(t: Any, x: Floats) -> Floats:
