@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import scipy
@@ -147,11 +149,10 @@ def test_an_industry_judges_what_has_no_density():
 class Workshop(Economy):
     """Workers who hold a machine near zero; what moving it costs rises with how restless all machines are.
 
-    Each solves `LQR(control_cost=s)`, a = -k(s) x; its x is then normal with variance v = 1/(2 k) noise^2 (the default has
-    no drift of its own), and in equilibrium s v = 1.
+    Each solves `LQR(control_cost=s)` by a = -k(s) x, after which x is normal with variance v, and in equilibrium s v = 1.
     """
 
-    parameters = {}
+    parameters: ClassVar = {}
 
     def first_guess(self):
         return 1.0
