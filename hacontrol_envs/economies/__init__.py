@@ -1,4 +1,4 @@
-"""Many decision makers and what clears their markets: one folder for each. Importing registers them."""
+"""Economies: many decision makers and the markets that they clear, a folder for each. Importing registers them."""
 
 from hacontrol_envs.economies.calibration import Calibration, calibrate
 from hacontrol_envs.economies.economy import Economy, Equilibrium

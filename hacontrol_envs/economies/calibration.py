@@ -1,4 +1,4 @@
-"""calibrate: parameters at which an economy's equilibrium has the moments that are wanted."""
+"""calibrate: find parameters at which moments of an economy's equilibrium take given values."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from hacontrol_envs.economies.economy import Economy, Equilibrium
 from hacontrol_envs.errors import EquilibriumError, ParameterError, nearest
 
 STEP = 1e-3
-"""Step of derivatives, in shares of a parameter's range: equilibria are found to about 1e-6."""
+"""Step of finite differences, as a share of a parameter's range; equilibria are found to about 1e-6."""
 
 
 class Calibration(NamedTuple):
-    """What `calibrate` found."""
+    """The economy, its equilibrium and the parameters that `calibrate` found."""
 
     economy: Economy
     """The economy with the parameters that were found."""
     equilibrium: Equilibrium
-    """Its equilibrium."""
+    """The equilibrium of `economy`."""
     parameters: dict[str, float]
-    """What was found, by name."""
+    """The values found, by the parameter's name."""
     errors: dict[str, float]
     """Moment less target, relative to the target (absolute where that is 0), by the moment's name."""
 
@@ -37,7 +37,7 @@ def calibrate(
     *,
     tolerance: float = 1e-5,
 ) -> Calibration:
-    """Choose parameters such that moments of the equilibrium are as wanted, one parameter for each target.
+    """Choose parameters such that moments of the equilibrium equal their targets, one parameter for each target.
 
     One parameter is found by Brent's method, which needs a moment that is below its target at one end of the range and
     above it at the other; several by least squares within their ranges, from the middle (SciPy's `brentq` and
@@ -46,13 +46,14 @@ def calibrate(
     >>> calibrate(FirmIndustry(), {"deviation investment rate": 0.02}, {"volatility": (0.05, 0.2)})
 
     Args:
-        economy: whose other parameters stay as they are.
-        targets: values by the names of `Equilibrium.moments`.
-        parameters: lower and upper ends of what is tried, by the names of the economy's parameters.
-        tolerance: largest error, relative, with which the targets are said to be met.
+        economy: economy to start from; its other parameters stay as they are.
+        targets: wanted values, by the names of `Equilibrium.moments`.
+        parameters: lower and upper end of the range that is searched, by the names of the economy's parameters.
+        tolerance: largest error at which a target counts as met, relative to the target (absolute where that is 0).
 
     Raises:
-        ParameterError: as many parameters as targets are not given, a range is none, or a name is not known.
+        ParameterError: the number of parameters is not that of targets, a range does not increase, or a name is
+            unknown.
         EquilibriumError: no parameters in their ranges meet the targets, or no equilibrium is found at some of them.
     """
     if not targets or len(targets) != len(parameters):
@@ -80,7 +81,7 @@ class _Search:
         self.economy, self.targets, self.ranges = economy, targets, ranges
 
     def at(self, shares: Floats) -> Calibration:
-        """The economy at these shares, solved, and how far it is from the targets."""
+        """Solve the economy at these shares (k,) of the ranges, and return it with the errors of its moments."""
         ends = self.ranges.values()
         chosen = {
             name: low + (high - low) * float(share)
@@ -96,11 +97,11 @@ class _Search:
         return Calibration(made, found, chosen, errors)
 
     def errors(self, shares: Floats) -> Floats:
-        """Relative errors (k,)."""
+        """Return the errors (k,) of the moments at these shares (k,), relative to their targets."""
         return np.array(list(self.at(np.atleast_1d(shares)).errors.values()))
 
     def one(self) -> Floats:
-        """The root between the ends of one range.
+        """Find the root between the ends of one range, as a share (1,).
 
         Raises:
             EquilibriumError: the error has the same sign at both ends.
@@ -117,7 +118,7 @@ class _Search:
         return np.array([share])
 
     def several(self) -> Floats:
-        """Least squares within the ranges, from their middles."""
+        """Find shares (k,) by least squares within the ranges, from their middles."""
         start = np.full(len(self.ranges), 0.5)
         found = scipy.optimize.least_squares(
             self.errors, start, bounds=(0.0, 1.0), diff_step=STEP, xtol=1e-12, ftol=1e-14, gtol=1e-14, max_nfev=60

@@ -1,4 +1,4 @@
-"""Economy and Equilibrium: many decision makers, and what is left when nobody is surprised."""
+"""Economy and Equilibrium: many decision makers, and a signal, choices and a law that agree with each other."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHARES = (0.01, 0.1)
-"""Shares of individuals at the top whose part of the whole `moments` tells."""
+"""Shares of individuals at the top; `moments` reports the part of the whole that each of these groups holds."""
 BOTTOM = 0.5
-"""The same at the bottom."""
+"""Share of individuals at the bottom; `moments` reports the part of the whole that this group holds."""
 
 
 class Economy(abc.ABC):
@@ -38,7 +38,7 @@ class Economy(abc.ABC):
     """
 
     judge: ClassVar[Judge] = EquilibriumJudge()
-    """What is measured of everything that learns about it."""
+    """The metrics by which agents that learn about this economy are measured."""
 
     @property
     @abc.abstractmethod
@@ -47,16 +47,16 @@ class Economy(abc.ABC):
 
     @abc.abstractmethod
     def first_guess(self) -> float | Floats:
-        """A signal to start from, for which nothing had to be solved."""
+        """Return a signal to start from, for which nothing had to be solved."""
 
     @property
     def signal_bounds(self) -> tuple[float | Floats, float | Floats]:
-        """Between which the signal is, ends excluded; infinite where nothing bounds it."""
+        """Lower and upper bound of the signal, ends excluded; infinite where nothing bounds it."""
         return -np.inf, np.inf
 
     @abc.abstractmethod
     def individual(self, signal: float | Floats) -> Problem:
-        """The problem of one decision maker who takes the signal as given."""
+        """Return the problem of one decision maker who takes the signal as given."""
 
     @abc.abstractmethod
     def respond(self, signal: float | Floats, policy: Callable[[Any, Floats], Any]) -> CrossSection:
@@ -64,12 +64,13 @@ class Economy(abc.ABC):
 
         Args:
             signal: what they take as given.
-            policy: times and states (..., n) of `individual(signal)` to physical actions (..., m).
+            policy: function of times and states (..., n) of `individual(signal)` that returns physical actions
+                (..., m).
         """
 
     @abc.abstractmethod
     def gap(self, signal: float | Floats, law: CrossSection) -> float | Floats:
-        """By how much the law contradicts the signal, relative, of the signal's shape: zero in equilibrium.
+        """Return by how much the law contradicts the signal, relative, of the signal's shape: zero in equilibrium.
 
         Where the signal is a number the gap rises with it.
         """
@@ -85,28 +86,28 @@ class Economy(abc.ABC):
 
 
 class Equilibrium(abc.ABC):
-    """What is left of an economy when nobody is surprised: a signal, what is optimal at it, the law that confirms it.
+    """The signal, the solution of one individual at it, and the law of individuals that confirms it.
 
     A subclass states the properties; moments, tables and figures follow from `individuals`.
     """
 
     unequal: ClassVar[str]
-    """The variable of `individuals` of which inequality is told, such as "assets"."""
+    """The variable of `individuals` whose inequality `moments` and `plot` show, such as "assets"."""
 
     @property
     @abc.abstractmethod
     def signal(self) -> float | Floats:
-        """What everybody takes as given."""
+        """The number or array that every individual takes as given."""
 
     @property
     @abc.abstractmethod
     def solution(self) -> Solution:
-        """What is optimal at the signal."""
+        """The optimal value and policy of one individual at the signal."""
 
     @property
     @abc.abstractmethod
     def cross_section(self) -> CrossSection:
-        """The law, as masses at states of individuals."""
+        """The law of individuals, as masses at their states."""
 
     @property
     @abc.abstractmethod
@@ -116,14 +117,16 @@ class Equilibrium(abc.ABC):
     @property
     @abc.abstractmethod
     def individuals(self) -> dict[str, Floats]:
-        """What individuals are and do at the states of `cross_section`, each (M,), by the variable's name."""
+        """Attributes and choices of individuals at the states of `cross_section`, each (M,), by the variable's name."""
 
     def moments(self) -> dict[str, float]:
-        """Aggregates, and means, standard deviations, correlations and inequality of individuals, by name.
+        """Return aggregates, and means, standard deviations, correlations and inequality of individuals, by name.
 
-        "mean X", "deviation X" and "correlation X, Y" for variables of `individuals` (a correlation with what does not
-        vary is left out); of `unequal` "gini X", "share of X, top 1 %", "share of X, top 10 %" and "share of X, bottom
-        50 %".
+        The names are "mean X", "deviation X" and "correlation X, Y" for variables of `individuals` (a correlation with
+        a
+        variable that is constant is left out); of `unequal` also "gini X", "share of X, top 1 %", "share of X, top 10
+        %" and
+        "share of X, bottom 50 %".
         """
         mass, every = self.cross_section.mass, self.individuals
         means = {name: float(mass @ values) for name, values in every.items()}
@@ -147,7 +150,7 @@ class Equilibrium(abc.ABC):
         return found
 
     def to_frame(self) -> Any:
-        """A pandas DataFrame with a row for each state of the law: its "mass", and the variables of `individuals`.
+        """Return a pandas DataFrame: for each state of the law its "mass" and the variables of `individuals`.
 
         Raises:
             ParameterError: pandas is not installed.
@@ -159,7 +162,7 @@ class Equilibrium(abc.ABC):
         return pandas.DataFrame({"mass": self.cross_section.mass, **self.individuals})
 
     def to_latex(self, digits: int = 4) -> str:
-        """`moments` as a LaTeX table of two columns, in the style of booktabs, with so many significant digits."""
+        """Return `moments` as a LaTeX table in the style of booktabs, rounded to `digits` significant digits."""
         rows = [f"{_escaped(name)} & {value:.{digits}g} \\\\" for name, value in self.moments().items()]
         lines = [r"\begin{tabular}{lr}", r"\toprule", r"moment & value \\", r"\midrule", *rows]
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
@@ -192,5 +195,5 @@ class Equilibrium(abc.ABC):
 
 
 def _escaped(text: str) -> str:
-    """Text with the characters escaped that LaTeX reads as commands."""
+    """Return text with the characters escaped that LaTeX reads as commands."""
     return "".join(f"\\{letter}" if letter in "%&_#$" else letter for letter in text)

@@ -32,14 +32,15 @@ from hacontrol_envs.solvers.grid import Grid, clustered_nodes
 CLEARED = 1e-9
 """Largest log P + eta log Y at which the market is said to clear."""
 HOPELESS = 30.0
-"""Multiple of the tolerance that the next grid, 1.5 times as fine, cannot cure: of order 4 it would be five times."""
+"""Multiple of the tolerance above which the next grid is not tried: 1.5 times as fine, at order 4 its error is a
+fifth."""
 SHAPES = (91, 71), (136, 106), (204, 158)
-"""Nodes of capital and productivity: the equilibrium on a grid begins, and judges, that on the next."""
+"""Nodes of capital and productivity of the grids, coarse to fine; each gives the start and the error of the next."""
 NEGATIVE = 1e-4
-"""Largest mass that may have been negative in the law of firms who follow a given policy."""
+"""Largest negative mass that is tolerated in the law of firms who follow a given policy."""
 
 FIRM = {one.name: one.default for one in inspect.signature(FirmInvestment).parameters.values() if one.name != "price"}
-"""Parameters of a firm that the market does not determine, with their defaults."""
+"""Names and defaults of the parameters of `FirmInvestment` other than `price`, which the market determines."""
 
 
 @final
@@ -88,7 +89,7 @@ class FirmIndustry(Economy):
         return {"demand_elasticity": self.demand_elasticity, **self.firm_parameters}
 
     def firm(self, price: float) -> FirmInvestment:
-        """One of the firms at a price of output."""
+        """Return one of the firms, at a price of output."""
         return FirmInvestment(price=price, **self.firm_parameters)
 
     @property
@@ -98,11 +99,11 @@ class FirmIndustry(Economy):
         return alpha / (1 - alpha) if alpha < 1 else np.inf
 
     def excess(self, price: float, output: float) -> float:
-        """log P + eta log Y, zero where the market clears and rising in P."""
+        """Return log P + eta log Y, zero where the market clears and rising in P."""
         return float(np.log(price) + self.demand_elasticity * np.log(output))
 
     def first_guess(self) -> float:
-        """The price at which firms without noise would rest, with the mean of e^z that noise gives."""
+        """Return the price at which firms without noise would rest, with the mean of e^z that noise gives."""
         firm, eta, elasticity = self.firm(1.0), self.demand_elasticity, self.supply_elasticity
         if not np.isfinite(elasticity):
             return firm.resting_price
@@ -110,18 +111,19 @@ class FirmIndustry(Economy):
         return float(np.exp(-eta * surplus / (1 + eta * elasticity)))
 
     def individual(self, signal: float | Floats) -> FirmInvestment:
-        """A firm at the price `signal`, a number; see `firm`."""
+        """Return a firm at the price `signal`, a number; see `firm`."""
         return self.firm(float(signal))
 
     def respond(self, signal: float | Floats, policy: Callable[[Any, Floats], Any]) -> CrossSection:
         """Find the stationary law of firms at the price `signal` who invest at the rates (..., 1) of a policy.
 
-        By finite differences of order 4 on a grid clustered around the law; at a capital bound the rate is the nearest
-        that is admissible.
+        It is computed by finite differences of order 4 on a grid clustered around the law; at a capital bound the
+        nearest
+        admissible rate is taken.
 
         Raises:
-            EquilibriumError: the law is too rough for the grid, of which more than 1e-4 of mass would be negative.
-            NumericalError: there is no law that stays where it is.
+            EquilibriumError: the law is too rough for the grid: more than 1e-4 of its mass would be negative.
+            NumericalError: no stationary law exists.
         """
         firm = self.individual(signal)
 
@@ -140,12 +142,12 @@ class FirmIndustry(Economy):
         return CrossSection(grid.x, masses)
 
     def gap(self, signal: float | Floats, law: CrossSection) -> float:
-        """log P + eta log Y at the price P = `signal`, with Y = E[e^z k^alpha] under the law; see `excess`."""
+        """Return log P + eta log Y at the price P = `signal`, with Y = E[e^z k^alpha] under the law; see `excess`."""
         price = float(signal)
         return self.excess(price, float(law.mean(self.firm(1.0).revenue(law.x))))
 
     def equilibrium(self, tolerance: float = 1e-6) -> IndustryEquilibrium:
-        """The stationary equilibrium, by finite differences of order 4 on grids clustered around the law.
+        """Solve for the stationary equilibrium by finite differences of order 4 on grids clustered around the law.
 
         Args:
             tolerance: grids are refined until the estimated relative error of price, output and capital is below it.
@@ -170,7 +172,7 @@ class FirmIndustry(Economy):
         )
 
     def _at_first_guess(self) -> Market:
-        """Firms at the first guess of the price on a monotone grid, to see where their law is.
+        """Solve for firms at the first guess of the price on a monotone grid, which shows where their law lies.
 
         With kinked costs: the published control, which is no argmax, needs a start near where policy iteration ends.
         """
@@ -178,13 +180,13 @@ class FirmIndustry(Economy):
         return Market.of(Grid(firm, self._first_nodes(firm)), None)
 
     def _first_nodes(self, firm: FirmInvestment) -> tuple[Floats, Floats]:
-        """Nodes around where a firm would rest without noise."""
+        """Place nodes of capital and log productivity around the state at which a firm would rest without noise."""
         center = firm.state.to_unit(np.array([firm.resting_capital, 0.0]))[0]
         spread = firm.productivity_deviation / firm.state.half_width[1]
         return clustered_nodes(81, center, 0.2), clustered_nodes(41, 0.0, SPREADS * spread)
 
     def _clear(self, start: Market, shape: tuple[int, int]) -> Market:
-        """The market that clears, on a grid of this shape clustered around the law of an earlier one."""
+        """Find the market that clears, on a grid of this shape clustered around the law of `start`."""
         nodes = clustered_around(start.grid, start.masses, shape)
         known: dict[float, Market] = {}
 
@@ -208,7 +210,7 @@ class FirmIndustry(Economy):
         return market
 
     def comparative_statics(self, name: str, values: Iterable[float]) -> list[IndustryEquilibrium]:
-        """The equilibrium at each of these values of a parameter, such as "volatility"; `plot_statics` draws them."""
+        """Solve for the equilibrium at each value of the parameter `name`, such as "volatility"; see `plot_statics`."""
         return [FirmIndustry(**{**self.parameters, name: value}).equilibrium() for value in values]
 
 

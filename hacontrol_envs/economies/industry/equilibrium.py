@@ -1,4 +1,4 @@
-"""IndustryEquilibrium: the price at which firms' supply meets demand, with what they are worth, do and are."""
+"""IndustryEquilibrium: the price at which firms' supply meets demand, with the value, policy and law of firms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hacontrol_envs.economies.industry.economy import FirmIndustry
 
 FLOOR = 1e-14
-"""Below this share of the highest density a density is rounding."""
+"""Smallest density, as a share of the highest; below it a density is rounding error."""
 
 
 @final
@@ -29,17 +29,19 @@ FLOOR = 1e-14
 class IndustryEquilibrium(Equilibrium):
     """A stationary equilibrium of a `FirmIndustry`. Functions take capital k and log productivity z of one shape (...).
 
-    Outside the box they are continued from its nearest point, the density as zero.
+    Outside the box functions are continued from its nearest point; the density is zero there.
     """
 
     unequal = "capital"
 
     industry: FirmIndustry
+    """The industry whose equilibrium this is."""
     market: Market
+    """Firms at the equilibrium price on the finest grid."""
     error: float
-    """Relative error of price, output and capital, estimated: the largest difference from a grid 2/3 as fine."""
+    """Estimated relative error of price, output and capital: the largest difference from a grid 2/3 as fine."""
     ladder: tuple[Rung, ...]
-    """What the market was on ever finer grids, the last of which this is."""
+    """The market that clears on each of ever finer grids, of which this equilibrium is the last."""
 
     @property
     def firm(self) -> FirmInvestment:
@@ -48,12 +50,12 @@ class IndustryEquilibrium(Equilibrium):
 
     @property
     def price(self) -> float:
-        """P."""
+        """The price of output, P."""
         return self.firm.price
 
     @property
     def signal(self) -> float:
-        """P, which firms take as given."""
+        """The price P, which firms take as given."""
         return self.price
 
     @property
@@ -71,12 +73,12 @@ class IndustryEquilibrium(Equilibrium):
 
     @property
     def aggregates(self) -> dict[str, float]:
-        """Price, output and capital."""
+        """Price, output and capital by name."""
         return {"price": self.price, "output": self.output, "capital": self.capital}
 
     @property
     def individuals(self) -> dict[str, Floats]:
-        """Capital, productivity e^z, the investment rate, output and value of firms, (M,) each."""
+        """Capital, productivity e^z, the investment rate, output and value of firms, each (M,), by name."""
         x, market = self.market.grid.x, self.market
         return {
             "capital": x[:, 0],
@@ -88,31 +90,31 @@ class IndustryEquilibrium(Equilibrium):
 
     @property
     def output(self) -> float:
-        """Y = E_mu[e^z k^alpha]."""
+        """Output, Y = E_mu[e^z k^alpha]."""
         return self.market.output
 
     @property
     def capital(self) -> float:
-        """K = E_mu[k]."""
+        """Mean capital of firms, K = E_mu[k]."""
         return self.market.capital
 
     @property
     def clearing_error(self) -> float:
-        """log P + eta log Y."""
+        """Excess of the price, log P + eta log Y, which is zero where the market clears exactly."""
         return self.industry.excess(self.price, self.output)
 
     def value(self, k: Floats, z: Floats) -> Floats:
-        """V(k, z), the present value of a firm's profits."""
+        """Return V(k, z), the present value of a firm's profits."""
         found: Floats = self.market.value.value(0.0, _states(k, z))
         return found
 
     def policy(self, k: Floats, z: Floats) -> Floats:
-        """The investment rate iota(k, z)."""
+        """Return the investment rate iota(k, z)."""
         found: Floats = self.market.value.policy(0.0, _states(k, z))[..., 0]
         return found
 
     def density(self, k: Floats, z: Floats) -> Floats:
-        """The law's density per unit of capital and of log productivity."""
+        """Return the law's density per unit of capital and of log productivity."""
         x, box = _states(k, z), self.firm.state
         u = box.to_unit(x)
         inside = np.all(np.abs(u) <= 1, axis=-1)
@@ -121,25 +123,26 @@ class IndustryEquilibrium(Equilibrium):
 
     @cached_property
     def _log_density(self) -> scipy.interpolate.RectBivariateSpline:
-        """The logarithm of the density per unit of log capital, which is smooth, by quintic splines."""
+        """Quintic splines of the logarithm of the density per unit of log capital, which is smooth."""
         density = self.market.masses / self.market.grid.cells
         logs = np.log(np.maximum(density, FLOOR * density.max())).reshape(self.market.grid.shape)
         return scipy.interpolate.RectBivariateSpline(*self.market.grid.nodes, logs, kx=5, ky=5)
 
     def expectation(self, function: Callable[[Floats, Floats], Floats]) -> float:
-        """E_mu of a function of (k, z)."""
+        """Return E_mu of a function of capital k (N,) and log productivity z (N,)."""
         return self.market.mean(function(*self.market.grid.x.T))
 
     def impulse_response(self, shock: float = 0.01, years: float = 30.0, steps: int = 120) -> ImpulseResponse:
-        """Price, output and capital after a shift of all firms' log productivity, which decays as any does.
+        """Compute price, output and capital after a shift of all firms' log productivity, which decays as any does.
 
-        To first order in the shock, in general equilibrium and with perfect foresight; the error in time is of order
-        (years/steps)^4, 2e-7 of the shock at the default. See `responses`.
+        The response is of first order in the shock, in general equilibrium and with perfect foresight; the error in
+        time is
+        of order (years/steps)^4, 2e-7 of the shock at the default. See `responses`.
 
         Args:
-            shock: the shift of every z at time 0, between -1 and 1.
-            years: until when.
-            steps: of equal length, between 0 and `years`.
+            shock: shift of every z at time 0, between -1 and 1.
+            years: length of the response. [years].
+            steps: number of steps of equal length between 0 and `years`.
 
         Raises:
             ParameterError: arguments that make no sense, more dates than memory is meant for, or "as-published"

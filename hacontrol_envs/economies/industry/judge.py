@@ -14,10 +14,11 @@ from hacontrol_envs.errors import ParameterError
 
 @final
 class IndustryJudge(Judge):
-    """What agents are judged by on a `FirmIndustry`: they offer `signal`, the price, and a `solution` of the firm.
+    """Metrics of agents on a `FirmIndustry`, which offer `signal`, the price, and a `solution` of the firm.
 
-    Their law is their own `cross_section` of states (k, z), or, where they have a `density(k, z)` per unit of capital
-    and log productivity, that.
+    An agent's law is its `cross_section` of states (k, z), or, where it has one, its `density(k, z)` per unit of
+    capital
+    and log productivity.
     """
 
     metrics = (
@@ -45,7 +46,7 @@ class IndustryJudge(Judge):
     headlines = ("price_error",)
 
     def compute(self, agent: Any, subject: Any, evaluation: Any) -> dict[str, Score]:
-        """Every one of `metrics`, against `subject.equilibrium()`; those of a density are None where none is learnt."""
+        """Compute all `metrics` against `subject.equilibrium()`; those of a density are None where none is learnt."""
         for name in ("signal", "solution"):
             if not hasattr(agent, name):
                 raise ParameterError(
@@ -55,7 +56,7 @@ class IndustryJudge(Judge):
 
 
 def compare(agent: Any, truth: IndustryEquilibrium) -> dict[str, Score]:
-    """Every metric of `IndustryJudge`.
+    """Compute every metric of `IndustryJudge` for an agent, against the true equilibrium.
 
     Raises:
         FloatingPointError: the agent returns something that is not finite.
@@ -81,7 +82,7 @@ def compare(agent: Any, truth: IndustryEquilibrium) -> dict[str, Score]:
 
 
 def _totals(agent: Any, truth: IndustryEquilibrium) -> tuple[float, float]:
-    """Output and capital as an agent has learnt them: its own figures, or those of its law."""
+    """Return output and capital as an agent has learnt them: its own figures, or those of its law."""
     if hasattr(agent, "output"):
         return float(agent.output), float(agent.capital)
     law = agent.cross_section

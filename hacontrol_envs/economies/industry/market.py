@@ -1,4 +1,4 @@
-"""Firms at one price: what they are worth and do on a grid, and their law."""
+"""Firms at one price of output: their value and policy on a grid, and their law."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hacontrol_envs.solvers.grid import Grid, clustered_nodes
 from hacontrol_envs.solvers.hjb import GridValue, solve
 
 BINDING = 1e-7
-"""Share of firms within two nodes of a capital bound from which on the bound is said to shape the equilibrium."""
+"""Share of firms within two nodes of a capital bound above which the bound is said to shape the equilibrium."""
 SPREADS = 2.5
-"""Nodes cluster within this many standard deviations of the law's mean."""
+"""Standard deviations of the law around its mean within which nodes cluster."""
 
 
 class Rung(NamedTuple):
@@ -25,25 +25,37 @@ class Rung(NamedTuple):
     shape: tuple[int, int]
     """Nodes of capital and productivity."""
     price: float
+    """The price of output, P."""
     output: float
+    """Output, Y."""
     capital: float
+    """Mean capital of firms, K."""
 
 
 @final
 @dataclass(frozen=True)
 class Market:
-    """Firms at a price: what they are worth and do on a grid, and their law."""
+    """Firms at one price of output: their value and policy on a grid of N nodes, and their law."""
 
     firm: FirmInvestment
+    """One of the firms, with the price among its parameters."""
     value: GridValue
+    """The value of a firm on the grid."""
     rates: Floats
+    """Investment rates at the nodes, (N,)."""
     masses: Floats
+    """The law's masses at the nodes, (N,)."""
     negative: float
-    """Mass that was negative, and set to zero."""
+    """The negative mass that was set to zero in `masses`."""
 
     @classmethod
     def of(cls, grid: Grid, start: GridValue | None) -> Market:
-        """The market on a grid for one of its firms; policy iteration begins from the values `start`."""
+        """Solve for value, policy and law of the firm that is the grid's problem, by policy iteration.
+
+        Args:
+            grid: grid of a `FirmInvestment`.
+            start: value on another grid to begin from; None begins without one.
+        """
         firm = grid.problem
         assert isinstance(firm, FirmInvestment)
         V, a = solve(grid, None if start is None else start.value(0.0, grid.x))
@@ -51,21 +63,21 @@ class Market:
 
     @property
     def grid(self) -> Grid:
-        """Where it was computed."""
+        """The grid on which value, policy and law were computed."""
         return self.value.grid
 
     def mean(self, values: Floats) -> float:
-        """E_mu of values at the nodes."""
+        """Return E_mu of values (N,) at the nodes."""
         return float(self.masses @ values)
 
     @property
     def output(self) -> float:
-        """Y = E_mu[e^z k^alpha]."""
+        """Output, Y = E_mu[e^z k^alpha]."""
         return self.mean(self.firm.revenue(self.grid.x)) / self.firm.price
 
     @property
     def capital(self) -> float:
-        """K = E_mu[k]."""
+        """Mean capital of firms, K = E_mu[k]."""
         return self.mean(self.grid.x[:, 0])
 
     def refuse_binding(self) -> None:
@@ -83,7 +95,7 @@ class Market:
 
 
 def difference(fine: Market, coarse: Market) -> tuple[float, ...]:
-    """Relative differences of price, output and capital."""
+    """Return the relative differences of price, output and capital between two markets."""
     pairs = (fine.firm.price, coarse.firm.price), (fine.output, coarse.output), (fine.capital, coarse.capital)
     return tuple(abs(one / other - 1) for one, other in pairs)
 
@@ -96,7 +108,13 @@ def law_under(grid: Grid, a: Floats) -> tuple[Floats, float]:
 
 
 def clustered_around(grid: Grid, masses: Floats, shape: tuple[int, int]) -> tuple[Floats, ...]:
-    """Place so many nodes along each state, dense where these masses (N,) of a grid are."""
+    """Place nodes along each state, dense where the masses of a law on a grid are.
+
+    Args:
+        grid: grid of the law.
+        masses: the law's masses at its nodes, (N,).
+        shape: number of nodes to place along each state.
+    """
     means = masses @ grid.unit
     spreads = np.sqrt(masses @ (grid.unit - means) ** 2)
     return tuple(

@@ -1,4 +1,4 @@
-"""What an industry's price, output and capital do after a shock to everyone's productivity, and from one parameter on.
+"""Responses of an industry's price, output and capital to an aggregate shock, and their dependence on a parameter.
 
 To first order around a stationary equilibrium. Every firm's log productivity is shifted by eps at time 0 and decays
 from there as any z does, so that the law of firms starts from mu - eps d_z mu; there is perfect foresight. With hats
@@ -7,10 +7,10 @@ for derivatives in eps, g = d iota/d V_k the slope of the investment rule, and L
     r V^ = e^z k^alpha P^ + d_t V^ + L V^,    d_t mu^ = L' mu^ - d_k(k g V^_k mu),    mu^(0) = -d_z mu,
     Y^ = E_mu^[e^z k^alpha],    P^/P = -eta Y^/Y:
 
-the envelope theorem leaves no term of the policy in the first. In time Crank and Nicolson's scheme, of order 2, with
-one LU for all steps, extrapolated from two lengths of the step to order 4. What output at each date owes to the price
-at each other is a sum of products of a row that depends on the first date and a column that depends on the second
-(Auclert, Bardoczy, Rognlie and Straub, 2021).
+by the envelope theorem the first has no term of the policy. Time is discretised by Crank and Nicolson's scheme, of
+order 2, with one LU for all steps, extrapolated from two lengths of the step to order 4. The derivative of output at
+each date in the price at each other is a sum of products of a row that depends on the first date and a column that
+depends on the second (Auclert, Bardoczy, Rognlie and Straub, 2021).
 """
 
 from __future__ import annotations
@@ -33,16 +33,18 @@ if TYPE_CHECKING:
     from hacontrol_envs.economies.industry.equilibrium import IndustryEquilibrium
 
 TAIL = 40.0
-"""Years after the last that is asked for in which prices still move; after these they are those of before the shock."""
+"""Years after the last requested one in which prices still move; later prices are those of before the shock."""
 LARGEST = 20_000_000
-"""Dates times nodes at most: 160 MB an array."""
+"""Largest number of dates times nodes: 160 MB an array."""
 COARSE = 0.03
 """Largest difference between the paths of two lengths of the step, relative to the shock."""
 CUT = 0.02
-"""Most by which half the tail may change log P, relative to its largest deviation: the whole, by about the square."""
+"""Largest change of log P that half the tail may make, relative to its largest deviation; prices after the whole tail
+change it by about the square of that."""
 NUDGE = 1e-6
-"""Of V_k, to differentiate the investment rule."""
+"""Step in V_k by which the investment rule is differentiated."""
 COLOURS = {"price": "#0b6e8f", "output": "#d1691e", "capital": "#5b8c2a"}
+"""Colours of the lines, by variable."""
 
 
 @final
@@ -53,22 +55,22 @@ class ImpulseResponse:
     shock: float
     """Shift of everyone's log productivity at time 0."""
     time: Floats
-    """Years since."""
+    """Years since the shock."""
     price: Floats
-    """Of P."""
+    """Deviation of log P."""
     output: Floats
-    """Of Y."""
+    """Deviation of log Y."""
     capital: Floats
-    """Of K."""
+    """Deviation of log K."""
     error: float = 0.0
-    """What extrapolation in the step changed at most, relative to the shock; what it left is far less."""
+    """Largest change by extrapolation in the step, relative to the shock; the error that remains is far smaller."""
 
     def to_dict(self) -> dict[str, Floats]:
-        """Arrays (steps + 1,) by name: "time", "price", "output" and "capital"."""
+        """Return arrays (steps + 1,) by name: "time", "price", "output" and "capital"."""
         return {name: getattr(self, name) for name in ("time", *COLOURS)}
 
     def plot(self) -> Any:
-        """A matplotlib Figure of the three paths, in percent.
+        """Draw the paths of price, output and capital in percent, as a matplotlib Figure.
 
         Raises:
             ParameterError: matplotlib is not installed.
@@ -82,11 +84,12 @@ class ImpulseResponse:
 
 
 def plot_statics(name: str, values: Iterable[float], equilibria: Sequence[IndustryEquilibrium]) -> Any:
-    """A matplotlib Figure of price, output and capital against a parameter.
+    """Draw price, output and capital against a parameter, as a matplotlib Figure.
 
     Args:
-        name, values: as given to `FirmIndustry.comparative_statics`.
-        equilibria: what it returned.
+        name: the parameter, as given to `FirmIndustry.comparative_statics`.
+        values: its values.
+        equilibria: the equilibrium at each value.
 
     Raises:
         ParameterError: matplotlib is not installed.
@@ -100,7 +103,14 @@ def plot_statics(name: str, values: Iterable[float], equilibria: Sequence[Indust
 
 
 def impulse_response(equilibrium: IndustryEquilibrium, shock: float, years: float, steps: int) -> ImpulseResponse:
-    """See `IndustryEquilibrium.impulse_response`."""
+    """Compute the response of an equilibrium to an aggregate shock; see `IndustryEquilibrium.impulse_response`.
+
+    Args:
+        equilibrium: the stationary equilibrium before the shock.
+        shock: shift of every firm's log productivity at time 0, between -1 and 1.
+        years: length of the response. [years].
+        steps: number of steps of equal length between 0 and `years`.
+    """
     shock, years, steps = (
         read.number("shock", shock),
         read.number("years", years, above=0.0),
@@ -131,7 +141,7 @@ def impulse_response(equilibrium: IndustryEquilibrium, shock: float, years: floa
 
 
 def _aggregates(equilibrium: IndustryEquilibrium, dt: float, steps: int) -> Floats:
-    """Derivatives of log P, log Y and log K in the shift, (3, steps + 1)."""
+    """Return derivatives of log P, log Y and log K in the shift, (3, steps + 1)."""
     price, masses = Linearised(equilibrium, dt).paths(steps, int(np.ceil(TAIL / dt)))
     x, firm = equilibrium.market.grid.x, equilibrium.firm
     output = masses @ firm.revenue(x) / firm.price / equilibrium.output
@@ -141,7 +151,7 @@ def _aggregates(equilibrium: IndustryEquilibrium, dt: float, steps: int) -> Floa
 
 @final
 class Linearised:
-    """The derivatives of an equilibrium on its grid of N nodes, and steps of length dt."""
+    """The derivatives of an equilibrium on its grid of N nodes, in time steps of length dt."""
 
     def __init__(self, equilibrium: IndustryEquilibrium, dt: float) -> None:
         market, firm = equilibrium.market, equilibrium.firm
@@ -160,12 +170,12 @@ class Linearised:
         self._elasticity = equilibrium.industry.demand_elasticity / (equilibrium.output * equilibrium.price)
 
     def paths(self, steps: int, tail: int = 0) -> tuple[Floats, Floats]:
-        """Derivatives in the shift of log P, (T + 1,), and of the masses, (T + 1, N), at T = steps + tail dates.
+        """Return derivatives in the shift of log P, (T + 1,), and of the masses, (T + 1, N), at T = steps + tail dates.
 
-        The market clears. Prices later than that are those of before the shock.
+        The market clears at each date. Prices after the last date are those of before the shock.
 
         Raises:
-            NumericalError: half the tail would have made another price within `steps`.
+            NumericalError: with half the tail the price within `steps` would differ noticeably.
         """
         if self._elasticity == 0:
             return np.zeros(steps + tail + 1), self._masses(np.zeros((steps + tail + 1, len(self._revenue))))
@@ -181,7 +191,7 @@ class Linearised:
         return price, self._masses(scipy.linalg.hankel(price) @ migration)
 
     def _backward(self, steps: int) -> tuple[Floats, Floats]:
-        """At j dates before it, (steps + 1, N): V^ for a unit rise of log P at one date, and revenue then, expected."""
+        """Return V^ and expected revenue, j dates before log P rises by one for a date, (steps + 1, N) each."""
         both = [self._lu.solve(self._revenue[:, None] * [0.5, 1.0])]
         decay = np.array([self._discounting, 1.0])
         for j in range(steps):
@@ -192,12 +202,12 @@ class Linearised:
         return np.ascontiguousarray(values), np.ascontiguousarray(worth)
 
     def _clearing(self, migration: Floats, worth: Floats, dates: tuple[int, ...]) -> list[Floats]:
-        """Paths of log P over the first so many dates, for each of some, at which log P + eta log Y is zero.
+        """Return paths of log P over the first n dates, for each n in `dates`, at which log P + eta log Y is zero.
 
         Args:
-            migration: of mass j dates before log P rises by one for a date, (T + 1, N).
+            migration: derivative of the masses' flow j dates before log P rises by one for a date, (T + 1, N).
             worth: revenue expected j dates ahead, (T + 1, N).
-            dates: each at most T + 1.
+            dates: numbers of dates, each at most T + 1.
         """
         unmoved = worth @ (self._implicit.T @ self._shifted)
         felt = worth @ migration.T
@@ -215,7 +225,7 @@ class Linearised:
         ]
 
     def _masses(self, migration: Floats) -> Floats:
-        """mu^ at each date, (steps + 1, N)."""
+        """Return mu^ at each date, (steps + 1, N)."""
         found = [self._shifted]
         for now, then in itertools.pairwise(migration):
             found.append(self._lu.solve(self._explicit.T @ found[-1] + (now + then) / 2, trans="T"))
@@ -223,7 +233,7 @@ class Linearised:
 
 
 def _rule_slope(firm: FirmInvestment, x: Floats, v_k: Floats) -> Floats:
-    """d iota/d V_k of the investment rule, (N,)."""
+    """Return d iota/d V_k of the investment rule, (N,)."""
     up, down = (
         firm.maximiser(0.0, x, np.stack([v_k + nudge, 0 * v_k], axis=-1), None)[:, 0] for nudge in (NUDGE, -NUDGE)
     )

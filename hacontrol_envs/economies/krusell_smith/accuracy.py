@@ -1,11 +1,11 @@
-"""How good a household policy of `KrusellSmith` is, whatever it was found by.
+"""Measure how accurate a household policy of `KrusellSmith` is, whatever it was found by.
 
 Euler error at a cell: |min(c_implied, m - a_min)/c - 1| with u'(c_implied) = beta E[(1 + r') u'(c')], the expectation
-exact over (e', Z') and K' the mean of the law that the policy itself moves; c' = m' - a'' by the policy at a', wherever
-between nodes that is. Path error: 100 |log K of the policy - log K of another|, along the same Z from the same law. Den
-Haan's error (2010): the same of a law of motion's own forecast, to which only the first K is told, and K. Welfare: the
-change of consumption at every date, in percent, that makes a household under the other policy as well off as under this
-one, at the same prices: the population follows the other.
+exact over (e', Z') and K' the mean of the law that the policy itself moves; c' = m' - a'' by the policy at a', which
+may lie between nodes. Path error: 100 |log K of the policy - log K of another|, along the same Z from the same law. Den
+Haan's error (2010): 100 |log K forecast - log K| on a path, the forecast that of a law of motion which knows only the
+first K. Welfare: the change of consumption at every date, in percent, that makes a household under the other policy as
+well off as under this one, at the same prices: the population follows the other.
 """
 
 from __future__ import annotations
@@ -24,41 +24,52 @@ if TYPE_CHECKING:
     from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 
 POINTS = 1_500_000
-"""Households whose next choices are computed at a time."""
+"""Largest number of households whose next choices are computed at a time."""
 INHABITED = 1e-8
-"""Cells with more mass than this count for the largest error."""
+"""Mass above which a cell counts for the largest error."""
 LEAST = 1e-10
-"""Consumption and capital are no less, so that a policy which leaves nothing has an error and no warnings."""
+"""Smallest consumption and capital in the formulae, so that a policy that leaves nothing has an error and no
+warnings."""
 
 
 class EulerErrors(NamedTuple):
     """log10 of relative errors of consumption, over the cells of some laws; each law counts the same."""
 
     mean: float
-    """Of the mean by mass."""
+    """log10 of the mean error, weighted by mass."""
     high: float
-    """Of the 99.9 % quantile by mass."""
+    """log10 of the 99.9 % quantile of the error, weighted by mass."""
     max: float
-    """Of the largest where there is mass above 1e-8."""
+    """log10 of the largest error at cells with mass above 1e-8."""
 
 
 class PathErrors(NamedTuple):
-    """Percent of capital."""
+    """Differences of log K between two paths, in percent."""
 
     mean: float
+    """Mean over quarters and paths."""
     max: float
+    """Maximum over quarters and paths."""
 
 
 class Welfare(NamedTuple):
-    """Percent of consumption at every date."""
+    """The permanent change of consumption that equals the gain of a policy, in percent."""
 
     gain: float
+    """Gain in percent of consumption at every date; negative is a loss."""
     error: float
-    """Standard error, over paths of Z."""
+    """Standard error of `gain` over paths of Z, in percent."""
 
 
 def euler_errors(economy: KrusellSmith, policy: HouseholdPolicy, z: NDArray[np.int64], laws: Floats) -> EulerErrors:
-    """Errors at every cell of economies in states z (S,) with laws (S, n_e, n_a)."""
+    """Compute Euler errors at every cell of economies whose households all follow a policy.
+
+    Args:
+        economy: the economy that the policy belongs to.
+        policy: what households save.
+        z: states of Z, (S,).
+        laws: laws of households in these states, (S, n_e, n_a).
+    """
     n_e, n_z = len(economy.skill), len(economy.productivity)
     size = max(1, POINTS // (laws[0].size * n_e * n_z))
     rows = [slice(start, start + size) for start in range(0, len(z), size)]
@@ -71,7 +82,14 @@ def euler_errors(economy: KrusellSmith, policy: HouseholdPolicy, z: NDArray[np.i
 
 
 def euler_residuals(economy: KrusellSmith, policy: HouseholdPolicy, z: NDArray[np.int64], laws: Floats) -> Floats:
-    """|min(c_implied, m - a_min)/c - 1| at the cells, (S, n_e, n_a)."""
+    """Return |min(c_implied, m - a_min)/c - 1| at the cells, (S, n_e, n_a).
+
+    Args:
+        economy: the economy that the policy belongs to.
+        policy: what households save.
+        z: states of Z, (S,).
+        laws: laws of households in these states, (S, n_e, n_a).
+    """
     S, n_e, n_a = laws.shape
     n_z = len(economy.productivity)
     e, each_z = np.arange(n_e)[:, None], np.arange(n_z)
@@ -97,17 +115,25 @@ def euler_residuals(economy: KrusellSmith, policy: HouseholdPolicy, z: NDArray[n
 def path_error(
     economy: KrusellSmith, policy: HouseholdPolicy, other: HouseholdPolicy, z: NDArray[np.int64], law: Floats
 ) -> PathErrors:
-    """Between the economies of two policies along states z (T + 1, ...), from the same laws (..., n_e, n_a)."""
+    """Compare log K between the economies of two policies along the same states of Z from the same laws.
+
+    Args:
+        economy: the economy that the policies belong to.
+        policy: what households save in one economy.
+        other: what households save in the other.
+        z: states of Z, (T + 1, ...).
+        law: laws at the start, (..., n_e, n_a).
+    """
     return log_differences(*(simulate(economy, one, z, law).capital for one in (policy, other)))
 
 
 def den_haan(law_of_motion: LawOfMotion, path: Path) -> PathErrors:
-    """Of a law of motion's forecast, over a whole path."""
+    """Compare log K on a path with the forecast of a law of motion that knows only the first K."""
     return log_differences(law_of_motion.forecast(path.capital[0], path.z), path.capital)
 
 
 def log_differences(capital: Floats, other: Floats) -> PathErrors:
-    """100 |log K - log K of another|."""
+    """Return the mean and the maximum of 100 |log(capital / other)|."""
     gaps = 100 * np.abs(np.log(capital / other))
     return PathErrors(float(gaps.mean()), float(gaps.max()))
 
@@ -119,16 +145,18 @@ def welfare(
     z: NDArray[np.int64],
     law: Floats,
 ) -> Welfare:
-    """What a household gains by a policy where the population follows another.
+    """Compute what a household gains by a policy where the population follows another.
 
-    Both are followed from the same assets and states, and along the same paths of Z; the expectation over e and over
-    who one is comes from moving a law of such households, so that only the paths of Z are a sample. At least 700
-    quarters leave little of the future out: utility after T is not counted.
+    Both are followed from the same assets and states, and along the same paths of Z; the expectation over e and the
+    household's initial state comes from moving a law of such households, so that only the paths of Z are a sample.
+    Utility after T is not counted: take T of at least 700 quarters.
 
     Args:
-        economy, policy, other: see above.
-        z: states of Z, (T + 1, P), P paths.
-        law: of the population and of who one is, (n_e, n_a) or (P, n_e, n_a).
+        economy: the economy that the policies belong to.
+        policy: what the household saves.
+        other: what the population saves.
+        z: states of Z on P paths, (T + 1, P).
+        law: law of the population and of the household's own state at the start, (n_e, n_a) or (P, n_e, n_a).
     """
     law = np.broadcast_to(law, (z.shape[1], *law.shape[-2:]))
     mine, values = law, np.zeros((2, z.shape[1]))
@@ -147,7 +175,7 @@ def welfare(
 
 
 def _equivalent(economy: KrusellSmith, values: Floats, quarters: int) -> Welfare:
-    """From sums of discounted utility, (2, P): the change of consumption, and its error by the delta method."""
+    """Return the change of consumption, and its error by the delta method, from sums of discounted utility, (2, P)."""
     beta, gamma = economy.discount_factor, economy.risk_aversion
     mine, others = values.mean(axis=1)
     if gamma == 1:

@@ -92,19 +92,19 @@ class JEDC(Common):
 
 
 CALIBRATIONS: dict[str, dict[str, Any]] = {kind.name: asdict(kind()) for kind in (SSJ, JEDC)}
-"""Defaults by name of the calibration."""
+"""Defaults of every parameter, by name of the calibration."""
 EVERY: dict[str, Any] = {**CALIBRATIONS["ssj"], **CALIBRATIONS["jedc"], **CALIBRATIONS["ssj"]}
-"""What signatures show: the parameters of "ssj", then those that only "jedc" has, whose other defaults differ."""
+"""Parameters in signatures: those of "ssj", then those that only "jedc" has, whose other defaults differ."""
 METHODS = "tauchen", "rouwenhorst"
-"""Of making log Z a chain."""
+"""Methods by which log Z is made a chain."""
 MOST_STATES = 200
-"""Of a chain of log e or log Z; the masses of the outermost are no numbers much beyond."""
+"""Largest number of states of a chain of log e or log Z; with more the outermost masses underflow."""
 
 
 @final
 @dataclass(frozen=True)
 class Processes:
-    """What a calibration makes of its parameters; shapes and meaning are those of `KrusellSmith`."""
+    """Chains, levels and incomes that follow from a calibration's parameters; `KrusellSmith` defines the fields."""
 
     productivity: Floats
     labour: Floats
@@ -115,10 +115,10 @@ class Processes:
 
 
 def with_defaults(calibration: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Every parameter of a calibration.
+    """Return every parameter of a calibration: those given, and defaults for the others.
 
     Raises:
-        ParameterError: no such calibration, or it has no parameter of some name.
+        ParameterError: there is no such calibration, or it has no parameter of some name.
     """
     if not isinstance(calibration, str) or calibration not in CALIBRATIONS:
         raise ParameterError(
@@ -131,7 +131,7 @@ def with_defaults(calibration: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def processes(calibration: str, parameters: dict[str, Any]) -> Processes:
-    """The processes of a calibration with these parameters, all of which are given.
+    """Compute the processes of a calibration from all of its parameters.
 
     Raises:
         ParameterError: parameters that make no sense.
@@ -148,7 +148,7 @@ def _ssj(given: dict[str, Any]) -> Processes:
 
 
 def _productivity(given: dict[str, Any]) -> tuple[Floats, Floats]:
-    """log Z (n,) up to a constant, and its chain (n, n), by the method asked for."""
+    """Return log Z (n,) up to a constant, and its chain (n, n), by the method asked for."""
     persistence, deviation, states = _autoregression(given, "productivity")
     if read.one_of("productivity_method", given["productivity_method"], METHODS) == "rouwenhorst":
         return chains.rouwenhorst(persistence, deviation, states)
@@ -162,7 +162,7 @@ def _productivity(given: dict[str, Any]) -> tuple[Floats, Floats]:
 
 
 def _levels(name: str, logs: Floats, chain: Floats) -> Floats:
-    """Levels with these logarithms up to a constant, and mean 1."""
+    """Return levels with these logarithms up to a constant, and mean 1."""
     levels = np.exp(logs - logs.max())
     levels = levels / (chains.stationary(chain) @ levels)
     if not levels.min() > 0:
@@ -203,7 +203,17 @@ def _jedc(given: dict[str, Any]) -> Processes:
 
 
 def between(name: str, given: Any, low: float, high: float) -> float:
-    """A number at least `low` and below `high`."""
+    """Read a number that is at least `low` and below `high`.
+
+    Args:
+        name: the parameter's name, for the message.
+        given: what was given for it.
+        low: lower bound, included.
+        high: upper bound, excluded.
+
+    Raises:
+        ParameterError: it is not such a number.
+    """
     result = read.number(name, given, at_least=low)
     if result >= high:
         raise ParameterError(f"{name} must be below {high:g}, got {given!r}")
@@ -211,7 +221,11 @@ def between(name: str, given: Any, low: float, high: float) -> float:
 
 
 def pair(name: str, given: Any) -> tuple[float, float]:
-    """Two numbers: in bad and in good times."""
+    """Read two numbers, for bad and for good times.
+
+    Raises:
+        ParameterError: they are not two numbers.
+    """
     numbers = read.array(name, given)
     if numbers.shape != (2,):
         raise ParameterError(f"{name} must be two numbers, for bad and for good times, got {given!r}")

@@ -1,4 +1,4 @@
-"""The equilibrium conditions of `KrusellSmith`, as it declares them."""
+"""KrusellSmithConditions: the equilibrium conditions of `KrusellSmith`."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from hacontrol_envs.numerics.states import draw, whole
 from hacontrol_envs.numerics.transport import Transport
 
 WANDERS = 5.0
-"""`spread` in standard deviations of log Z."""
+"""Half-range of log capital across populations near the equilibrium, in standard deviations of log Z."""
 GUESSED = 0.4
-"""Half-range of log capital across the first populations where nothing near the equilibrium is known."""
+"""Half-range of log capital across the first populations, where nothing near the equilibrium is known."""
 MOST, CONVERGED = 20_000, 1e-10
-"""Iterations on households' policy at constant capital, and when they end; see `egm`."""
+"""Most iterations on households' policy at constant capital, and the change at which they end; see `egm`."""
 
 
 @final
 class KrusellSmithConditions(PopulationConditions):
-    """Points are x = (a, e, z, K), e and z numbers of states; an action is the share of m - a_min that is saved.
+    """Conditions at points x = (a, e, z, K), e and z numbers of states; actions are shares of m - a_min that are saved.
 
     Args:
         economy: whose conditions these are.
@@ -44,15 +44,15 @@ class KrusellSmithConditions(PopulationConditions):
         self.spread = WANDERS * max(float(np.std(np.log(economy.productivity))), 0.003)
 
     def resources(self, x: Array) -> Array:
-        """m = (1 + r) a + w y(e, Z)."""
+        """Return m = (1 + r) a + w y(e, Z)."""
         return self.economy.cash(x[..., 0], whole(x[..., 1]), whole(x[..., 2]), x[..., 3])
 
     def gross_return(self, x: Array) -> Array:
-        """1 + r."""
+        """Return 1 + r."""
         return 1 + self.economy.prices(x[..., 3], whole(x[..., 2])).interest_rate
 
     def following(self, x: Array, saving: Array, capital: Array) -> Successors:
-        """All (z', e'), with their probabilities."""
+        """Return the points (saving, e', z', capital) for all pairs (z', e'), with their probabilities."""
         xp, economy = namespace(x), self.economy
         z, e = whole(x[..., 2]), whole(x[..., 1])
         odds = like(economy.aggregate_chain, x)[z][..., None] * like(_by_state(economy), x)[z, e]
@@ -64,27 +64,30 @@ class KrusellSmithConditions(PopulationConditions):
         return Successors(xp.concat([own, each, common], axis=-1), xp.reshape(odds, shape))
 
     def marginal_utility(self, c: Array) -> Array:
-        """u'(c)."""
+        """Return u'(c)."""
         return self.economy.marginal_utility(c)
 
     def inverse_marginal_utility(self, u: Array) -> Array:
-        """The c with u'(c) = u."""
+        """Return the c with u'(c) = u."""
         return self.economy.inverse_marginal_utility(u)
 
     def coordinates(self, x: Array) -> Array:
-        """log(a - a_min + 1), z, log K, and for every e whether it is that."""
+        """Return log(a - a_min + 1), z, log K, and an indicator of each e."""
         xp = namespace(x)
         smooth = [xp.log(xp.clip(x[..., 0] - self.limit, 0.0, None) + 1), x[..., 2], xp.log(x[..., 3])]
         own = whole(x[..., 1])[..., None] == xp.asarray(like(np.arange(float(self.states)), x))
         return xp.concat([xp.stack(smooth, axis=-1), xp.astype(own, x.dtype)], axis=-1)
 
     def simple_consumption(self, x: Array, resources: Array) -> Array:
-        """What a household without risk would consume if prices stayed: a share of all wealth, future wages included.
+        """Return the consumption of a household without risk at constant prices, a share of wealth and future wages.
 
-        c = (1 - (beta R)^{1/gamma}/R)(m + w y/r), with y what is earned on average, R within a factor 4 of 1/beta in
-        r; but no more than there is, nor less than 2 % of it. More capital means less interest and more impatience, so
-        that a population that follows it comes to rest: a rule that only keeps wealth together lets residuals vanish
-        where households save for ever.
+        c = (1 - (beta R)^{1/gamma}/R)(m + w y/r), with y what is earned on average, R = 1 + r and r within a factor 4
+        of
+        1/beta - 1; but at least 2 % and at most all of what is above the limit. More capital means less interest and
+        more
+        impatience, so that a population that follows this rule comes to rest: under a rule that only keeps wealth
+        together
+        residuals vanish where households save for ever.
         """
         xp, economy, above = namespace(x), self.economy, resources - self.limit
         prices = economy.prices(x[..., 3], whole(x[..., 2]))
@@ -95,22 +98,22 @@ class KrusellSmithConditions(PopulationConditions):
         return xp.clip(share * (above + wages / r), 0.02 * above, above)
 
     def near_consumption(self) -> Consumption:
-        """What households would consume if capital stayed at its steady state while Z moves; see `_AtRest`."""
+        """Return households' consumption if capital stayed at its steady state while Z moves; see `_AtRest`."""
         return _AtRest(self.economy)
 
     def start(self, rng: np.random.Generator, size: int) -> Floats:
-        """Savers drawn from the populations that one would start from."""
+        """Draw savers from the populations that one would start from."""
         z, law = self.populations(rng, near=False, size=size)
         e, node = np.divmod(draw(law.reshape(size, -1), rng.standard_normal(size)), len(self.assets))
         found: Floats = self.place(self.assets[node], e, z, self.capital_of(law))
         return found
 
     def observed(self, y: Floats) -> Observed:
-        """What observations say."""
+        """Return the point (a, e, z, K) that observations y (..., n) show, and the law where they show it."""
         return self._observed(y)
 
     def action(self, x: Array, saving: Array) -> Array:
-        """The share of resources above the limit that is saved."""
+        """Return the share (..., 1) of resources above the limit by which a household saves a' (...)."""
         share = (saving - self.limit) / (self.resources(x) - self.limit)
         return namespace(x).clip(share, 0.0, MOST_SAVED)[..., None]
 
@@ -123,18 +126,19 @@ class KrusellSmithConditions(PopulationConditions):
         return float(mean.labour * product ** (1 / (1 - economy.capital_share)))
 
     def place(self, assets: Floats, e: Any, z: Any, capital: Floats) -> Floats:
-        """x = (a, e, z, K)."""
+        """Return the points x = (a, e, z, K), (..., 4)."""
         x: Floats = np.stack(np.broadcast_arrays(assets, e, z, capital), axis=-1, dtype=np.float64)
         return x
 
     def capital_of(self, law: Array) -> Array:
-        """K."""
+        """Return K, the mean assets (...) of laws (..., n_e, n_a)."""
         return self.economy.capital_of(law)
 
     def populations(self, rng: np.random.Generator, near: bool, size: int) -> tuple[NDArray[np.int64], Floats]:
-        """The steady state's law; or wealth that falls off exponentially, of whatever e, with a mean as if pooled.
+        """Draw z (size,) and laws (size, n_e, n_a), near the steady state's or with exponential wealth.
 
-        In both the shares of e are those that belong to z, and all wealth is times a factor of its own.
+        In both the shares of e are those that belong to z, and all wealth is multiplied by a random factor. Exponential
+        wealth does not depend on e, and has the mean `representative_capital`.
         """
         economy, joint = self.economy, self.economy.joint_law
         z = draw(np.broadcast_to(joint.sum(axis=1), (size, len(joint))), rng.standard_normal(size))
@@ -147,14 +151,14 @@ class KrusellSmithConditions(PopulationConditions):
         return z, self.scaled(law, np.exp(spread * rng.uniform(-1, 1, size)))
 
     def _exponential(self) -> Floats:
-        """Masses (n_a,) at the nodes, each of what is nearer to it than to others."""
+        """Return masses (n_a,) of exponential wealth, each of what is nearest to its node."""
         above = self.assets - self.limit
         ends = np.concatenate([[0.0], (above[1:] + above[:-1]) / 2, [np.inf]])
         masses: Floats = -np.diff(np.exp(-ends / max(self.representative_capital - self.limit, above[1])))
         return masses
 
     def scaled(self, law: Floats, factor: Floats) -> Floats:
-        """The laws moved by a' = a_min + factor (a - a_min)."""
+        """Return the laws moved by a' = a_min + factor (a - a_min)."""
         choice = self.limit + np.asarray(factor)[..., None, None] * (self.assets - self.limit)
         moved: Floats = law @ Transport(self.assets, np.broadcast_to(choice, law.shape), np.eye(self.states))
         return moved
@@ -162,19 +166,20 @@ class KrusellSmithConditions(PopulationConditions):
     def moved(
         self, law: Floats, saving: Floats, z: NDArray[np.int64], rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], Floats]:
-        """z' drawn, and the laws moved by transport."""
+        """Draw z', and move the laws by transport."""
         following = draw(self.economy.aggregate_chain[z], rng.standard_normal(z.shape))
         return following, law @ Transport(self.assets, saving, self.economy.income_chain[z, following])
 
 
 @final
 class _AtRest:
-    """c(x) of households who believe that K will stay at the steady state's, while Z, e and prices move.
+    """Consumption of households who believe that K will stay at the steady state's, while Z, e and prices move.
 
-    Found by endogenous grids as c over resources for every (z, e), linear in between and beyond the ends, the limit's
-    included: c above resources says that a saver is at the limit, and where that begins moves with resources and not
-    with assets. At another K resources and c are measured in wages, which are to those at the steady state's as K^alpha
-    is, whatever z.
+    Found by endogenous grids as c over resources for every (z, e), linear in between and beyond the ends, that at the
+    limit included: where this c exceeds resources a saver is at the limit, and where the limit binds depends on
+    resources
+    and not on assets. At another K resources and c are measured in wages, which are to those at the steady state's as
+    K^alpha is, whatever z.
     """
 
     def __init__(self, economy: KrusellSmith) -> None:
@@ -195,7 +200,7 @@ class _AtRest:
         self._tabulate(nodes.reshape(-1, nodes.shape[-1]), (nodes - economy.assets).reshape(-1, nodes.shape[-1]))
 
     def _tabulate(self, nodes: Floats, consumption: Floats) -> None:
-        """Tables in one row, each shifted beyond the one before, so that one search finds a node in any of them."""
+        """Store the tables in one row, each shifted beyond the one before, so that one search finds any node."""
         tables, count = nodes.shape
         self._shift = 2 * (nodes.max() - min(nodes.min(), 0.0))
         self._ends, self._count = (nodes.min(), nodes.max()), count
@@ -205,7 +210,7 @@ class _AtRest:
         self._slopes, self._intercepts = slopes.ravel(), (consumption - slopes * nodes).ravel()
 
     def __call__(self, x: Array, resources: Array) -> Array:
-        """c, (...)."""
+        """Return c, (...), of points x (..., 4) with these resources (...)."""
         xp, table = namespace(x), whole(x[..., 2] * self._states + x[..., 1])
         wages = xp.exp(self._share * xp.log(x[..., 3] / self._capital))
         m = resources / wages
@@ -216,6 +221,6 @@ class _AtRest:
 
 
 def _by_state(economy: KrusellSmith) -> Floats:
-    """P(e'|e, Z, Z') in the order (z, e, z', e')."""
+    """Return P(e'|e, Z, Z') in the order (z, e, z', e')."""
     table: Floats = economy.income_chain.transpose(0, 2, 1, 3)
     return table

@@ -1,4 +1,4 @@
-"""Households with income risk, one capital market, and aggregate productivity that moves (Krusell and Smith 1998)."""
+"""KrusellSmith: households with income risk, a capital market and aggregate productivity (Krusell and Smith 1998)."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from hacontrol_envs.economies.krusell_smith.steady_state import SteadyState
 
 MOST_NODES = 100_000
-"""Of assets: more would not fit into memory."""
+"""Largest number of nodes of assets: more would not fit into memory."""
 
 
 LEAST_CAPITAL = 1e-30
-"""Capital at which prices are still finite."""
+"""Smallest capital at which prices are computed, so that they are finite. [goods]."""
 
 
 class Prices(NamedTuple):
-    """What capital and labour earn, each (...)."""
+    """The prices of capital and labour, each (...)."""
 
     interest_rate: Array
-    """r, per quarter, after depreciation."""
+    """Interest rate r, after depreciation. [1/quarter]."""
     wage: Array
-    """w."""
+    """Wage w. [goods per unit of labour]."""
 
 
 @final
@@ -77,27 +77,27 @@ class KrusellSmith(Economy):
     """
 
     discount_factor: float
-    """beta."""
+    """Discount factor beta, from one quarter to the next."""
     risk_aversion: float
-    """gamma, one over the elasticity of intertemporal substitution."""
+    """Relative risk aversion gamma, one over the elasticity of intertemporal substitution."""
     capital_share: float
-    """alpha."""
+    """Capital's share alpha in output."""
     depreciation: float
-    """delta."""
+    """Depreciation delta. [1/quarter]."""
     borrowing_limit: float
-    """a_min."""
+    """Least assets a_min. [goods]."""
     skill: Floats
     """Levels of e, (n_e,): productivity, or 0 unemployed and 1 employed."""
     productivity: Floats
     """Levels of Z, (n_z,)."""
     labour: Floats
-    """L, (n_z,)."""
+    """Labour L by state of Z, (n_z,)."""
     earnings: Floats
-    """y, income from work and insurance after tax per unit of the wage, (n_z, n_e)."""
+    """Income y from work and insurance after tax per unit of the wage, (n_z, n_e)."""
     aggregate_chain: Floats
-    """P(Z'|Z), (n_z, n_z)."""
+    """Transition probabilities P(Z'|Z), (n_z, n_z)."""
     income_chain: Floats
-    """P(e'|e, Z, Z'), (n_z, n_z, n_e, n_e)."""
+    """Transition probabilities P(e'|e, Z, Z'), (n_z, n_z, n_e, n_e) in the order Z, Z', e, e'."""
 
     def __init__(self, calibration: str = "ssj", **parameters: Any) -> None:
         every = calibrations.with_defaults(calibration, parameters)
@@ -120,7 +120,7 @@ class KrusellSmith(Economy):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The constructor's arguments as given; JSON keeps them."""
+        """The constructor's arguments as given, as JSON can hold them."""
         return self._parameters
 
     @cached_property
@@ -134,9 +134,9 @@ class KrusellSmith(Economy):
         return egm.asset_grid(self.borrowing_limit, top, self._nodes)
 
     def prices(self, capital: Array, z: Any) -> Prices:
-        """Of capital (...) and labour, at the states z (...), whole numbers; NumPy or torch, broadcasting.
+        """Return the prices at capital (...) in states z (...), whole numbers; NumPy or torch, broadcasting.
 
-        Capital below `LEAST_CAPITAL` counts as that: without any its return is infinite and nobody could be paid.
+        Capital below `LEAST_CAPITAL` is raised to it: at zero capital the interest rate is infinite and the wage zero.
         """
         capital = _array(capital)
         capital = namespace(capital).where(capital < LEAST_CAPITAL, LEAST_CAPITAL, capital)
@@ -148,26 +148,33 @@ class KrusellSmith(Economy):
         return Prices(alpha * product - self.depreciation, (1 - alpha) * product * intensity)
 
     def cash(self, assets: Array, e: Any, z: Any, capital: Array) -> Array:
-        """m = (1 + r) a + w y, of four arrays that broadcast against each other, e and z whole numbers."""
+        """Return cash on hand, m = (1 + r) a + w y, of arrays that broadcast against each other.
+
+        Args:
+            assets: own assets a. [goods].
+            e: numbers of the households' income states.
+            z: numbers of the states of Z.
+            capital: K, which determines prices. [goods].
+        """
         assets, capital = _array(assets), _array(capital)
         prices = self.prices(capital, z)
         return (1 + prices.interest_rate) * assets + prices.wage * _entry(self.earnings, capital, z, e)
 
     def utility(self, c: Array) -> Array:
-        """u(c)."""
+        """Return the utility u(c) of consumption."""
         c, gamma = _array(c), self.risk_aversion
         return namespace(c).log(c) if gamma == 1 else c ** (1 - gamma) / (1 - gamma)
 
     def marginal_utility(self, c: Array) -> Array:
-        """u'(c) = c^{-gamma}."""
+        """Return u'(c) = c^{-gamma}."""
         return _array(c) ** -self.risk_aversion
 
     def inverse_marginal_utility(self, u: Array) -> Array:
-        """The c with u'(c) = u."""
+        """Return the c with u'(c) = u."""
         return _array(u) ** (-1 / self.risk_aversion)
 
     def capital_of(self, law: Array) -> Array:
-        """K, the mean assets (...) of laws (..., n_e, n_a)."""
+        """Return K, the mean assets (...) of laws (..., n_e, n_a)."""
         law = _array(law)
         return namespace(law).sum(law * like(self.assets, law), axis=(-2, -1))
 
@@ -183,14 +190,15 @@ class KrusellSmith(Economy):
         return steady_state.solve(self)
 
     def steady_state(self, *, cut: bool = False) -> SteadyState:
-        """The stationary equilibrium with Z, L, earnings and P(e'|e) at their means; see `SteadyState`.
+        """Solve for the stationary equilibrium with Z, L, earnings and P(e'|e) at their means; see `SteadyState`.
 
         Warns with TruncationWarning where more than 1e-4 of households are at the top of the grid, or of output is lost
-        there. If several interest rates clear the market, it is at the first of them that is met from near the highest.
+        there. If several interest rates clear the market, it is at the first of them that the search meets.
 
         Args:
-            cut: take it whatever the grid cuts off, and do not warn: an environment may begin there, but no figures of
-                the economy can be had from it.
+            cut: return it however much the grid cuts off, and do not warn: an environment may begin there, but figures
+                of
+                the economy cannot be computed from it.
 
         Raises:
             EquilibriumError: there is none, its law of assets is not determined, or the grid cuts off more than 1 %.
@@ -211,15 +219,15 @@ class KrusellSmith(Economy):
 
     @property
     def signal_bounds(self) -> tuple[float, float]:
-        """Interest rates between which the steady state's is; see `Households.intervals`."""
+        """Interest rates between which that of the steady state lies; see `Households.intervals`."""
         return self._households.intervals()[0]
 
     def first_guess(self) -> float:
-        """An interest rate in the middle of its bounds."""
+        """Return the interest rate in the middle of its bounds."""
         return sum(self.signal_bounds) / 2
 
     def individual(self, signal: float | Floats) -> IncomeFluctuation:
-        """A household at the interest rate `signal`, at the wage that goes with it, Z, L and earnings at their means.
+        """Return a household at the interest rate `signal` and the wage that goes with it, all else at its mean.
 
         Raises:
             ParameterError: an interest rate at which it saves without bound, or may have nothing to consume.
@@ -237,11 +245,11 @@ class KrusellSmith(Economy):
         )
 
     def respond(self, signal: float | Floats, policy: Callable[[Any, Floats], Any]) -> CrossSection:
-        """Find the stationary law of households who save the shares (..., 1) that a policy says at states (a, e)."""
+        """Find the stationary law of households who save the shares (..., 1) of a policy at states x = (a, e)."""
         return self.individual(signal).cross_section(policy)
 
     def gap(self, signal: float | Floats, law: CrossSection) -> float:
-        """(S - D)/(S + D) of capital supplied, E[a], and demanded at the interest rate, both above the limit."""
+        """Return (S - D)/(S + D) of capital supplied, E[a], and demanded at the interest rate, both above the limit."""
         supply = float(law.mean(law.x[:, 0])) - self.borrowing_limit
         demand = self._households.demand(float(signal)) - self.borrowing_limit
         return (supply - demand) / (supply + demand)
@@ -253,15 +261,15 @@ class KrusellSmith(Economy):
     def reference_solution(
         self, progress: bool = False, *, beliefs: str = "two moments", cut: bool = False
     ) -> ReferenceSolution:
-        """The equilibrium with aggregate risk, by endogenous grids, judged by Euler and Den Haan errors.
+        """Solve for the equilibrium with aggregate risk by endogenous grids, and judge it by Euler and Den Haan errors.
 
         It is computed once, and kept on disk; see `ReferenceSolution`.
 
         Args:
-            progress: show how far it is, where rich is installed.
+            progress: show a progress bar, where rich is installed.
             beliefs: what households forecast capital by: "log-linear" in K as published, "quadratic", or "two moments",
                 that is K and a moment of the law, as exact as the rest.
-            cut: take it whatever the grid cuts off, and do not warn; see `steady_state`.
+            cut: return it however much the grid cuts off, and do not warn; see `steady_state`.
 
         Raises:
             EquilibriumError: none was found, or the grid cuts off more than 1 % of households or of output.
@@ -285,7 +293,7 @@ class KrusellSmith(Economy):
 
 @lru_cache(maxsize=256)
 def _chosen_top(parameters: str) -> float:
-    """The end of the grid for parameters, as JSON, that leave it to be chosen."""
+    """Choose the end of the grid for parameters, as JSON, that leave it to be chosen."""
     given = json.loads(parameters)
     return steady_state.chosen_top(lambda top: KrusellSmith(**given, asset_max=top, asset_nodes=steady_state.PROBE))
 
@@ -298,7 +306,7 @@ def _inside(name: str, given: Any) -> float:
 
 
 def _plain(given: Any) -> Any:
-    """Numbers and sequences of them as JSON has them."""
+    """Return numbers and sequences of them as JSON has them."""
     return np.asarray(given).tolist() if isinstance(given, (np.ndarray, np.generic, tuple)) else given
 
 
@@ -307,7 +315,7 @@ def _array(x: Any) -> Array:
 
 
 def _entry(table: Floats, x: Array, *index: Any) -> Array:
-    """table[index] in the library of x; the index may be of any."""
+    """Return table[index] in the library of x; the index may be of any library."""
     if type(x) is np.ndarray:
         return table[tuple(np.asarray(i) for i in index)]
     xp = namespace(x)

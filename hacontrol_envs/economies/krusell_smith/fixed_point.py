@@ -1,10 +1,10 @@
-"""The global solution of `KrusellSmith`: households who forecast capital by a law of motion that their economy obeys.
+"""The global solution of `KrusellSmith`: households forecast capital by a law of motion that their economy obeys.
 
-Krusell and Smith's fixed point (1998). Given beliefs, households by endogenous grids on (a, e, Z, K) and a moment v;
-given households, a long path of the histogram; given the path, beliefs by least squares. The path begins short, and the
-next guess of beliefs is Anderson's (1965).
+Krusell and Smith's fixed point (1998). Given beliefs, households are solved by endogenous grids on (a, e, Z, K) and a
+moment v; given households, a long path of the histogram is computed; given the path, beliefs are fitted by least
+squares. The path is short at first, and the next guess of beliefs is Anderson's (1965).
 
-The moment is there because forecasts by K alone are 3e-5 off in the "jedc" calibration, and with them consumption 1e-5.
+The moment is there because forecasts by K alone are 3e-5 off in the "jedc" calibration, and consumption 1e-5.
 """
 
 from __future__ import annotations
@@ -32,63 +32,77 @@ if TYPE_CHECKING:
 
 
 class Stage(NamedTuple):
-    """Part of the fixed point: how long a path, and how near the law of motion must come."""
+    """A stage of the search for the fixed point."""
 
     quarters: int
+    """Length of the path. [quarters]."""
     tolerance: float
-    """Of log K' and v' between what households believe and what their path obeys."""
+    """Largest difference in log K' and v' between what households believe and what their path obeys."""
 
 
 STAGES = Stage(1_000, 1e-3), Stage(4_000, 1e-5), Stage(21_000, 1e-7)
+"""Stages of the search, from short paths to long ones."""
 BURN_IN = 500
-"""Quarters of a path that are not used."""
+"""Quarters at the beginning of a path that are not used."""
 NODES = 6
-"""Of capital."""
+"""Chebyshev nodes in log capital."""
 FORMS = {"log-linear": 2, "quadratic": 3, "two moments": 4}
-"""Terms of beliefs about log K': 1, log K; its square; and v, see `Moment`."""
+"""Number of terms of beliefs about log K': 1, log K; its square; and v, see `Moment`."""
 QUADRATIC = FORMS["quadratic"]
+"""Terms of beliefs without the moment, at most."""
 AHEAD = 12
-"""Quarters, see `_telling`."""
+"""Quarters after which consumption is forecast, see `_telling`."""
 PERSISTENCE = 0.97
-"""Of log K, as first believed."""
+"""Autocorrelation of log K in the first beliefs."""
 CONVERGED = 1e-9
-"""Largest change of a threshold relative to consumption at which a policy is said to be found, at last."""
+"""Change of a threshold relative to consumption at which a policy is said to be found in the last stage."""
 MOST_POLICY, MOST_LAW = 20_000, 60
-"""Iterations."""
+"""Most iterations on a policy, and on beliefs in a stage."""
 WIDTH = 10.0
-"""Half-range of log K at first, in deviations of log Z."""
+"""Half-range of log K on the first nodes, in standard deviations of log Z."""
 MARGIN = 0.25
-"""Of the range of log K on a path, or of half the first one's where a path has hardly moved, added on both sides."""
+"""Margin on both sides of the range of log K on a path, or of half the first one's where a path hardly moves, as a
+share."""
 LEAST = 1e-4
-"""Range of log K and of v at least, where an economy hardly moves."""
+"""Least range of log K and of v, for an economy that hardly moves."""
 SEED = 20_100
+"""Seed of the path of Z."""
 
 
 class Found(NamedTuple):
-    """The fixed point."""
+    """The fixed point: a policy, the beliefs that it is optimal under, and the path that confirms them."""
 
     thresholds: Floats
-    """Of the policy, (n_z, n_k, n_e, n_a); see `egm`."""
+    """Own assets at which a' = assets[i] is chosen, (n_z, n_k, n_e, n_a); see `egm`."""
     nodes: Nodes
+    """Nodes of capital and the moment."""
     moment: Moment
+    """The moment of the law that households know."""
     beliefs: Beliefs
+    """What households believe about log K' and v'."""
     r2: Floats
-    """Of the beliefs about K' on the path, for every Z, (n_z,)."""
+    """R2 of the beliefs about K' on the path, for every Z, (n_z,)."""
     z: NDArray[np.int64]
+    """States of Z on the path, (T + 1,)."""
     capital: Floats
-    """Z and K on the path, (T + 1,) each."""
+    """K on the path, (T + 1,)."""
     gap: float
-    """Between what is believed and what happens, in log K' and v', along the path's range."""
+    """Largest difference in log K' and v' between what is believed and what happens, along the path's range."""
 
 
 class Report(Protocol):
-    """Told what is being done, and which share of all is done."""
+    """A function that is told what is being done, and which share of all is done."""
 
     def __call__(self, what: str, share: float) -> None: ...
 
 
 def solve(economy: KrusellSmith, law: str, report: Report) -> Found:
-    """The fixed point with beliefs of this form, one of `FORMS`.
+    """Find the fixed point with beliefs of a given form.
+
+    Args:
+        economy: the economy to solve.
+        law: the form, one of `FORMS`.
+        report: is told how far the search is.
 
     Raises:
         EquilibriumError: it was not found.
@@ -104,7 +118,7 @@ def solve(economy: KrusellSmith, law: str, report: Report) -> Found:
 
 
 class _Search:
-    """The fixed point on its way."""
+    """The state of the search for the fixed point."""
 
     def __init__(self, economy: KrusellSmith, terms: int) -> None:
         steady, n_z = economy.steady_state(cut=True), len(economy.productivity)
@@ -119,7 +133,7 @@ class _Search:
         self.beliefs = Beliefs(first, x)
 
     def _as_in(self, steady: SteadyState) -> Floats:
-        """Thresholds of households that consume what those in the steady state do who choose the same a'."""
+        """Return thresholds of households that consume what those in the steady state do who choose the same a'."""
         economy, mean = self.economy, Averages.of(self.economy)
         income = steady.wage * mean.earnings[:, None]
         c = (1 + steady.interest_rate) * steady.thresholds + income - economy.assets
@@ -130,7 +144,13 @@ class _Search:
         return thresholds
 
     def run(self, stage: Stage, near: float, report: Callable[..., None]) -> None:
-        """Until the beliefs are those that their path gives, to the stage's tolerance."""
+        """Iterate until the beliefs are those that their path gives, to the stage's tolerance.
+
+        Args:
+            stage: length of the path, and the tolerance.
+            near: change of a threshold, relative to consumption, at which a policy is said to be found.
+            report: is told what is being done.
+        """
         n_z = len(self.economy.productivity)
         self.z, terms = _visiting(path_of_z(self.economy, stage.quarters, SEED), n_z), self.terms
         if len(self.nodes.bounds) == 1:
@@ -155,7 +175,7 @@ class _Search:
         )
 
     def fit_nodes(self) -> None:
-        """Nodes where the path has been, and the moment measured from its usual value there."""
+        """Place nodes where the path has been, and measure the moment from its usual value there."""
         x, v = np.log(self.capital[BURN_IN:]), self.v[BURN_IN:]
         middle, half = (x.min() + x.max()) / 2, (0.5 + MARGIN) * max(np.ptp(x), self.width / 2, LEAST)
         low, high = float(middle - half), float(middle + half)
@@ -174,13 +194,13 @@ class _Search:
         self.thresholds, self.nodes = np.einsum("kj,zjea->zkea", weights, self.thresholds), nodes
 
     def found(self) -> Found:
-        """Where it has come."""
+        """Return the present policy, beliefs and path."""
         nodes, moment = self.nodes, self.moment
         return Found(self.thresholds, nodes, moment, self.beliefs, self.r2, self.z, self.capital, self.gap)
 
 
 def _visiting(z: NDArray[np.int64], states: int) -> NDArray[np.int64]:
-    """A path of Z, in part overwritten so that every state is seen often enough to say what capital does in it."""
+    """Overwrite a part of a path of Z such that every state occurs often enough to fit what capital does in it."""
     place, seen = BURN_IN, np.bincount(z[BURN_IN:], minlength=states)
     for state in np.flatnonzero(seen < FEW):
         z[place : place + FEW] = state
@@ -189,10 +209,10 @@ def _visiting(z: NDArray[np.int64], states: int) -> NDArray[np.int64]:
 
 
 def _telling(steady: SteadyState) -> Floats:
-    """phi(e, a), positive: what households will consume, on average, AHEAD quarters later in the steady state.
+    """Return phi(e, a), positive: mean consumption AHEAD quarters later in the steady state, (n_e, n_a).
 
-    What they consume now is what K' differs by between laws with the same K, but itself hard to forecast; consumption
-    of a few years later is forecast better, and tells nearly as much.
+    Differences in consumption now explain differences in K' between laws with the same K, but are hard to forecast;
+    consumption of a few years later is easier to forecast, and explains nearly as much.
     """
     averages, phi = Averages.of(steady.economy), steady.consumption
     transport = Transport(steady.economy.assets, steady.saving, averages.chain)
@@ -202,7 +222,7 @@ def _telling(steady: SteadyState) -> Floats:
 
 
 def _around(v: Floats) -> Floats:
-    """Two nodes between which all of these are, (2,)."""
+    """Return two nodes, (2,), between which all of these lie."""
     bounds: Floats = np.array([-1.0, 1.0]) * (1 + MARGIN) * max(np.abs(v).max(), LEAST)
     return bounds
 
@@ -216,7 +236,13 @@ class Households:
         self._chain = np.ascontiguousarray(joint.transpose(0, 2, 1, 3))
 
     def solve(self, thresholds: Floats, nodes: Nodes, beliefs: Beliefs, tolerance: float) -> int:
-        """Iterate on thresholds (n_z, n_k, n_e, n_a), in place, until they change less; how often it took.
+        """Iterate on thresholds, in place, until they change by no more than a tolerance; return the iterations.
+
+        Args:
+            thresholds: of the policy, (n_z, n_k, n_e, n_a); overwritten.
+            nodes: nodes of capital and the moment.
+            beliefs: what households believe about log K' and v'.
+            tolerance: largest change of a threshold, relative to consumption.
 
         Raises:
             EquilibriumError: they do not settle.
@@ -227,7 +253,13 @@ class Households:
         return count
 
     def residual(self, thresholds: Floats, nodes: Nodes, beliefs: Beliefs) -> float:
-        """The largest change of a threshold, relative to consumption, by one more iteration."""
+        """Return the largest change of a threshold, relative to consumption, by one more iteration.
+
+        Args:
+            thresholds: of the policy, (n_z, n_k, n_e, n_a); left as they are.
+            nodes: nodes of capital and the moment.
+            beliefs: what households believe about log K' and v'.
+        """
         return self._iterate(thresholds.copy(), nodes, beliefs, 1, 0.0)[1]
 
     def _iterate(
@@ -255,7 +287,7 @@ class Households:
 
 
 def start(economy: KrusellSmith, z: int) -> Floats:
-    """The steady state's law with the share of every e that belongs to z, (n_e, n_a)."""
+    """Return the steady state's law with the share of every e that belongs to z, (n_e, n_a)."""
     law, joint = economy.steady_state(cut=True).law, economy.joint_law
     found = law * (joint[z] / joint[z].sum() / joint.sum(axis=0))[:, None]
     shares: Floats = found / found.sum()
@@ -272,7 +304,18 @@ def simulate(
     every: int = 1,
     keep: int = 0,
 ) -> tuple[Floats, Floats, Floats]:
-    """K and v (T + 1,) along z (T + 1,) from a law, and the laws of the first `keep` quarters that `every` divides."""
+    """Move a law along a path of Z; return K (T + 1,), v (T + 1,) and the laws kept (keep, n_e, n_a).
+
+    Args:
+        economy: the economy.
+        thresholds: of the households' policy, (n_z, n_k, n_e, n_a); see `egm`.
+        nodes: nodes of capital and the moment.
+        moment: the moment v.
+        z: states of Z, (T + 1,).
+        law: law at the start, (n_e, n_a).
+        every: laws of quarters 0, every, 2 every, ... are kept.
+        keep: how many laws are kept.
+    """
     capital, v, laws = np.empty(len(z)), np.empty(len(z)), np.empty((keep, *law.shape))
     long_path.simulate(
         thresholds,

@@ -87,7 +87,7 @@ class KrusellSmithHousehold(PopulationProblem):
         return {"population": population, "observe": self.observed_law, **self._parameters}
 
     def with_population(self, population: Any) -> KrusellSmithHousehold:
-        """The same household among others, such as those that follow what an agent has learnt."""
+        """Return the same household among others, such as those that follow what an agent has learnt."""
         return KrusellSmithHousehold(**{**self._arguments(), "population": population})
 
     def _arguments(self) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class KrusellSmithHousehold(PopulationProblem):
 
     @cached_property
     def observation(self) -> Domain:
-        """What is observed; see the class."""
+        """The components of an observation; see the class."""
         economy, steady = self.economy, self.economy.steady_state(cut=True)
         span = economy.assets[-1] - economy.borrowing_limit
         levels = [widened(table.min(), table.max()) for table in (economy.skill, economy.productivity)]
@@ -120,7 +120,12 @@ class KrusellSmithHousehold(PopulationProblem):
 
     @property
     def observation_bounds(self) -> tuple[Floats, Floats]:
-        """A household may own more than the grid of the law holds; all else is bounded by the levels and the grid."""
+        """Lowest and highest value that an observation can take, each (n,).
+
+        A household may own more than the grid of the law holds, so its assets are unbounded above; all other components
+        are
+        bounded by the levels and the grid.
+        """
         economy, histogram = self.economy, self.observed_law == "histogram"
         least, most = economy.assets[0], economy.assets[-1]
         cells = len(self._law_box) if histogram else 0
@@ -130,38 +135,38 @@ class KrusellSmithHousehold(PopulationProblem):
         return low, high
 
     def observe(self, x: Array) -> Array:
-        """Own assets above the limit plus one, skill, productivity, and the law, (..., 5) or (..., 3 + n_e n_a)."""
+        """Return own assets above the limit + 1, skill, productivity and law, (..., 5) or (..., 3 + n_e n_a)."""
         own, common = self._own(x[..., 0], whole(x[..., 1])), self._common(self.aggregate(x), self.law(x))
         return namespace(x).concat([own, common], axis=-1)
 
     def picture(self) -> Picture:
-        """Own assets and skill, K and Z, and the law with the household's place in it."""
+        """Return a picture of own assets and skill, K and Z, and the law with the household's place in it."""
         economy = self.economy
         skill = widened(economy.skill.min(), economy.skill.max())
         own = [("own assets", "goods", economy.borrowing_limit, float(economy.assets[-1])), ("own skill", "", *skill)]
         return self._picture(own, lambda x: [x[..., 0], economy.skill[whole(x[..., 1])]])
 
     def _own(self, assets: Array, e: Array) -> Array:
-        """What is observed of a household itself, (..., 2)."""
+        """Return what is observed of a household itself, (..., 2)."""
         xp, economy = namespace(assets), self.economy
         return xp.stack([assets - economy.borrowing_limit + 1, like(economy.skill, assets)[e]], axis=-1)
 
     def _common(self, z: Array, law: Array) -> Array:
-        """What is observed of the economy, (..., 3) or (..., 1 + n_e n_a)."""
+        """Return what is observed of the economy, (..., 3) or (..., 1 + n_e n_a)."""
         xp, level = namespace(law), like(self.economy.productivity, law)[z]
         if self.observed_law == "histogram":
             return xp.concat([level[..., None], law.reshape(*z.shape, -1)], axis=-1)
         return xp.stack([level, *self._moments(law)], axis=-1)
 
     def _moments(self, law: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation of assets, each (...)."""
+        """Return mean and standard deviation of assets, each (...)."""
         xp, assets = namespace(law), like(self.economy.assets, law)
         mean = self.economy.capital_of(law)
         square = xp.sum(law * (assets - mean[..., None, None]) ** 2, axis=(-2, -1))
         return mean, square**0.5
 
     def seen(self, y: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], Floats]:
-        """Of what was observed, y (..., n): own assets, numbers of the states e and z, and capital K, each (...)."""
+        """Return own assets, numbers of the states e and z, and capital K, each (...), of observations y (..., n)."""
         economy = self.economy
         e, z = (nearest(levels, y[..., i]) for i, levels in ((1, economy.skill), (2, economy.productivity)))
         capital = y[..., 3]
@@ -171,18 +176,18 @@ class KrusellSmithHousehold(PopulationProblem):
         return y[..., 0] - 1 + economy.borrowing_limit, e, z, capital
 
     def share_of(self, saved: Floats, y: Floats) -> Floats:
-        """The action (..., 1) by which a household that observes y (..., n) saves a' (...), as far as it can."""
+        """Return the action (..., 1) by which a household that observes y (..., n) saves a' (...), as far as it can."""
         assets, e, z, capital = self.seen(y)
         limit = self.economy.borrowing_limit
         share: Floats = (saved - limit) / (self.economy.cash(assets, e, z, capital) - limit)
         return np.clip(share, 0.0, MOST_SAVED)[..., None]
 
     def conditions(self) -> KrusellSmithConditions:
-        """Those of the economy, of whose households each is like this one."""
+        """Return the equilibrium conditions of the economy, of whose households each is like this one."""
         return KrusellSmithConditions(self.economy, self._told)
 
     def _told(self, y: Floats) -> Observed:
-        """The point (a, e, z, K), and the law where all of it is observed."""
+        """Return the point (a, e, z, K), and the law where all of it is observed."""
         x = np.stack(np.broadcast_arrays(*self.seen(y)), axis=-1).astype(np.float64)
         if self.observed_law == "moments":
             return Observed(x, None)
@@ -190,7 +195,7 @@ class KrusellSmithHousehold(PopulationProblem):
         return Observed(x, law / law.sum(axis=(-2, -1), keepdims=True))
 
     def household_policy(self, policy: Callable[[Any, Floats], Any]) -> HouseholdPolicy:
-        """What an agent's `policy(t, y)` of this environment makes households do, for `population`."""
+        """Return the household policy that an agent's `policy(t, y)` of this environment makes, for `population`."""
         return partial(self._saving, policy)  # not a closure, as these cannot be pickled
 
     def _saving(
@@ -201,7 +206,7 @@ class KrusellSmithHousehold(PopulationProblem):
         z: NDArray[np.int64],
         law: Floats,
     ) -> Floats:
-        """A `HouseholdPolicy` once its first argument is given."""
+        """Return a' (..., m) of households; a `HouseholdPolicy` once its first argument is given."""
         economy, limit = self.economy, self.economy.borrowing_limit
         common = self._common(z, law)[..., None, :]
         every = np.broadcast_to(common, (*assets.shape, common.shape[-1]))
@@ -211,17 +216,17 @@ class KrusellSmithHousehold(PopulationProblem):
         return saved
 
     def _above_limit(self, x: Array) -> Array:
-        """Cash on hand above the borrowing limit, (...)."""
+        """Return cash on hand above the borrowing limit, (...)."""
         capital = self.economy.capital_of(self.law(x))
         cash = self.economy.cash(x[..., 0], whole(x[..., 1]), self.aggregate(x), capital)
         return cash - self.economy.borrowing_limit
 
     def reward(self, x: Array, a: Array) -> Array:
-        """u(c), the utility of consumption c in a quarter."""
+        """The utility u(c) of consumption c in a quarter."""
         return self.economy.utility((1 - a[..., 0]) * self._above_limit(x))
 
     def transition(self, x: Floats, a: Floats, noise: Floats) -> Floats:
-        """The aggregate state moves by the first normal, own income by the second, the law by the population."""
+        """Move the aggregate state by the first normal, own income by the second, and the law by the population."""
         z, e = self.aggregate(x), whole(x[..., 1])
         z_next = self._next_aggregate(z, noise[..., 0])
         e_next = draw(self.economy.income_chain[z, z_next, e], noise[..., 1])
@@ -230,7 +235,7 @@ class KrusellSmithHousehold(PopulationProblem):
         return np.concatenate([own, law], axis=-1)
 
     def successors(self, x: Array, a: Array) -> Successors:
-        """All pairs (z', e'), exactly. NumPy only."""
+        """Return the states after all pairs (z', e') with their exact probabilities. NumPy only."""
         economy, z, e = self.economy, self.aggregate(x), whole(x[..., 1])
         n_z, n_e = len(economy.productivity), self.shape[0]
         choice, law = self._choice(x), self.law(x)
@@ -248,7 +253,7 @@ class KrusellSmithHousehold(PopulationProblem):
         return self.economy.borrowing_limit + a[..., 0] * self._above_limit(x)
 
     def _choice(self, x: Floats) -> Floats:
-        """What the population saves on the grid, (..., n_e, n_a)."""
+        """Return what the population saves on the grid, (..., n_e, n_a)."""
         z, law = self.aggregate(x), self.law(x)
         return on_grid(self.economy, self._population_policy, z, law)
 
@@ -266,7 +271,7 @@ class KrusellSmithHousehold(PopulationProblem):
         return np.concatenate([own, law.reshape(size, -1)], axis=-1)
 
     def refuse_state(self, x: Floats) -> None:
-        """Raise ResetError for states that are none."""
+        """Raise ResetError for assets below the limit and for numbers or laws that are no states."""
         super().refuse_state(x)
         limit, last = self.economy.borrowing_limit, len(self.economy.skill) - 1
         if np.any(x[..., 0] < limit):
@@ -276,7 +281,7 @@ class KrusellSmithHousehold(PopulationProblem):
 
     @cached_property
     def _reference(self) -> ReferenceSolution:
-        """With a bar for who watches: the first time takes a minute, and after that it is on disk."""
+        """The reference solution, computed once, in about a minute, with a progress bar on a terminal."""
         return self.economy.reference_solution(progress=sys.stderr.isatty(), cut=True)
 
     @cached_property
@@ -297,18 +302,18 @@ class KrusellSmithHousehold(PopulationProblem):
         return Solution(value, policy, "numerical", source, self._value_error(value, policy))
 
     def _value_error(self, value: Callable[..., Array], policy: Callable[..., Array]) -> float:
-        """A bound for |V - V*| from V's own Bellman residual at some states, which contracts: |TV - V|/(1 - beta)."""
+        """Return a bound for |V - V*|, |TV - V|/(1 - beta) by contraction, from Bellman residuals at some states."""
         x = self.some_states(np.random.default_rng(0), 128)
         residual = self.bellman_residual(x, policy(0.0, self.observe(x)), lambda y: value(0.0, y))
         return float(np.abs(residual).max() / (1 - self.discount_factor))
 
     def solution(self, dt: float | None = None) -> Solution | None:
-        """The reference solution, judged by its Euler and Den Haan errors, where the others play it; else not known."""
+        """The reference solution, judged by its Euler and Den Haan errors, where the others follow it; else unknown."""
         return self._solution
 
 
 def _scales(count: int) -> list[Literal["linear", "log"]]:
-    """Assets on a logarithmic scale, the others on a linear one."""
+    """Return a logarithmic scale for assets and linear ones for the others."""
     return ["log", *["linear"] * (count - 1)]  # type: ignore[list-item]
 
 

@@ -1,4 +1,4 @@
-"""HouseholdJudge: how far a household's policy is from the reference, for an economy whose households all follow it."""
+"""HouseholdJudge: how far a household policy is from the reference, for an economy whose households all follow it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from hacontrol_envs.economies.krusell_smith.paths import HouseholdPolicy, path_o
 from hacontrol_envs.errors import ParameterError
 
 PATHS, QUARTERS, KEEP, LATE = 16, 600, 50, 200
-"""Paths, their length, every how many quarters laws are kept, and from when on Euler errors are taken."""
+"""Number of paths, their quarters, quarters between laws that are kept, and first quarter of Euler errors."""
 HORIZON, DRAWS = 800, 8
-"""Quarters and paths over which welfare is compared."""
+"""Quarters and number of the paths on which welfare is compared."""
 
 
 @final
 class HouseholdJudge(Judge):
-    """What agents are judged by on `KrusellSmith` and on its environments.
+    """Metrics of agents on `KrusellSmith` and on its environments.
 
-    They offer `saving`, a household policy (`paths.HouseholdPolicy`), or, on an environment, a `policy` of what is
-    observed.
+    Agents offer `saving`, a household policy (`paths.HouseholdPolicy`), or, on an environment, a `policy` of
+    observations.
     """
 
     metrics = (
@@ -70,7 +70,7 @@ class HouseholdJudge(Judge):
     headlines = ("path_error",)
 
     def compute(self, agent: Any, subject: Any, evaluation: Any) -> dict[str, Score]:
-        """Every one of `metrics`, of an agent on a `KrusellSmith` or on an environment of one of its households."""
+        """Compute all `metrics` of an agent on a `KrusellSmith` or on an environment of one of its households."""
         problem: Any = None if hasattr(subject, "reference_solution") else subject.unwrapped.problem
         policy = getattr(agent, "saving", None)
         if policy is None and problem is None:
@@ -82,7 +82,12 @@ class HouseholdJudge(Judge):
 
 
 def compare(economy: Any, policy: HouseholdPolicy, seed: int) -> dict[str, Score]:
-    """Every metric of `HouseholdJudge`, of a policy against the reference solution of a `KrusellSmith`.
+    """Compute every metric of `HouseholdJudge` for a policy, against the reference solution of a `KrusellSmith`.
+
+    Args:
+        economy: a `KrusellSmith`.
+        policy: what households save.
+        seed: seed of the paths of Z and of the populations at their start.
 
     Raises:
         FloatingPointError: the policy returns something that is not finite.
@@ -118,7 +123,7 @@ def compare(economy: Any, policy: HouseholdPolicy, seed: int) -> dict[str, Score
 
 
 def checked(policy: HouseholdPolicy) -> HouseholdPolicy:
-    """The same policy, which raises FloatingPointError where it is not finite."""
+    """Return the same policy, made to raise FloatingPointError where it is not finite."""
 
     def checked(assets: Floats, e: NDArray[np.int64], z: NDArray[np.int64], law: Floats) -> Floats:
         saved = np.asarray(policy(assets, e, z, law), dtype=np.float64)

@@ -1,9 +1,9 @@
-"""The path on which a reference solution is judged, and a solution that comes from disk judged anew.
+"""The path on which a reference solution is judged, and checks of a solution that comes from disk.
 
-Whoever can write the file of a solution can give it a valid digest. What it says is therefore recomputed as far as
+Whoever can write the file of a solution can give it a valid digest. Its contents are therefore recomputed as far as
 that is cheap: the policy must be a fixed point of the household's problem under the beliefs, the path that it makes
 must be the one whose laws and forecast errors are reported and must obey the beliefs, and Euler errors at a few of its
-laws must be in keeping with those reported.
+laws must agree with those reported.
 """
 
 from __future__ import annotations
@@ -24,45 +24,53 @@ if TYPE_CHECKING:
     from hacontrol_envs.economies.krusell_smith.solution import ReferenceSolution
 
 ERGODIC = 64
-"""Laws kept from the long path."""
+"""Number of laws kept from the long path."""
 JUDGED, EVERY, SEED = 10_000, 50, 20_300
-"""Quarters of the path on which a solution is judged, how often its law is, and its seed."""
+"""Quarters of the path on which a solution is judged, quarters between its laws, and its seed."""
 SETTLED = 1e-6
 """Largest change of the policy by one more iteration, relative to consumption."""
 SAME = 1e-7
-"""Largest difference, relative, of what is recomputed on a path: another machine rounds differently."""
+"""Largest relative difference of figures that are recomputed on a path: another machine rounds differently."""
 EULER_LAWS, EULER_MEAN, EULER_MAX = 3, 1.0, 1e-3
-"""Laws at which Euler errors are recomputed, and by how much, log10, their mean may differ and their largest exceed."""
+"""Laws at which Euler errors are recomputed, and by how much, in log10, their mean may differ and their maximum
+exceed."""
 
 
 class Judged(NamedTuple):
-    """The path, after quarters of which no use is made."""
+    """A path of an economy without its burn-in, and some of its laws."""
 
     z: NDArray[np.int64]
     """States of Z, (T + 1,)."""
     capital: Floats
     """K, (T + 1,)."""
     v: Floats
-    """The moment, (T + 1,)."""
+    """The moment v, (T + 1,)."""
     when: NDArray[np.int64]
-    """Places in these of the laws that are kept, (S,)."""
+    """Quarters of the laws that are kept, (S,)."""
     laws: Floats
-    """(S, n_e, n_a)."""
+    """Laws of households in these quarters, (S, n_e, n_a)."""
 
     @property
     def some(self) -> NDArray[np.int64]:
-        """The numbers of the laws, of S, that a solution keeps, (`ERGODIC`,)."""
+        """Numbers of the laws, of S, that a solution keeps, (`ERGODIC`,)."""
         numbers: NDArray[np.int64] = np.linspace(0, len(self.laws) - 1, ERGODIC).round().astype(np.int64)
         return numbers
 
     @property
     def share_at_top(self) -> float:
-        """Of households, at the highest node, on average over the laws."""
+        """Share of households at the highest node, on average over the laws."""
         return float(self.laws[:, :, -1].sum(axis=-1).mean())
 
 
 def judged(economy: KrusellSmith, thresholds: Floats, nodes: Nodes, moment: Moment) -> Judged:
-    """The path that a policy makes."""
+    """Simulate the path on which a policy is judged.
+
+    Args:
+        economy: the economy.
+        thresholds: of the policy, (n_z, n_k, n_e, n_a); see `egm`.
+        nodes: nodes of capital and the moment.
+        moment: the moment v.
+    """
     burn = fixed_point.BURN_IN
     z = path_of_z(economy, burn + JUDGED, SEED)
     begin, count = fixed_point.start(economy, int(z[0])), 1 + len(z) // EVERY
@@ -72,11 +80,16 @@ def judged(economy: KrusellSmith, thresholds: Floats, nodes: Nodes, moment: Mome
 
 
 def checked(economy: KrusellSmith, form: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The arrays of a file, if their kinds, shapes and ranges are those of a solution: compiled code relies on them.
+    """Return the arrays of a file if kinds, shapes and ranges are those of a solution: compiled code relies on them.
+
+    Args:
+        economy: the economy of the solution.
+        form: form of beliefs, one of `fixed_point.FORMS`.
+        arrays: arrays of the file by name.
 
     Raises:
-        ValueError: they are not.
-        KeyError: one is missing.
+        ValueError: an array has another kind, shape or range.
+        KeyError: an array is missing.
     """
     n_z, n_e, n_a = len(economy.productivity), len(economy.skill), len(economy.assets)
     moments = 2 if fixed_point.FORMS[form] > fixed_point.QUADRATIC else 1
@@ -127,7 +140,7 @@ def checked(economy: KrusellSmith, form: str, arrays: dict[str, NDArray[Any]]) -
 
 
 def recheck(solution: ReferenceSolution) -> None:
-    """Raise ValueError unless a solution is one and its figures are its own; see above."""
+    """Raise ValueError unless a solution's policy is a fixed point and its figures are its own; see the module."""
     economy, thresholds, nodes, moment = solution.economy, solution.thresholds, solution.nodes, solution.moment
     change = fixed_point.Households(economy).residual(thresholds, nodes, solution.beliefs)
     if not change <= SETTLED:

@@ -1,4 +1,4 @@
-"""How capital moves, as households believe and as an observer says, and capital as a coordinate of policies."""
+"""Laws of motion of capital, as households believe and as an observer fits them, and nodes of policies in capital."""
 
 from __future__ import annotations
 
@@ -14,18 +14,24 @@ from hacontrol_envs.arrays import Floats
 from hacontrol_envs.numerics import chains
 
 FEW = 60
-"""A state of Z seen fewer times than this shares its slopes with the others in a regression."""
+"""Quarters in a state of Z below which it shares its slopes with the other states in a regression."""
 SMALL = 1e-9
-"""Beside 1, a regressor that moves less does not move."""
+"""Smallest variation of a regressor, relative to 1; one that varies less counts as constant."""
 FARTHEST = 3.0
-"""Half-ranges from the middle beyond which policies no longer change with capital."""
+"""Half-ranges from the middle of the nodes beyond which policies no longer change with capital."""
 
 
 def by_state(z: NDArray[np.int64], regressors: Floats, y: Floats, states: int) -> tuple[Floats, Floats]:
-    """Least squares of y (T, d) on regressors (T, n), the first of which is 1, for every state in z (T,).
+    """Regress y (T, d) on regressors (T, n) by least squares, separately for every state in z (T,).
+
+    Args:
+        z: states of Z, (T,).
+        regressors: regressors, the first of which is 1, (T, n).
+        y: regressands, (T, d).
+        states: number of states of Z.
 
     Returns:
-        Coefficients (states, d, n), and R2 of the first y, (states,), not a number where a state is hardly seen.
+        Coefficients (states, d, n), and R2 of the first y, (states,), NaN where a state is hardly seen.
     """
     pooled = _least_squares(regressors, y)
     common = _least_squares(np.hstack([np.eye(states)[z], regressors[:, 1:]]), y)
@@ -49,28 +55,28 @@ def _least_squares(regressors: Floats, y: Floats) -> Floats:
 @final
 @dataclass(frozen=True)
 class LawOfMotion:
-    """log K' = b0(Z) + b1(Z) log K."""
+    """The law of motion log K' = b0(Z) + b1(Z) log K."""
 
     coefficients: Floats
-    """b, (n_z, 2)."""
+    """Coefficients b by state of Z, (n_z, 2)."""
 
     def __call__(self, capital: Any, z: Any) -> Floats:
-        """K' after capital K and states z, broadcasting."""
+        """Return K' after capital K and states z, broadcasting."""
         b = self.coefficients[np.asarray(z)]
         following: Floats = np.exp(b[..., 0] + b[..., 1] * np.log(capital))
         return following
 
     def forecast(self, capital: Any, z: NDArray[np.int64]) -> Floats:
-        """K (T + 1, ...) of which only the first, `capital` (...), is given, along states z (T + 1, ...)."""
+        """Forecast K (T + 1, ...) along states z (T + 1, ...) from the first K alone, `capital` (...)."""
         path = [np.asarray(capital, dtype=np.float64)]
         for now in z[:-1]:
             path.append(self(path[-1], now))
         return np.stack(path)
 
     def mean_capital(self, chain: Floats) -> float:
-        """The mean of K over all times, for Z moved by this chain: moments of log K solved for, K as if lognormal.
+        """Return the mean of K over all times for Z moved by this chain: exact moments of log K, K as if lognormal.
 
-        A path's mean over 20 000 quarters may well be .15 % off.
+        The mean over a path of 20 000 quarters may well be .15 % off.
         """
         shares, constants, slopes = chains.stationary(chain), self.coefficients[:, 0], self.coefficients[:, 1]
         one = np.eye(len(chain))
@@ -84,7 +90,13 @@ class LawOfMotion:
 
     @classmethod
     def fitted(cls, z: NDArray[np.int64], capital: Floats, states: int) -> tuple[LawOfMotion, Floats]:
-        """By least squares on a path z (T + 1,), K (T + 1,), or on several (T + 1, ...); and R2, (states,)."""
+        """Fit a law of motion to paths by least squares; return it and R2, (states,).
+
+        Args:
+            z: states of Z, (T + 1,) or several paths (T + 1, ...).
+            capital: K on these paths, of the same shape.
+            states: number of states of Z.
+        """
         x = np.log(capital)
         center, before, after = x.mean(), x[:-1].ravel(), x[1:].ravel()
         regressors = np.stack([np.ones(len(before)), before - center], axis=-1)
@@ -98,12 +110,18 @@ class Moment:
     """What households know of the law besides K: v = log mean of phi(e, a), less its usual value at this Z and K."""
 
     weights: Floats
-    """phi, (n_e, n_a)."""
+    """Weights phi, (n_e, n_a)."""
     trend: Floats
-    """The usual value is trend[Z, 0] + trend[Z, 1] log K, (n_z, 2)."""
+    """Coefficients of the usual value, trend[Z, 0] + trend[Z, 1] log K, (n_z, 2)."""
 
     def of(self, law: Floats, capital: Any, z: Any) -> Floats:
-        """v (...) of laws (..., n_e, n_a) with these K and z (...)."""
+        """Return v (...) of laws in states z.
+
+        Args:
+            law: laws of households, (..., n_e, n_a).
+            capital: their K, (...).
+            z: states of Z, (...).
+        """
         mean, trend = np.sum(law * self.weights, axis=(-2, -1)), self.trend[np.asarray(z)]
         v: Floats = np.log(mean) - trend[..., 0] - trend[..., 1] * np.log(capital)
         return v
@@ -112,14 +130,15 @@ class Moment:
 @final
 @dataclass(frozen=True)
 class Beliefs:
-    """log K' given Z, and v' given (Z, Z'), as polynomials 1, x, x^2, v of x = log K - center and v."""
+    """Beliefs about log K' given Z, and v' given (Z, Z'), as polynomials 1, x, x^2, v of x = log K - center and v."""
 
     coefficients: Floats
-    """(n_z, 1 + n_z, 4): of log K' and of v' at every Z'."""
+    """Coefficients of log K' and of v' at every Z', (n_z, 1 + n_z, 4)."""
     center: float
+    """Log K at which x is zero."""
 
     def __call__(self, x: Any, v: Any, z: Any) -> tuple[Floats, Floats]:
-        """log K' (...), and v' at every Z' (..., n_z), after log K, v and z (...), broadcasting."""
+        """Return log K' (...), and v' at every Z' (..., n_z), after log K, v and z (...), broadcasting."""
         d, b = np.asarray(x) - self.center, self.coefficients[np.asarray(z)]
         powers = np.stack(np.broadcast_arrays(1.0, d, d**2, v), axis=-1)
         said = np.sum(b * powers[..., None, :], axis=-1)
@@ -129,7 +148,16 @@ class Beliefs:
     def fitted(
         cls, z: NDArray[np.int64], x: Floats, v: Floats, states: int, terms: int, center: float
     ) -> tuple[Beliefs, Floats]:
-        """By least squares with so many terms on a path z, log K and v, (T + 1,) each; and R2 of K', (states,)."""
+        """Fit beliefs to a path by least squares; return them and R2 of K', (states,).
+
+        Args:
+            z: states of Z, (T + 1,).
+            x: log K, (T + 1,).
+            v: the moment, (T + 1,).
+            states: number of states of Z.
+            terms: number of terms, from 1, x, x^2, v.
+            center: log K at which x is zero in the polynomials.
+        """
         d, coefficients = x[:-1] - center, np.zeros((states, 1 + states, 4))
         every = np.stack([np.ones(len(d)), d, d**2, v[:-1]], axis=-1)[:, :terms]
         capital, r2 = by_state(z[:-1], every, x[1:, None], states)
@@ -143,20 +171,23 @@ class Beliefs:
 @final
 @dataclass(frozen=True)
 class Nodes:
-    """Chebyshev nodes in log K, times two in v or one: polynomials, straight lines beyond, and constants far beyond."""
+    """Nodes of policies: Chebyshev in log K, times one or two in v.
+
+    Between nodes policies are polynomials, beyond them straight lines, and constants beyond `FARTHEST`.
+    """
 
     low: float
-    """The lowest log K."""
+    """Lower end of the range of log K."""
     high: float
-    """The highest."""
+    """Upper end of the range of log K."""
     count: int
-    """Nodes of K."""
+    """Number of Chebyshev nodes in log K."""
     bounds: Floats
-    """v at its nodes, (1,) or (2,)."""
+    """Values of v at its nodes, (1,) or (2,)."""
 
     @property
     def size(self) -> int:
-        """Nodes in all."""
+        """Number of all nodes."""
         return self.count * len(self.bounds)
 
     @cached_property
@@ -167,12 +198,12 @@ class Nodes:
 
     @cached_property
     def inverse(self) -> Floats:
-        """Values at nodes of K = T c, c the coefficients of Chebyshev polynomials; T^-1, (count, count)."""
+        """T^-1, (count, count), where T c are values at nodes of K for coefficients c of Chebyshev polynomials."""
         found = np.linalg.inv(chebyshev.chebvander(chebyshev.chebpts1(self.count), self.count - 1))
         return np.asarray(found, dtype=np.float64)
 
     def weights(self, x: Any, v: Any) -> Floats:
-        """Of the nodes' values in that at log K and v (...), (..., size)."""
+        """Return the weights (..., size) of the nodes' values in the value at log K and v (...)."""
         u = np.clip((2 * np.asarray(x) - self.low - self.high) / (self.high - self.low), -FARTHEST, FARTHEST)
         inside, degrees = np.clip(u, -1.0, 1.0), np.arange(self.count)
         basis = chebyshev.chebvander(inside, self.count - 1).reshape(*inside.shape, self.count)

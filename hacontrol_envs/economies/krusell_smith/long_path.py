@@ -1,4 +1,4 @@
-"""One long path of a Krusell-Smith economy under a table of thresholds, compiled from beginning to end."""
+"""A long path of a Krusell-Smith economy under a table of thresholds, compiled from beginning to end."""
 
 from __future__ import annotations
 
@@ -30,14 +30,19 @@ def simulate(
 
     Args:
         thresholds: of the policy, (n_z, n_k, n_e, n_a); see `egm`.
-        assets: (n_a,).
-        range_, inverse, bounds: of the nodes; see `Nodes`. Lowest and highest log K, (2,); (n, n); (1,) or (2,).
-        phi, trend: see `Moment`.
+        assets: nodes of assets, (n_a,).
+        range_: lowest and highest log K of the nodes, (2,).
+        inverse: `Nodes.inverse`, (n, n).
+        bounds: v at its nodes, (1,) or (2,).
+        phi: weights of the moment, (n_e, n_a).
+        trend: coefficients of the moment's usual value, (n_z, 2).
         income_chain: P(e'|e, Z, Z'), (n_z, n_z, n_e, n_e).
         z: path of the states of Z, (T + 1,).
-        law: at the start; at the end, that of quarter T, (n_e, n_a).
-        capital, moment: written: K and v at every quarter, (T + 1,).
-        every, laws: written: the law at quarters 0, every, 2 every, ..., as many as there are, (count, n_e, n_a).
+        law: the law at the start, (n_e, n_a); overwritten by that of quarter T.
+        capital: written: K at every quarter, (T + 1,).
+        moment: written: v at every quarter, (T + 1,).
+        every: quarters between laws that are kept.
+        laws: written: the law at quarters 0, every, 2 every, ..., as many as there are, (count, n_e, n_a).
     """
     n_k, n_e, n_a = thresholds.shape[1:]
     n, n_v = len(inverse), len(bounds)

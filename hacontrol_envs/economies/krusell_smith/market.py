@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 
 CONVERGED, FOUND = 1e-14, 1e-11
-"""Changes of a threshold, relative to consumption, at which iterations end and at most which a policy is found.
+"""Change of a threshold, relative to consumption, at which iterations end, and up to which a policy counts as found.
 
-The less risk there is, the steeper supply is in r, and the more the law of assets makes of a policy's error."""
+The less risk there is, the steeper is supply in r, and the more a policy's error moves the law of assets."""
 NEAR = 1e-2
-"""Relative gap between supply and demand from which on a policy is found as exactly as can be."""
+"""Relative gap between supply and demand below which a policy is found as exactly as can be."""
 ROUNDING = 16 * float(np.finfo(np.float64).eps)
-"""Of a threshold, relative."""
+"""Relative rounding error of a threshold."""
 CLEARED = 3e-9
 """Relative gap between supply and demand that is rounding of the policy, and counts as none."""
 MOST = 20_000
-"""Iterations on a policy."""
+"""Most iterations on a policy."""
 
 
 class ShortGridError(EquilibriumError):
-    """No equilibrium is found, and it may be that the grid is too short."""
+    """No equilibrium is found, and the grid of assets may be too short."""
 
 
 @final
@@ -40,17 +40,17 @@ class Averages:
     """An economy with aggregate productivity, labour, earnings and the chain of e at their means."""
 
     productivity: float
-    """E Z."""
+    """Mean productivity, E Z."""
     labour: float
-    """E L."""
+    """Mean labour, E L."""
     earnings: Floats
-    """E[y | e], (n_e,)."""
+    """Mean earnings by income state, E[y | e], (n_e,)."""
     chain: Floats
     """P(e'|e) over the stationary law of (Z, e), (n_e, n_e)."""
 
     @classmethod
     def of(cls, economy: KrusellSmith) -> Averages:
-        """Those of an economy."""
+        """Compute the averages of an economy."""
         joint, moves = economy.joint_law, np.einsum("zy,zyef->zef", economy.aggregate_chain, economy.income_chain)
         by_z, by_e = joint.sum(axis=1), joint.sum(axis=0)
         earnings = (joint * economy.earnings).sum(axis=0) / by_e
@@ -60,7 +60,7 @@ class Averages:
 
 @final
 class Households:
-    """Households at constant prices, each problem begun where the last ended."""
+    """Households at constant prices; each solution begins where the last ended."""
 
     def __init__(self, economy: KrusellSmith) -> None:
         self.economy, self.averages = economy, Averages.of(economy)
@@ -70,29 +70,29 @@ class Households:
         self.law = np.empty(0)
 
     def demand(self, r: float) -> float:
-        """K at which firms pay the interest rate r; infinite where no float holds it."""
+        """Return K at which firms pay the interest rate r; infinite where no float holds it."""
         economy, mean = self.economy, self.averages
         alpha, product = economy.capital_share, economy.capital_share * mean.productivity
         logarithm = math.log(mean.labour) + math.log(product / (r + economy.depreciation)) / (1 - alpha)
         return math.exp(logarithm) if logarithm < 700 else math.inf
 
     def rate(self, capital: float) -> float:
-        """r that firms pay when they use this capital."""
+        """Return the interest rate r that firms pay when they use this capital."""
         economy, mean = self.economy, self.averages
         intensity = (capital / mean.labour) ** (economy.capital_share - 1)
         return float(economy.capital_share * mean.productivity * intensity - economy.depreciation)
 
     def wage(self, r: float) -> float:
-        """w where firms pay r."""
+        """Return the wage w that firms pay at the interest rate r."""
         alpha, mean = self.economy.capital_share, self.averages
         return float((1 - alpha) * mean.productivity * (self.demand(r) / mean.labour) ** alpha)
 
     def left(self, r: float) -> float:
-        """What the poorest at the borrowing limit can consume at r: convex in r where the limit is positive."""
+        """Return what the poorest at the borrowing limit can consume at r: convex in r where the limit is positive."""
         return r * self.economy.borrowing_limit + self.wage(r) * float(self.averages.earnings.min())
 
     def intervals(self) -> list[tuple[float, float]]:
-        """Where the interest rate may be, the highest first: the interiors of these.
+        """Return the intervals, the highest first, in whose interiors the interest rate may lie.
 
         Firms use no less than the borrowing limit and no more than the grid holds, r is below 1/beta - 1, and the
         poorest have something to consume (or nothing, at a limit of zero and no income, where they never are). With a
@@ -132,13 +132,14 @@ class Households:
         return found
 
     def _edge(self, fed: float, starved: float) -> float:
-        """The rate between these at which the poorest have nothing left, on the side where they have."""
+        """Return the rate between these at which the poorest have nothing left, from the side where they have."""
         for _ in range(100):
             middle = (fed + starved) / 2
             fed, starved = (middle, starved) if self.left(middle) > 0 else (fed, middle)
         return fed
 
     def starved(self, r: float) -> str:
+        """Return the message that the poorest have nothing to consume at the interest rate r."""
         income = self.wage(r) * float(self.averages.earnings.min())
         return (
             f"at borrowing_limit={self.economy.borrowing_limit:g} and the interest rate {r:.4g} a household with the "
@@ -146,14 +147,14 @@ class Households:
         )
 
     def excess(self, r: float) -> float:
-        """(S - D)/(S + D) of the capital supplied and demanded, both above the borrowing limit: between -1 and 1."""
+        """Return (S - D)/(S + D), between -1 and 1, of capital supplied and demanded above the borrowing limit at r."""
         gap = self._excess(r, FOUND)
         if abs(gap) < NEAR:
             gap = self._excess(r, CONVERGED)
         return gap if abs(gap) > CLEARED else 0.0
 
     def _excess(self, r: float, tolerance: float) -> float:
-        """The same with a policy that is found to a tolerance, or as near as rounding allows."""
+        """Return `excess` with a policy that is found to a tolerance, or as near as rounding allows."""
         economy, income = self.economy, self.wage(r) * self.averages.earnings
         fixed = economy.assets - income[:, None]
         if not self.consumption.size:
@@ -190,7 +191,7 @@ class Households:
         return (supply - demand) / (supply + demand) if supply + demand > 0 else 0.0
 
     def saving(self) -> Floats:
-        """a' at the nodes, (n_e, n_a)."""
+        """Return a' at the nodes, (n_e, n_a)."""
         economy = self.economy
         n_e, n_a = len(economy.skill), len(economy.assets)
         points, e = np.tile(economy.assets, (1, n_e)), np.repeat(np.arange(n_e), n_a)[None]

@@ -1,4 +1,4 @@
-"""The next guess of a fixed point of beliefs, by Anderson's method (1965)."""
+"""Mixing: the next guess of a fixed point of beliefs, by Anderson's method (1965)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from hacontrol_envs.economies.krusell_smith.law_of_motion import Beliefs, Nodes
 
 
 class Mixing:
-    """Anderson's next guess of beliefs, from the last few and what came of them.
+    """Anderson's next guess of beliefs, from the last few guesses and what came of them.
 
-    Beliefs with n terms are known by what they say at n states of capital and the moment.
+    Beliefs with n terms are represented by their forecasts at n states of capital and the moment.
     """
 
     def __init__(self, nodes: Nodes, terms: int, depth: int = 5) -> None:
@@ -28,11 +28,11 @@ class Mixing:
         return np.concatenate([capital[:, None], np.swapaxes(v, 1, 2)], axis=1)  # (n_z, 1 + n_z, terms)
 
     def gap(self, believed: Beliefs, obeyed: Beliefs) -> float:
-        """The largest difference."""
+        """Return the largest difference between forecasts of two beliefs, in log K' and v'."""
         return float(np.abs(self._said(believed) - self._said(obeyed)).max())
 
     def next(self, believed: Beliefs, obeyed: Beliefs) -> Beliefs:
-        """The next guess."""
+        """Return the next guess after beliefs `believed` whose path obeys `obeyed`."""
         guess = self._said(believed).ravel()
         gap = self._said(obeyed).ravel() - guess
         self._guesses.append(guess)

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 
 HouseholdPolicy: TypeAlias = Callable[[Floats, NDArray[np.int64], NDArray[np.int64], Floats], Floats]
-"""a' (..., m) of m households in each of some economies: of own assets and e (..., m), Z (...), law (..., n_e, n_a)."""
+"""Function of own assets and e (..., m), Z (...) and law (..., n_e, n_a) that returns what m households save, a'
+(..., m)."""
 
 LONGEST = 10_000_000
-"""Quarters of a path at most."""
+"""Largest number of quarters of a path."""
 UNCLOSED, MASSLESS = 1e-6, 1e-12
-"""By how much the masses of a law may miss one, and a mass zero."""
+"""Largest deviation from one of the sum of a law's masses, and the largest negative mass that counts as zero."""
 COLOURS = {"productivity": "#5b8c2a", "capital": "#0b6e8f", "consumption": "#d1691e"}
+"""Colours of the lines, by variable."""
 
 
 @final
@@ -43,30 +45,30 @@ class Path:
     kept: NDArray[np.int64]
     """Quarters whose laws are kept."""
     laws: Floats
-    """Their laws, (count, ..., n_e, n_a)."""
+    """Laws of households in the quarters `kept`, (count, ..., n_e, n_a)."""
 
     @property
     def productivity(self) -> Floats:
-        """Z, (T + 1, ...)."""
+        """Productivity Z, (T + 1, ...)."""
         levels: Floats = self.economy.productivity[self.z]
         return levels
 
     @property
     def output(self) -> Floats:
-        """Z K^alpha L^(1 - alpha), (T + 1, ...)."""
+        """Output, Z K^alpha L^(1 - alpha), (T + 1, ...)."""
         alpha, labour = self.economy.capital_share, self.economy.labour[self.z]
         made: Floats = self.productivity * self.capital**alpha * labour ** (1 - alpha)
         return made
 
     @property
     def consumption(self) -> Floats:
-        """What is neither invested nor kept, (T, ...)."""
+        """Consumption: output plus undepreciated capital less capital of the next quarter, (T, ...)."""
         kept = (1 - self.economy.depreciation) * self.capital[:-1] - self.capital[1:]
         consumed: Floats = self.output[:-1] + kept
         return consumed
 
     def plot(self, last: int = 400) -> Any:
-        """A matplotlib Figure of productivity, capital and consumption over the last quarters, of the first economy.
+        """Draw productivity, capital and consumption of the first economy over the last quarters, as a Figure.
 
         Raises:
             ParameterError: matplotlib is not installed, or `last` is no count of quarters.
@@ -83,7 +85,14 @@ class Path:
 def path_of_z(
     economy: KrusellSmith, quarters: int, seed: int, count: int | None = None, first: Any = None
 ) -> NDArray[np.int64]:
-    """States of Z, (quarters + 1,) or (quarters + 1, count), from the states `first` or from their stationary law.
+    """Draw a path of states of Z, (quarters + 1,) or (quarters + 1, count).
+
+    Args:
+        economy: the economy whose chain is drawn from.
+        quarters: length of the path. [quarters].
+        seed: seed of the draws.
+        count: number of paths side by side; None draws one without that axis.
+        first: states at the start, a number or (count,); None draws them from their stationary law.
 
     Raises:
         ParameterError: no such number of quarters, paths or seed, or no such states.
@@ -98,7 +107,14 @@ def path_of_z(
 
 
 def on_grid(economy: KrusellSmith, policy: HouseholdPolicy, z: Any, law: Floats) -> Floats:
-    """a' at the nodes, (..., n_e, n_a), of economies in states z (...) with these laws (..., n_e, n_a)."""
+    """Return a' at the nodes, (..., n_e, n_a), by a policy.
+
+    Args:
+        economy: the economy.
+        policy: what households save.
+        z: states of Z, (...).
+        law: laws of households in these states, (..., n_e, n_a).
+    """
     n_e, n_a = law.shape[-2:]
     batch = law.shape[:-2]
     assets = np.broadcast_to(np.tile(economy.assets, n_e), (*batch, n_e * n_a))
@@ -107,11 +123,13 @@ def on_grid(economy: KrusellSmith, policy: HouseholdPolicy, z: Any, law: Floats)
 
 
 def simulate(economy: KrusellSmith, policy: HouseholdPolicy, z: NDArray[np.int64], law: Floats, every: int = 0) -> Path:
-    """The economies along states z (T + 1, ...) from laws (..., n_e, n_a).
+    """Simulate economies whose households all follow a policy.
 
     Args:
-        economy, policy: what its households do.
-        z, law: see above; one law may do for all.
+        economy: the economy.
+        policy: what households save.
+        z: states of Z, (T + 1, ...).
+        law: laws at the start, (..., n_e, n_a); a single law serves all paths.
         every: keep the laws of quarters 0, every, 2 every, ...; 0 keeps the last only.
     """
     z, every = read_states(economy, z), read.count("every", every, at_least=0)
@@ -126,7 +144,14 @@ def simulate(economy: KrusellSmith, policy: HouseholdPolicy, z: NDArray[np.int64
 
 
 def laws_along(economy: KrusellSmith, policy: HouseholdPolicy, z: NDArray[np.int64], law: Floats) -> Iterator[Floats]:
-    """The laws (..., n_e, n_a) at every quarter along states z (T + 1, ...), from one of them."""
+    """Yield the laws (..., n_e, n_a) at every quarter of economies whose households follow a policy.
+
+    Args:
+        economy: the economy.
+        policy: what households save.
+        z: states of Z, (T + 1, ...).
+        law: laws at the start, (..., n_e, n_a).
+    """
     yield law
     for now, then in itertools.pairwise(z):
         choice = on_grid(economy, policy, now, law)
@@ -135,7 +160,7 @@ def laws_along(economy: KrusellSmith, policy: HouseholdPolicy, z: NDArray[np.int
 
 
 def read_states(economy: KrusellSmith, given: Any) -> NDArray[np.int64]:
-    """A path of states of Z, whole numbers (T + 1, ...).
+    """Read a path of states of Z, whole numbers (T + 1, ...).
 
     Raises:
         ParameterError: anything else.
@@ -150,7 +175,7 @@ def read_states(economy: KrusellSmith, given: Any) -> NDArray[np.int64]:
 
 
 def read_path(economy: KrusellSmith, given: Any) -> NDArray[np.int64]:
-    """A path of states of Z of one economy, (T + 1,).
+    """Read a path of states of Z of one economy, (T + 1,).
 
     Raises:
         ParameterError: anything else.
@@ -162,7 +187,7 @@ def read_path(economy: KrusellSmith, given: Any) -> NDArray[np.int64]:
 
 
 def read_law(economy: KrusellSmith, given: Any) -> Floats:
-    """Laws (..., n_e, n_a) of an economy: masses that are not negative and sum to one.
+    """Read laws (..., n_e, n_a) of an economy: masses that are not negative and sum to one.
 
     Raises:
         ParameterError: anything else.

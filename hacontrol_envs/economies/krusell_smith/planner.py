@@ -55,7 +55,7 @@ class KrusellSmithCloud(PopulationProblem):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """The constructor's arguments, by name."""
         return dict(self._parameters)
 
     @cached_property
@@ -65,33 +65,33 @@ class KrusellSmithCloud(PopulationProblem):
 
     @cached_property
     def action(self) -> Domain:  # type: ignore[override]
-        """Shares saved, cell by cell."""
+        """The shares saved at the cells of the grid, (n_e n_a,)."""
         cells = self.shape[0] * self.shape[1]
         return Domain([f"share saved {i}" for i in range(cells)], np.zeros(cells), np.full(cells, MOST_SAVED))
 
     @cached_property
     def observation(self) -> Domain:
-        """Productivity and masses."""
+        """The level of productivity, and the masses of the law."""
         low, high = widened(self.economy.productivity.min(), self.economy.productivity.max())
         return Domain(["productivity", *self.state.names[1:]], [low, *self.state.low[1:]], [high, *self.state.high[1:]])
 
     @property
     def observation_bounds(self) -> tuple[Floats, Floats]:
-        """The levels of productivity, and masses in [0, 1]."""
+        """Lowest and highest productivity, and bounds 0 and 1 of the masses, each (1 + n_e n_a,)."""
         levels, cells = self.economy.productivity, len(self.state.names) - 1
         return np.array([levels.min(), *[0.0] * cells]), np.array([levels.max(), *[1.0] * cells])
 
     def observe(self, x: Array) -> Array:
-        """Productivity and the law, (..., 1 + n_e n_a)."""
+        """Return productivity and the law, (..., 1 + n_e n_a)."""
         level = like(self.economy.productivity, x)[self.aggregate(x)]
         return namespace(x).concat([level[..., None], x[..., 1:]], axis=-1)
 
     def picture(self) -> Picture:
-        """K and Z, the law, and the shares saved over assets."""
+        """Return a picture of K and Z, the law, and the shares saved over assets."""
         return self._picture([], lambda x: [])
 
     def play(self, policy: HouseholdPolicy) -> Callable[[Any, Floats], Floats]:
-        """The policy (t, y) -> shares (..., n_e n_a) of this environment whose households follow `policy`."""
+        """Return the policy (t, y) -> shares (..., n_e n_a) of this environment whose households follow `policy`."""
 
         def shares(t: Any, y: Floats) -> Floats:
             z = nearest(self.economy.productivity, y[..., 0])
@@ -104,7 +104,7 @@ class KrusellSmithCloud(PopulationProblem):
         return shares
 
     def _above_limit(self, z: Any, law: Array) -> Array:
-        """Cash on hand above the limit, (..., n_e, n_a)."""
+        """Return cash on hand above the limit, (..., n_e, n_a)."""
         economy, xp = self.economy, namespace(law)
         capital, e = economy.capital_of(law)[..., None, None], np.arange(self.shape[0])[:, None]
         cash = economy.cash(like(economy.assets, law), e, z[..., None, None], capital)
@@ -122,14 +122,14 @@ class KrusellSmithCloud(PopulationProblem):
         return found
 
     def transition(self, x: Floats, a: Floats, noise: Floats) -> Floats:
-        """The aggregate state moves by the normal, the law by the action."""
+        """Move the aggregate state by the normal, and the law by the action."""
         z = self.aggregate(x)
         z_next = self._next_aggregate(z, noise[..., 0])
         law = self._moved(self.law(x), self._choice(x, a), z, z_next)
         return np.concatenate([z_next[..., None].astype(np.float64), law], axis=-1)
 
     def successors(self, x: Array, a: Array) -> Successors:
-        """All z', exactly. NumPy only."""
+        """Return the states after every z' with their exact probabilities. NumPy only."""
         z, law, choice = self.aggregate(x), self.law(x), self._choice(x, a)
         n_z = len(self.economy.productivity)
         after = [self._moved(law, choice, z, following) for following in range(n_z)]

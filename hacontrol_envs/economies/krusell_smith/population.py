@@ -1,4 +1,4 @@
-"""PopulationProblem: what the environments of an economy of households share, one household or all of them."""
+"""PopulationProblem: the common base of the environments of one household and of all households of an economy."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from hacontrol_envs.numerics.states import draw, whole
 from hacontrol_envs.numerics.transport import Transport
 
 NODES = 200
-"""Asset nodes of the histogram, unless told otherwise."""
+"""Default number of asset nodes of the histogram in environments."""
 MOST_SAVED = 0.999
-"""Largest share of cash on hand that can be saved: nobody starves, and no optimum is as patient."""
+"""Largest share of cash on hand that can be saved: something is left to consume, and no optimum saves as much."""
 KEYWORDS = {**EVERY, "asset_nodes": NODES}
-"""What signatures show of an economy's parameters."""
+"""Parameters of the economy in signatures of environments, with their defaults."""
 START_SPREAD, LOOK_SPREAD = 0.02, 0.1
 """Standard deviations of log wealth across the populations of first states, and of states to look at."""
 
 
 @lru_cache(maxsize=16)
 def _economy(parameters: str) -> KrusellSmith:
-    """One economy for all environments with these parameters, which then solve it once."""
+    """Return one economy for all environments with these parameters, which then solve it once."""
     return KrusellSmith(**json.loads(parameters))
 
 
 class PopulationProblem(DiscreteProblem):
-    """What the two problems share: an economy whose state is productivity and the law of its households.
+    """A problem in an economy whose state is productivity and the law of its households.
 
     A state is (own..., z, law): z the number of the aggregate state, the law as n_e n_a masses that sum to one.
     """
 
     own: int
-    """Components of the state that are the learner's own."""
+    """Number of components of the state that are the learner's own."""
     time_unit = "quarters"
     parameter_lists = (SSJ, JEDC)
 
@@ -69,15 +69,15 @@ class PopulationProblem(DiscreteProblem):
 
     @cached_property
     def shape(self) -> tuple[int, int]:
-        """(n_e, n_a) of a law."""
+        """Shape (n_e, n_a) of a law."""
         return len(self.economy.skill), len(self.economy.assets)
 
     def law(self, x: Array) -> Array:
-        """The laws (..., n_e, n_a) of states x (..., n)."""
+        """Return the laws (..., n_e, n_a) of states x (..., n)."""
         return x[..., self.own + 1 :].reshape(*x.shape[:-1], *self.shape)
 
     def aggregate(self, x: Array) -> Array:
-        """The numbers z (...) of the aggregate states of states x (..., n)."""
+        """Return the numbers z (...) of the aggregate states of states x (..., n)."""
         return whole(x[..., self.own])
 
     @cached_property
@@ -87,7 +87,7 @@ class PopulationProblem(DiscreteProblem):
         return np.maximum(5 * law, 1 / len(law))
 
     def _box(self, own: list[tuple[str, float, float]]) -> Domain:
-        """The state's box."""
+        """Return the state's box, with the learner's own components (name, low, high) first."""
         last = len(self.economy.productivity) - 1
         parts = [*own, ("aggregate state", *widened(0.0, last))]
         names, low, high = (list(part) for part in zip(*parts, strict=True))
@@ -96,10 +96,16 @@ class PopulationProblem(DiscreteProblem):
         return Domain(names, [*low, *np.zeros(len(masses))], [*high, *masses])
 
     def populations(self, rng: np.random.Generator, size: int, spread: float) -> tuple[NDArray[np.int64], Floats]:
-        """Aggregate states (size,) by their stationary law, and laws (size, n_e, n_a) near the steady state's.
+        """Draw aggregate states (size,) by their stationary law, and laws (size, n_e, n_a) near the steady state's.
 
-        A law is the steady state's, with the shares of e that belong to z, and with all wealth above the limit times
-        one factor, whose logarithm has the standard deviation `spread`.
+        A law is the steady state's, with the shares of e that belong to z, and with all wealth above the limit
+        multiplied
+        by one factor.
+
+        Args:
+            rng: source of random numbers.
+            size: number of draws.
+            spread: standard deviation of the factor's logarithm.
         """
         economy, steady = self.economy, self.economy.steady_state(cut=True).law
         joint = economy.joint_law
@@ -114,7 +120,12 @@ class PopulationProblem(DiscreteProblem):
     def _picture(
         self, own: list[tuple[str, str, float, float]], own_components: Callable[[Floats], list[Floats]]
     ) -> Picture:
-        """Components of the learner's own (name, unit, low, high), then K and Z; the law as a histogram over assets."""
+        """Return a picture of K and Z and of the law as a histogram over assets.
+
+        Args:
+            own: the learner's own components (name, unit, low, high), which come before K and Z.
+            own_components: function of states that returns their values.
+        """
         economy, steady = self.economy, self.economy.steady_state(cut=True)
         level = widened(economy.productivity.min(), economy.productivity.max())
         parts = [*own, ("capital", "goods", 0.7 * steady.capital, 1.4 * steady.capital), ("productivity", "", *level)]
@@ -141,7 +152,7 @@ class PopulationProblem(DiscreteProblem):
         return self._draw_states(rng, size, START_SPREAD)
 
     def some_states(self, rng: np.random.Generator, size: int) -> Floats:
-        """The same, further apart."""
+        """Draw populations further apart than those of `initial_state`, and the learner's own state from them."""
         return self._draw_states(rng, size, LOOK_SPREAD)
 
     @abc.abstractmethod
@@ -160,13 +171,13 @@ class PopulationProblem(DiscreteProblem):
         return draw(self.economy.aggregate_chain[z], noise)
 
     def _moved(self, law: Floats, choice: Floats, z: Any, z_next: Any) -> Floats:
-        """The laws (..., n_e n_a) after choices (..., n_e, n_a) and the chain from z to z'."""
+        """Return the laws (..., n_e n_a) after choices (..., n_e, n_a) and the chain from z to z'."""
         law_next: Floats = law @ Transport(self.economy.assets, choice, self.economy.income_chain[z, z_next])
         return law_next.reshape(*law.shape[:-2], -1)
 
 
 def nearest(levels: Floats, seen: Floats) -> NDArray[np.int64]:
-    """The numbers of the levels nearest to what was seen to float32 rounding."""
+    """Return the numbers of the levels nearest to what was observed to float32 rounding."""
     order = np.argsort(levels)
     middles = (levels[order][1:] + levels[order][:-1]) / 2
     found: NDArray[np.int64] = order[np.searchsorted(middles, seen)]
@@ -174,5 +185,5 @@ def nearest(levels: Floats, seen: Floats) -> NDArray[np.int64]:
 
 
 def widened(low: float, high: float) -> tuple[float, float]:
-    """The ends of a box, which has some width even where there is one level only."""
+    """Return the ends of a box, which has some width even where there is one level only."""
     return (float(low), float(high)) if high > low else (low - 0.5, high + 0.5)

@@ -1,8 +1,8 @@
-"""What aggregates of a `KrusellSmith` economy do on average after log Z moves, under its global solution.
+"""Mean responses of a `KrusellSmith` economy's aggregates after log Z moves, under its global solution.
 
 Every draw is a set of paths from one law that the economy visits: one for each state to which Z may move and one for
-the state in which it stays, all moved by the same uniforms. Of these paths only what a *surrogate* does not explain is
-left to chance: with s = (log K, Gini, the square of log K less its mean),
+the state in which it stays, all moved by the same uniforms. Only the part of these paths that a *surrogate* does not
+explain is estimated by their mean: with s = (log K, Gini, the square of log K less its mean),
 
     s' = B(Z) (1, s),    X = G(Z) (1, s)    for X one of the aggregates,
 
@@ -47,10 +47,11 @@ UNITS = {
     "interest_rate": "percentage points",
     "gini": "percentage points",
 }
-"""Of each aggregate in a figure, in the order of `ImpulseResponse`."""
+"""Unit of each aggregate in a figure, in the order of the fields of `ImpulseResponse`."""
 MORE = {"output": "#8a5aa8", "investment": "#a8385d", "wage": "#7a6a4f", "interest_rate": "#33658a", "gini": "#777777"}
+"""Colours of the lines of further aggregates."""
 LARGEST = 100_000
-"""Quarters and draws at most."""
+"""Largest number of quarters and of draws."""
 
 
 @final
@@ -59,38 +60,38 @@ class ImpulseResponse:
     """Mean differences between an economy in which log Z moved and one in which it stayed, (quarters + 1,) each."""
 
     productivity: Floats
-    """Of log Z."""
+    """Response of log Z."""
     output: Floats
-    """Of log output."""
+    """Response of log output."""
     consumption: Floats
-    """Of log consumption."""
+    """Response of log consumption."""
     capital: Floats
-    """Of log K; zero at first."""
+    """Response of log K; zero at first."""
     investment: Floats
-    """Of investment, relative to output at mean Z, labour and K."""
+    """Response of investment, relative to output at mean Z, labour and K."""
     wage: Floats
-    """Of log w."""
+    """Response of log w."""
     interest_rate: Floats
-    """Of r, per quarter."""
+    """Response of r, per quarter."""
     gini: Floats
-    """Of the Gini coefficient of assets; zero at first."""
+    """Response of the Gini coefficient of assets; zero at first."""
     shock: float
-    """Of log Z on impact."""
+    """Response of log Z on impact."""
     errors: Mapping[str, Floats]
-    """Standard errors by name of the aggregate, (quarters + 1,) each; zero where nothing is left to chance."""
+    """Standard errors by name of the aggregate, (quarters + 1,) each; zero where the response is exact."""
     start: int | None = None
-    """The state of Z from which it moved, or did not; None for a response to first order."""
+    """The state of Z before the move; None for a response to first order."""
     to: int | None = None
-    """That to which it moved; None where it moved to two with some probability, or to first order."""
+    """The state to which Z moved; None where it moved to two with some probability, or to first order."""
 
     def to_dict(self) -> dict[str, Floats]:
-        """Arrays (quarters + 1,): "quarter", every aggregate by name, and its standard error as "capital_error"."""
+        """Return arrays (quarters + 1,): "quarter", aggregates by name, and their errors such as "capital_error"."""
         paths = {name: getattr(self, name) for name in UNITS}
         errors = {f"{name}_error": error for name, error in self.errors.items()}
         return {"quarter": np.arange(len(self.capital)), **paths, **errors}
 
     def plot(self) -> Any:
-        """A matplotlib Figure of the eight paths, with intervals of 95 % where something is left to chance.
+        """Draw the eight paths as a matplotlib Figure, with intervals of 95 % where there are standard errors.
 
         Raises:
             ParameterError: matplotlib is not installed.
@@ -117,16 +118,17 @@ def impulse_response(
     draws: int = 64,
     seed: int = 0,
 ) -> ImpulseResponse:
-    """The response of economies that the solution's path visits while Z is in state `start`; see the module.
+    """Estimate the response of economies that the solution's path visits while Z is in state `start`; see the module.
 
     Args:
-        solution: of the economy.
-        quarters: after the move.
-        start, to: states of Z; by default the likeliest (the first of several), and the next higher one, or lower.
+        solution: the economy's global solution.
+        quarters: length of the response after the move.
+        start: state of Z before the move; None for the likeliest (the first of several).
+        to: state of Z to which it moves; None for the next higher one, or lower where there is none.
         shock: instead of `to`, by how much log Z moves on impact, on average: to the two states around
             log Z(start) + shock, with the probabilities that have this mean.
-        draws: paths of the chain, at least 2. They decide how small `errors` are, and nothing else.
-        seed: of the draws.
+        draws: paths of the chain, at least 2; they only decide how small `errors` are.
+        seed: seed of the draws.
 
     Raises:
         ParameterError: arguments that make no sense, states that Z does not have or that the solution's sample does
@@ -174,7 +176,7 @@ def impulse_response(
 
 
 def _move(economy: KrusellSmith, start: Any, to: Any, shock: Any) -> tuple[int, Floats]:
-    """The state of Z before, and the probabilities (n_z,) of its states after the move."""
+    """Return the state of Z before, and the probabilities (n_z,) of its states after the move."""
     n_z, levels = len(economy.productivity), np.log(economy.productivity)
     if start is None:
         start = int(np.argmax(chains.stationary(economy.aggregate_chain).round(12)))
@@ -204,7 +206,7 @@ def _read_state(name: str, given: Any, n_z: int) -> int:
 
 
 def _after_one_quarter(solution: ReferenceSolution, z: int, laws: Floats) -> Floats:
-    """Mean s, (3,), of the economies with these laws (S, n_e, n_a) a quarter after Z was z."""
+    """Return the mean s, (3,), of the economies with these laws (S, n_e, n_a) a quarter after Z was z."""
     economy, now = solution.economy, np.full(len(laws), z)
     laws = laws @ Transport(economy.assets, on_grid(economy, solution.policy, now, laws), economy.income_chain[z, z])
     found: Floats = _state(solution, laws).mean(axis=0)
@@ -212,24 +214,24 @@ def _after_one_quarter(solution: ReferenceSolution, z: int, laws: Floats) -> Flo
 
 
 def _state(solution: ReferenceSolution, law: Floats) -> Floats:
-    """s, (..., 3), of laws (..., n_e, n_a); see the module."""
+    """Return s, (..., 3), of laws (..., n_e, n_a); see the module."""
     x = np.log(solution.economy.capital_of(law))
     return np.stack([x, gini(law, solution.economy.assets), (x - np.log(solution.capital)) ** 2], axis=-1)
 
 
 class _Arm(NamedTuple):
-    """Paths that differ from those of other arms in the state of Z at quarter 0."""
+    """Paths after a move of Z to one of its states, on the uniforms of all moves."""
 
     z: NDArray[np.int64]
-    """(T + 1, draws)."""
+    """States of Z, (T + 1, draws)."""
     state: Floats
-    """s, (T + 2, draws, 3)."""
+    """State s, (T + 2, draws, 3); see the module."""
     observed: Floats
-    """What `UNITS` names, (T + 1, draws, 8)."""
+    """The aggregates that `UNITS` names, (T + 1, draws, 8)."""
 
     @classmethod
     def of(cls, solution: ReferenceSolution, start: int, then: int, law: Floats, uniforms: Floats) -> _Arm:
-        """From laws (draws, n_e, n_a) while Z is `start`, and `then` a quarter later, which is quarter 0."""
+        """Simulate from laws (draws, n_e, n_a) while Z is `start`, and `then` a quarter later, which is quarter 0."""
         economy = solution.economy
         later = chains.draw(economy.aggregate_chain, np.full(len(law), then), uniforms)
         z = np.concatenate([np.full((1, len(law)), start), later])
@@ -244,18 +246,18 @@ class _Arm(NamedTuple):
 
 
 class _Surrogate(NamedTuple):
-    """s' - center = B(Z) (1, s - center) and X = G(Z) (1, s - center), see the module."""
+    """The surrogate s' - center = B(Z) (1, s - center) and X = G(Z) (1, s - center), see the module."""
 
     center: Floats
-    """(3,)."""
+    """Mean of s, (3,)."""
     state: Floats
-    """B, (n_z, 3, 4)."""
+    """Coefficients B, (n_z, 3, 4)."""
     observed: Floats
-    """G, (n_z, 8, 4)."""
+    """Coefficients G, (n_z, 8, 4)."""
 
     @classmethod
     def fitted(cls, arms: Sequence[_Arm], states: int) -> _Surrogate:
-        """By least squares on all quarters of some arms."""
+        """Fit the surrogate by least squares to all quarters of some arms."""
         z = np.concatenate([arm.z.ravel() for arm in arms])
         now, after = (
             np.concatenate([arm.state[rows].reshape(-1, 3) for arm in arms]) for rows in (np.s_[:-1], np.s_[1:])
@@ -267,7 +269,7 @@ class _Surrogate(NamedTuple):
         return cls(center, found[:, :3], found[:, 3:])
 
     def along(self, arm: _Arm) -> Floats:
-        """X on an arm's paths of Z from its first s, (T + 1, draws, 8)."""
+        """Return X on an arm's paths of Z from its first s, (T + 1, draws, 8)."""
         s, found = arm.state[0] - self.center, np.empty_like(arm.observed)
         for t, z in enumerate(arm.z):
             regressors = np.insert(s, 0, 1.0, axis=-1)[..., None]
@@ -276,7 +278,7 @@ class _Surrogate(NamedTuple):
         return found
 
     def expected(self, chain: Floats, z: int, state: Floats, quarters: int) -> Floats:
-        """The expectation of X from state z of the chain and this s, (quarters + 1, 8)."""
+        """Return the expectation of X from state z of the chain and this s, (quarters + 1, 8)."""
         law = np.zeros((len(chain), 4))  # E[(1, s - center) 1{Z = z}]
         law[z] = np.append(1.0, state - self.center)
         found = np.empty((quarters + 1, self.observed.shape[1]))

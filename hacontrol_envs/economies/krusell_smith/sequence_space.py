@@ -42,23 +42,32 @@ if TYPE_CHECKING:
     from hacontrol_envs.economies.krusell_smith.steady_state import SteadyState
 
 NUDGE = 1e-5
-"""Of 1 + r, and of w relative to its level, on both sides."""
+"""Step of central differences in 1 + r, and in w relative to its level."""
 TAIL = 400
-"""Quarters after the last that is asked for in which prices still move."""
+"""Quarters after the last requested one in which prices still move."""
 LONGEST = 2_000
-"""Quarters at most."""
+"""Largest number of quarters of a response."""
 LARGEST = 25_000_000
-"""Quarters times cells at most: 200 MB an array."""
+"""Largest number of quarters times cells: 200 MB an array."""
 CUT = 1e-2
-"""Most that half the tail may change capital by, relative to its largest deviation: the whole, by about the square."""
+"""Largest change of capital that half the tail may make, relative to its largest deviation; prices after the whole tail
+change it by about the square of that."""
 CLEARED = 1e-9
-"""Largest K^ less the assets of the law that it moves, relative to capital and the largest log Z^."""
+"""Largest difference of K^ from the assets of the law that it moves, relative to capital and the largest log Z^."""
 
 
 def impulse_response(
     steady: SteadyState, shock: float | None, persistence: float | None, horizon: int, productivity: Any
 ) -> ImpulseResponse:
-    """See `SteadyState.impulse_response`."""
+    """Compute the linear response of a steady state to a path of log Z; see `SteadyState.impulse_response`.
+
+    Args:
+        steady: the steady state.
+        shock: log Z less its mean at quarter 0; None for .01.
+        persistence: factor by which log Z decays a quarter; None for the autocorrelations of the economy's chain.
+        horizon: length of the response. [quarters].
+        productivity: the whole path of log Z less its mean, (horizon + 1,), instead of a shock; None for the shock.
+    """
     horizon = read.count("horizon", horizon, at_most=LONGEST)
     path = _path_of_z(steady.economy, shock, persistence, horizon, productivity)
     if len(path) * steady.law.size > LARGEST:
@@ -71,7 +80,7 @@ def impulse_response(
 
 
 def _path_of_z(economy: KrusellSmith, shock: Any, persistence: Any, horizon: int, productivity: Any) -> Floats:
-    """log Z^, (horizon + TAIL + 1,)."""
+    """Return log Z^, (horizon + TAIL + 1,)."""
     if productivity is not None:
         if shock is not None or persistence is not None:
             raise ParameterError("give either the path of productivity, or a shock and its persistence")
@@ -103,12 +112,12 @@ def _path_of_z(economy: KrusellSmith, shock: Any, persistence: Any, horizon: int
 
 
 class _Announced(NamedTuple):
-    """What a unit change of one price does to the law, when it is known j quarters ahead."""
+    """Effects of a unit change of one price that is known j quarters ahead."""
 
     law: Floats
-    """D_j, (T, n_e n_a)."""
+    """Changes D_j of the next quarter's law, (T, n_e n_a)."""
     jacobian: Floats
-    """J[t, s] of the assets chosen in quarter t, (T, T)."""
+    """Derivatives J[t, s] of the assets chosen in quarter t, (T, T)."""
 
 
 @final
@@ -124,16 +133,16 @@ class Linearised:
 
     @cached_property
     def interest_rate(self) -> _Announced:
-        """In r."""
+        """The derivatives in r."""
         return self._announced(NUDGE, 0.0)
 
     @cached_property
     def wage(self) -> _Announced:
-        """In w."""
+        """The derivatives in w."""
         return self._announced(0.0, NUDGE * self.steady.wage)
 
     def aggregates(self, log_z: Floats) -> Floats:
-        """Deviations along a path of log Z^ (T,) of what `UNITS` names, (8, T).
+        """Return deviations along a path of log Z^ (T,) of the aggregates that `UNITS` names, (8, T).
 
         Raises:
             NumericalError: the market does not clear along the path that was found.
@@ -168,7 +177,7 @@ class Linearised:
         )
 
     def _laws(self, r: Floats, w: Floats) -> Floats:
-        """Deviations of the law, (T, n_e, n_a), along those of prices, (T,)."""
+        """Return deviations of the law, (T, n_e, n_a), along those of prices, (T,)."""
         T = self.dates
         moved = np.zeros((T, self.steady.law.size))
         for price, announced in ((r, self.interest_rate), (w, self.wage)):
@@ -189,7 +198,7 @@ class Linearised:
         return np.stack(found).reshape(self.dates - 1, -1)
 
     def _announced(self, r: float, w: float) -> _Announced:
-        """For a change of prices by r and w, one of which is zero."""
+        """Compute the effects of a change of prices by r and w, one of which is zero."""
         steady, T = self.steady, self.dates
         law, jacobian = np.empty((T, steady.law.size)), np.empty((T, T))
         both = zip(self._choices(r, w), self._choices(-r, -w), strict=True)
@@ -202,7 +211,7 @@ class Linearised:
         return _Announced(law, jacobian)
 
     def _migration(self, change: Floats) -> Floats:
-        """Derivative of the next law, (n_e, n_a), in the choices of all cells along `change` (n_e, n_a)."""
+        """Return the derivative of the next law, (n_e, n_a), in the choices of all cells along `change` (n_e, n_a)."""
         assets, saving = self.economy.assets, self.saving
         k = np.clip(np.searchsorted(assets, saving, side="right") - 1, 0, len(assets) - 2)
         flow = self.steady.law * change / np.diff(assets)[k]
@@ -214,7 +223,7 @@ class Linearised:
         return migrated
 
     def _choices(self, r: float, w: float) -> Iterator[Floats]:
-        """a' at the nodes, (n_e, n_a), j = 0, ..., T - 1 quarters before r and w are higher by these for a quarter."""
+        """Yield a' at the nodes, (n_e, n_a), j = 0, ..., T - 1 quarters before prices rise by r and w for a quarter."""
         thresholds = self.steady.thresholds[None, None].copy()
         for j in range(self.dates):
             now, ahead = ((r, w) if j == when else (0.0, 0.0) for when in (0, 1))
@@ -223,12 +232,13 @@ class Linearised:
 
 
 def _clearing(in_k: Floats, in_z: Floats, log_z: Floats, dates: int) -> Floats:
-    """K^ at the first so many dates, if prices are those of the steady state later.
+    """Return K^ at the first so many dates, if later prices are those of the steady state.
 
     Args:
-        in_k, in_z: derivatives of assets chosen in K and log Z, (T, T) each.
-        log_z: deviations, (T,).
-        dates: at most T.
+        in_k: derivatives of assets chosen in K, (T, T).
+        in_z: derivatives of assets chosen in log Z, (T, T).
+        log_z: deviations of log Z, (T,).
+        dates: number of dates, at most T.
     """
     # K_0 is given, and the assets chosen at the last date are nobody's capital.
     gap = np.eye(dates - 1) - in_k[: dates - 1, 1:dates]
@@ -239,8 +249,10 @@ def step_back(steady: SteadyState, thresholds: Floats, now: tuple[float, float],
     """Replace tomorrow's thresholds (1, 1, n_e, n_a) by today's, in place.
 
     Args:
-        steady: gives the prices from which `now` and `ahead`, today and tomorrow, are the deviations of r and w.
-        thresholds, now, ahead: see above.
+        steady: the steady state, from whose prices `now` and `ahead` are deviations.
+        thresholds: tomorrow's thresholds, (1, 1, n_e, n_a); overwritten.
+        now: deviations of r and w today.
+        ahead: deviations of r and w tomorrow.
     """
     economy, mean = steady.economy, steady.averages
     gross, ahead_gross = (np.full((1, 1), 1 + steady.interest_rate + r) for r, _ in (now, ahead))
@@ -262,7 +274,7 @@ def step_back(steady: SteadyState, thresholds: Floats, now: tuple[float, float],
 
 
 def chosen(economy: KrusellSmith, thresholds: Floats) -> Floats:
-    """a' at the nodes, (n_e, n_a), by thresholds (1, 1, n_e, n_a)."""
+    """Return a' at the nodes, (n_e, n_a), by thresholds (1, 1, n_e, n_a)."""
     n_e, n_a = thresholds.shape[2:]
     points, e = np.tile(economy.assets, (1, n_e)), np.repeat(np.arange(n_e), n_a)[None]
     out = np.empty((1, n_e * n_a))

@@ -1,4 +1,4 @@
-"""The equilibrium of `KrusellSmith` with aggregate risk, as functions, figures and paths."""
+"""ReferenceSolution: the equilibrium of `KrusellSmith` with aggregate risk, as functions, figures and paths."""
 
 from __future__ import annotations
 
@@ -34,56 +34,60 @@ if TYPE_CHECKING:
     from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 
 FORMAT = 3
-"""Of the file on disk; raise it when the method changes."""
+"""Version of the file on disk; raise it when the method changes."""
 
 
 class Ergodic(NamedTuple):
     """States of the economy that a long path visits, equally spaced in time."""
 
     z: NDArray[np.int64]
-    """(S,)."""
+    """States of Z, (S,)."""
     laws: Floats
-    """(S, n_e, n_a)."""
+    """Laws of households in these states, (S, n_e, n_a)."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class ReferenceSolution(Equilibrium):
-    """A global solution: households who know their own state, Z, K and, unless told otherwise, a moment of the law.
+    """A global solution: households know their own state, Z, K and, unless told otherwise, a moment of the law.
 
-    The moment is measured from its usual value at this K, v; see `Moment`. Functions of K alone take v = 0. The figures
-    are those of a path that the solution was not found on.
+    The moment v is measured from its usual value at this K; see `Moment`. Functions of K alone take v = 0. The figures
+    of
+    accuracy are those of a path that the solution was not found on. Arguments broadcast against each other.
     """
 
     unequal = "assets"
 
     economy: KrusellSmith
+    """The economy whose equilibrium this is."""
     form: str
-    """Of beliefs: "two moments", "log-linear" or "quadratic"."""
+    """Form of beliefs: "two moments", "log-linear" or "quadratic"."""
     thresholds: Floats
     """Own assets at which a' = assets[i] is chosen, (n_z, n_k, n_e, n_a); see `egm`."""
     nodes: Nodes
-    """Of capital and the moment."""
+    """Nodes of capital and the moment."""
     moment: Moment
+    """The moment of the law that households know."""
     beliefs: Beliefs
-    """What households forecast."""
+    """What households believe about log K' and v'."""
     beliefs_r2: Floats
-    """Of K', for every Z, (n_z,)."""
+    """R2 of the beliefs about K', for every Z, (n_z,)."""
     gap: float
-    """Between beliefs and what the economy did when they were found, in logs, at most."""
+    """Largest difference, in logs, between beliefs and what the economy did when they were found."""
     law_of_motion: LawOfMotion
     """log K' = b0(Z) + b1(Z) log K, as fitted to the path on which beliefs were found."""
     r2: Floats
-    """Of the law of motion, for every Z, (n_z,)."""
+    """R2 of the law of motion, for every Z, (n_z,)."""
     ergodic: Ergodic
+    """States of the economy on the path on which the solution is judged."""
     den_haan: measures.PathErrors
-    """Of the law of motion's forecast over 10 000 quarters."""
+    """Den Haan's errors: those of the law of motion's forecast over 10 000 quarters, in percent."""
     euler: measures.EulerErrors
-    """At all cells of 200 laws of these."""
+    """Euler errors at all cells of 200 laws of that path, log10."""
     share_at_top: float
-    """Of households, at the highest node, on average: that the grid ends there matters less than this."""
+    """Mean share of households at the highest node: that the grid ends there matters less than this."""
     output_lost: float
-    """The share of output that households would save above the grid, where nothing is kept, on average."""
+    """Mean share of output that households would save above the grid, where nothing is kept."""
 
     @property
     def capital(self) -> float:
@@ -92,14 +96,14 @@ class ReferenceSolution(Equilibrium):
 
     @property
     def signal(self) -> Floats:
-        """What households forecast capital, and the moment, by: the coefficients of `beliefs`."""
+        """The coefficients of `beliefs`, by which households forecast capital and the moment."""
         return self.beliefs.coefficients
 
     @property
     def solution(self) -> Solution:
-        """Value, and what is saved, a' (..., 1), at points x = (a, e, z, K) where the moment is as usual.
+        """Value and saving a', (..., 1), at points x = (a, e, z, K) where the moment is as usual.
 
-        Its error is not estimated (NaN); `euler` and `den_haan` are.
+        The error of the value is not estimated (NaN); `euler` and `den_haan` are.
         """
 
         def value(t: Any, x: Floats) -> Floats:
@@ -125,7 +129,7 @@ class ReferenceSolution(Equilibrium):
 
     @property
     def aggregates(self) -> dict[str, float]:
-        """Means over `ergodic` of capital, output, interest rate and wage."""
+        """Means over `ergodic` of capital, output, interest rate and wage, by name."""
         economy, z, capital = self.economy, self.ergodic.z, self.capital_along
         prices, labour = economy.prices(capital, z), economy.labour[z]
         output = (prices.interest_rate + economy.depreciation) * capital + prices.wage * labour
@@ -134,7 +138,7 @@ class ReferenceSolution(Equilibrium):
 
     @property
     def individuals(self) -> dict[str, Floats]:
-        """Assets, income from work, consumption and what is saved, a', of households, (M,) each."""
+        """Assets, income from work, consumption and saving a' of households, each (M,), by name."""
         economy, (z, laws) = self.economy, self.ergodic
         assets, e = self.cross_section.x[:, 0], np.arange(len(economy.skill))[:, None]
         now, capital = z[:, None, None], self.capital_along[:, None, None]
@@ -148,13 +152,21 @@ class ReferenceSolution(Equilibrium):
         return {"assets": assets, **{name: table.ravel() for name, table in every.items()}}
 
     def policy(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
-        """a' (..., m) of households with assets and states (..., m) where Z is z (...) and the law (..., n_e, n_a)."""
+        """Return a' (..., m) of households: own `assets` and `e` (..., m), states `z` (...), `law` (..., n_e, n_a)."""
         capital = np.asarray(self.economy.capital_of(law))
         v = self.moment.of(law, capital, z) if len(self.nodes.bounds) > 1 else np.zeros(capital.shape)
         return self.saving(assets, e, np.asarray(z)[..., None], capital[..., None], v[..., None])
 
     def saving(self, assets: Any, e: Any, z: Any, capital: Any, v: Any = 0.0) -> Floats:
-        """a' of own assets, e, Z, K and v, broadcasting; fast where the last three are constant along the last axes."""
+        """Return the assets a' that a household chooses; fast where z, K and v are constant along the last axes.
+
+        Args:
+            assets: own assets a. [goods].
+            e: numbers of the households' income states.
+            z: numbers of the states of Z.
+            capital: K, the mean of assets. [goods].
+            v: the moment of the law, less its usual value at this K.
+        """
         own = np.asarray(assets, dtype=np.float64), np.asarray(e, dtype=np.int64)
         common = np.asarray(z, dtype=np.int64), np.log(capital), np.asarray(v, dtype=np.float64)
         shape, economies = np.broadcast_shapes(*(x.shape for x in own), *(x.shape for x in common)), common
@@ -178,17 +190,17 @@ class ReferenceSolution(Equilibrium):
         return out
 
     def saving_on_grid(self, z: Any, capital: Any, v: Any = 0.0) -> Floats:
-        """a' at the nodes, (..., n_e, n_a), where Z is z (...), capital K (...) and the moment v (...)."""
+        """Return a' at the nodes, (..., n_e, n_a), where Z is z (...), capital K (...) and the moment v (...)."""
         now, K, rest = (np.asarray(x)[..., None, None] for x in (z, capital, v))
         return self.saving(self.economy.assets, np.arange(len(self.economy.skill))[:, None], now, K, rest)
 
     def consumption(self, assets: Any, e: Any, z: Any, capital: Any, v: Any = 0.0) -> Floats:
-        """c of own assets, e, Z, K and v, broadcasting."""
+        """Return a household's consumption c = m - a'; see `saving` for the arguments."""
         cash: Floats = self.economy.cash(assets, e, z, capital)
         return cash - self.saving(assets, e, z, capital, v)
 
     def value(self, assets: Any, e: Any, z: Any, capital: Any, v: Any = 0.0) -> Floats:
-        """What a household expects of life, of own assets, e, Z, K and v, broadcasting; found when first asked for."""
+        """Return a household's expected discounted utility, solved for when first needed; see `saving`."""
         return self._value(assets, e, z, capital, v)
 
     @cached_property
@@ -204,16 +216,17 @@ class ReferenceSolution(Equilibrium):
         law: Floats | None = None,
         every: int = 0,
     ) -> Path:
-        """A path of one economy.
+        """Simulate a path of one economy.
 
         Args:
-            quarters, seed: of the path of Z.
-            z: its states (quarters + 1,), instead.
-            law: at the start; by default one of `ergodic`, and Z as it was then.
+            quarters: length of the path of Z, where it is drawn. [quarters].
+            seed: seed of the path of Z, and of the choice among `ergodic`.
+            z: states of Z, (quarters + 1,); None draws them.
+            law: law at the start, (n_e, n_a); None for one of `ergodic`, with Z as it was then.
             every: keep the laws of quarters 0, every, 2 every, ...; 0 keeps none.
 
         Raises:
-            ParameterError: arguments that make no sense, or a law of whose `z` nothing is known, or no law for `z`.
+            ParameterError: arguments that make no sense, a law without `z`, or no law that belongs to `z`.
         """
         quarters, every = read.count("quarters", quarters), read.count("every", every, at_least=0)
         seed, z = read.count("seed", seed, at_least=0), None if z is None else read_path(self.economy, z)
@@ -235,7 +248,7 @@ class ReferenceSolution(Equilibrium):
         return Path(self.economy, z, capital, np.arange(keep) * every, laws)
 
     def impulse_response(self, quarters: int = 80, **arguments: Any) -> ImpulseResponse:
-        """What a change of Z does; see `responses.impulse_response` for the arguments."""
+        """Estimate the response to a change of Z; see `responses.impulse_response` for the arguments."""
         return impulse_response(self, quarters, **arguments)
 
     def __repr__(self) -> str:
@@ -244,12 +257,17 @@ class ReferenceSolution(Equilibrium):
 
 
 def _whole(x: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The numbers of e and z of points x = (a, e, z, K)."""
+    """Return the numbers of e and z of points x = (a, e, z, K)."""
     return whole(x[..., 1]), whole(x[..., 2])
 
 
 def of(economy: KrusellSmith, form: str, progress: bool) -> ReferenceSolution:
-    """The solution of an economy: from disk, or computed and put there.
+    """Return the solution of an economy: from disk, or computed and put there.
+
+    Args:
+        economy: the economy to solve.
+        form: form of beliefs, one of `fixed_point.FORMS`.
+        progress: show a progress bar, where rich is installed.
 
     Raises:
         EquilibriumError: none was found.
@@ -268,7 +286,7 @@ def of(economy: KrusellSmith, form: str, progress: bool) -> ReferenceSolution:
 
 
 def _kept(economy: KrusellSmith, form: str, about: dict[str, Any]) -> ReferenceSolution | None:
-    """The solution on disk, or None: absent, not of its form, or not what it claims to be."""
+    """Return the solution on disk, or None: absent, not of its form, or not what it claims to be."""
     if (arrays := disk_cache.read("krusell-smith", about)) is None:
         return None
     try:
@@ -281,7 +299,7 @@ def _kept(economy: KrusellSmith, form: str, about: dict[str, Any]) -> ReferenceS
 
 
 def computed(economy: KrusellSmith, form: str, report: fixed_point.Report) -> ReferenceSolution:
-    """The solution, computed and judged on a path of its own."""
+    """Compute the solution, and judge it on a path of its own; the arguments are those of `fixed_point.solve`."""
     found, burn = fixed_point.solve(economy, form, report), fixed_point.BURN_IN
     report("Euler and Den Haan errors", 0.97)
     path = judged(economy, found.thresholds, found.nodes, found.moment)
@@ -314,7 +332,7 @@ def computed(economy: KrusellSmith, form: str, report: fixed_point.Report) -> Re
 
 
 def _lost(solution: ReferenceSolution) -> float:
-    """The share of output that is saved above the grid, on average over the laws that are kept."""
+    """Return the share of output that is saved above the grid, on average over the laws that are kept."""
     economy, (z, laws) = solution.economy, solution.ergodic
     above = np.maximum(on_grid(economy, solution.policy, z, laws) - economy.assets[-1], 0.0)
     capital, alpha = economy.capital_of(laws), economy.capital_share
@@ -367,7 +385,7 @@ def _loaded(economy: KrusellSmith, form: str, arrays: dict[str, NDArray[Any]]) -
 
 @contextmanager
 def _reporting(wanted: bool) -> Iterator[fixed_point.Report]:
-    """Where a computation says how far it is: a bar of rich, if that is wanted and installed, or nowhere."""
+    """Yield a function that shows progress: a bar of rich, if that is wanted and installed, or nothing."""
     if wanted:
         try:
             from rich.progress import Progress

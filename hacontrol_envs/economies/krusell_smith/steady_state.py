@@ -25,15 +25,17 @@ if TYPE_CHECKING:
     from hacontrol_envs.economies.krusell_smith.responses import ImpulseResponse
 
 BALANCED = 1e-7
-"""Largest error, relative, with which a steady state is one: of capital's market, of the balance of goods."""
+"""Largest relative error of a steady state, in the market for capital and in the balance of goods."""
 NOTICED, REFUSED = 1e-4, 1e-2
-"""Shares of households at the top of a grid, or of output lost there, that are warned of and refused."""
+"""Shares of households at the top of a grid, or of output lost there, above which a solution is warned of and
+refused."""
 NEGLIGIBLE, MOST_TOP = 1e-6, 1e7
-"""The same for a grid whose end is chosen, and its highest end."""
+"""Share of households at the top, or of output lost there, below which a chosen grid is long enough, and its longest
+end."""
 FIRST_TOP, PROBE = 400.0, 100
-"""The end that is tried first, and the nodes of the grid on which it is tried."""
+"""End of the grid that is tried first, and number of nodes on which ends are tried."""
 FARTHEST = 30.0
-"""Of t, see `_root`: a share of e^-30 of an interval."""
+"""Largest |t| in the search of `_root`: a share of e^-30 of an interval."""
 NO_RISK = 1e-12
 """Spread of earnings below which there is no risk."""
 
@@ -43,34 +45,35 @@ NO_RISK = 1e-12
 class SteadyState(Equilibrium):
     """The equilibrium in which Z, L, earnings and P(e'|e) stay at their means and the law of (a, e) is stationary.
 
-    For "ssj", where labour and incomes do not depend on Z, this is the economy with Z = 1. For "jedc" it is one that
-    never sees good or bad times: Z = 1, unemployment and earnings at their means over times (the insurance's budget
-    balances), and P(e'|e) that of a household which is told nothing about times.
+    For "ssj", where labour and incomes do not depend on Z, this is the economy with Z = 1. For "jedc" it is one without
+    good or bad times: Z = 1, unemployment and earnings at their means over times (the insurance's budget balances), and
+    P(e'|e) that of a household which does not know what times it is in.
     """
 
     unequal = "assets"
 
     economy: KrusellSmith
+    """The economy whose steady state this is."""
     capital: float
-    """K, the mean of assets."""
+    """Capital K, the mean of assets. [goods]."""
     interest_rate: float
-    """r."""
+    """Interest rate r. [1/quarter]."""
     wage: float
-    """w."""
+    """Wage w. [goods per unit of labour]."""
     law: Floats
-    """Of (e, a), at the nodes, (n_e, n_a); mass one."""
+    """Masses of households at states (e, a) of the nodes, (n_e, n_a); their sum is one."""
     consumption: Floats
-    """c at the nodes, (n_e, n_a)."""
+    """Consumption c at the nodes, (n_e, n_a)."""
     saving: Floats
-    """a' at the nodes, (n_e, n_a)."""
+    """Assets a' that are chosen at the nodes, (n_e, n_a)."""
     thresholds: Floats
     """Assets at which a' = assets[i] is chosen, (n_e, n_a); see `egm`."""
     clearing_error: float
-    """log K supplied - log K demanded."""
+    """Log K supplied less log K demanded."""
 
     @property
     def signal(self) -> float:
-        """r, which households take as given."""
+        """The interest rate r, which households take as given."""
         return self.interest_rate
 
     @cached_property
@@ -86,30 +89,30 @@ class SteadyState(Equilibrium):
 
     @property
     def aggregates(self) -> dict[str, float]:
-        """Capital, output, interest rate and wage."""
+        """Capital, output, interest rate and wage by name."""
         prices = {"interest rate": self.interest_rate, "wage": self.wage}
         return {"capital": self.capital, "output": self.output, **prices}
 
     @property
     def individuals(self) -> dict[str, Floats]:
-        """Assets, income from work, consumption and what is saved, a', of households, (M,) each."""
+        """Assets, income from work, consumption and saving a' of households, each (M,), by name."""
         income = np.broadcast_to(self.wage * self.averages.earnings[:, None], self.law.shape)
         every = {"income": income, "consumption": self.consumption, "saving": self.saving}
         return {"assets": self.cross_section.x[:, 0], **{name: table.ravel() for name, table in every.items()}}
 
     @property
     def share_constrained(self) -> float:
-        """Households at the borrowing limit."""
+        """Share of households at the borrowing limit."""
         return float(self.law[:, 0].sum())
 
     @property
     def share_at_top(self) -> float:
-        """Households at the highest node: that the grid ends there matters less than this."""
+        """Share of households at the highest node: that the grid ends there matters less than this."""
         return float(self.law[:, -1].sum())
 
     @property
     def output(self) -> float:
-        """Y = Z K^alpha L^(1 - alpha) = C + delta K + `output_lost` Y, C the mean of `consumption`."""
+        """Output, Y = Z K^alpha L^(1 - alpha) = C + delta K + `output_lost` Y, C the mean of `consumption`."""
         economy, mean = self.economy, self.averages
         return float(
             mean.productivity * self.capital**economy.capital_share * mean.labour ** (1 - economy.capital_share)
@@ -122,22 +125,22 @@ class SteadyState(Equilibrium):
 
     @property
     def goods_error(self) -> float:
-        """(C + delta K + lost)/Y - 1."""
+        """Error of the balance of goods, (C + delta K + lost)/Y - 1."""
         used = (self.law * self.consumption).sum() + self.economy.depreciation * self.capital
         return float(used / self.output + self.output_lost - 1)
 
     def lorenz(self) -> tuple[Floats, Floats]:
-        """Shares of households, poorest first, and of assets that they hold, (n_a + 1,) each, from 0 to 1."""
+        """Return shares of households, poorest first, and of assets that they hold, (n_a + 1,) each, from 0 to 1."""
         return lorenz(self.economy.assets, self.law.sum(axis=0))
 
     @property
     def gini(self) -> float:
-        """Of assets: one less twice the area below the Lorenz curve."""
+        """Gini coefficient of assets: one less twice the area below the Lorenz curve."""
         people, wealth = self.lorenz()
         return float(1 - np.sum(np.diff(people) * (wealth[1:] + wealth[:-1])))
 
     def saving_at(self, assets: Floats, e: Any) -> Floats:
-        """a' of households with these assets and states, broadcasting."""
+        """Return a' of households with these assets and states, broadcasting."""
         points, states = np.broadcast_arrays(np.asarray(assets, dtype=np.float64), np.asarray(e, dtype=np.int64))
         out = np.empty((1, points.size))
         z, one = np.zeros(1, dtype=np.int64), np.ones((1, 1))
@@ -146,13 +149,20 @@ class SteadyState(Equilibrium):
         return out.reshape(points.shape)
 
     def consumption_at(self, assets: Floats, e: Any) -> Floats:
-        """c of households with these assets and states, broadcasting."""
+        """Return c of households with these assets and states, broadcasting."""
         cash = (1 + self.interest_rate) * np.asarray(assets) + self.wage * self.averages.earnings[np.asarray(e)]
         consumption: Floats = cash - self.saving_at(assets, e)
         return consumption
 
     def policy(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
-        """a' (..., m) as if prices were always these: a household policy that ignores Z (...) and the law."""
+        """Return a' (..., m) as if prices were always those of the steady state.
+
+        Args:
+            assets: own assets, (..., m).
+            e: numbers of the households' income states, (..., m).
+            z: states of Z, (...); ignored, as a household policy may.
+            law: laws of households, (..., n_e, n_a); ignored.
+        """
         return self.saving_at(assets, e)
 
     def impulse_response(
@@ -163,13 +173,13 @@ class SteadyState(Equilibrium):
         *,
         productivity: Floats | None = None,
     ) -> ImpulseResponse:
-        """What aggregates do after log Z moves, with perfect foresight and to first order; see `sequence_space`.
+        """Compute responses of aggregates to log Z to first order, with perfect foresight; see `sequence_space`.
 
         Args:
-            shock: log Z less its mean at quarter 0, .01 by default.
-            persistence: log Z decays by this factor a quarter; None for the autocorrelations of the economy's chain.
-            horizon: quarters.
-            productivity: the whole path of log Z less its mean, (horizon + 1,), instead.
+            shock: log Z less its mean at quarter 0; None for .01.
+            persistence: factor by which log Z decays a quarter; None for the autocorrelations of the economy's chain.
+            horizon: length of the response. [quarters].
+            productivity: the whole path of log Z less its mean, (horizon + 1,), instead of a shock; None for the shock.
 
         Raises:
             ParameterError: arguments that make no sense.
@@ -179,7 +189,7 @@ class SteadyState(Equilibrium):
 
     @cached_property
     def averages(self) -> Averages:
-        """What it is the steady state of."""
+        """The means of Z, L, earnings and the chain of e at which the economy is steady."""
         return Averages.of(self.economy)
 
     def __repr__(self) -> str:
@@ -190,6 +200,12 @@ class SteadyState(Equilibrium):
 
 def check_top(economy: KrusellSmith, what: str, share_at_top: float, output_lost: float) -> None:
     """Warn where the end of the grid cuts off more than `NOTICED` of households or of output.
+
+    Args:
+        economy: the economy.
+        what: name of the solution, for the message.
+        share_at_top: share of households at the highest node.
+        output_lost: share of output that is saved above it.
 
     Raises:
         EquilibriumError: it cuts off more than `REFUSED`.
@@ -208,13 +224,13 @@ def check_top(economy: KrusellSmith, what: str, share_at_top: float, output_lost
 
 
 def chosen_top(probe: Callable[[float], KrusellSmith]) -> float:
-    """The least of 400, 800, 1600, ... at which a grid cuts off a negligible part of the steady state's law.
+    """Find the least of 400, 800, 1600, ... at which a grid cuts off a negligible part of the steady state's law.
 
     Args:
-        probe: the economy on `PROBE` nodes up to a given end.
+        probe: function of an end that returns the economy on `PROBE` nodes up to it.
 
     Returns:
-        It; where there is no steady state, the end on which `solve` says why.
+        That end; where there is no steady state, the end at which `solve` says why.
     """
     top = FIRST_TOP
     while top <= MOST_TOP:
@@ -232,7 +248,7 @@ def chosen_top(probe: Callable[[float], KrusellSmith]) -> float:
 
 
 def solve(economy: KrusellSmith) -> SteadyState:
-    """The stationary equilibrium of an economy: the interest rate at which savers own the capital that firms use.
+    """Solve for the stationary equilibrium: the interest rate at which savers own the capital that firms use.
 
     Raises:
         EquilibriumError: there is none, or its law of assets is not determined.
@@ -264,11 +280,12 @@ def solve(economy: KrusellSmith) -> SteadyState:
 
 
 def _root(households: Households) -> float:
-    """The interest rate at which capital supplied is that demanded, in the highest interval that has one.
+    """Find the interest rate at which capital supplied is that demanded, in the highest interval that has one.
 
-    Sought by t, where r = high - (high - low) / (1 + e^-t): what households supply rises without bound at 1/beta - 1,
-    about as one over the distance from there. From 5 % of the interval below its upper end the search goes to where
-    supply and demand come closer; if several rates clear the market, it is the first met there.
+    The search is over t, where r = high - (high - low) / (1 + e^-t): what households supply rises without bound at
+    1/beta - 1, about as one over the distance from there. From 5 % of the interval below its upper end the search goes
+    to
+    where supply and demand come closer; if several rates clear the market, it is the first met there.
     """
     why, cut = "", False
     for low, high in households.intervals():

@@ -1,4 +1,4 @@
-"""What a household of the reference solution expects of life: its policy's value on the grid.
+"""HouseholdValue: the value of the reference solution's policy to a household, on the grid.
 
 V = u(c) + beta E V', linear in V, is solved by GMRES. Between nodes of assets V is the cubic of Hermite, whose slopes
 are known: V_a = (1 + r) u'(c) by the envelope theorem.
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from hacontrol_envs.economies.krusell_smith.solution import ReferenceSolution
 
 TOLERANCE = 1e-9
-"""Of V, relative."""
+"""Relative tolerance of GMRES for V."""
 
 
 @final
 class HouseholdValue:
-    """V of own assets, e, Z, K and the moment v, under the beliefs of a reference solution.
+    """The value V of own assets, e, Z, K and the moment v, under the beliefs of a reference solution.
 
     Raises:
         EquilibriumError: it was not found.
@@ -78,7 +78,7 @@ class HouseholdValue:
         self._values: Floats = found.reshape(shape)
 
     def __call__(self, assets: Any, e: Any, z: Any, capital: Any, v: Any) -> Floats:
-        """V, broadcasting; beyond the grid by its slope."""
+        """Return V, broadcasting; beyond the grid it is continued by its slope."""
         own, states, now, K, moment = np.broadcast_arrays(np.asarray(assets, dtype=np.float64), e, z, capital, v)
         weights = self._nodes.weights(np.log(K), moment)
         inside = np.clip(own, self._assets[0], self._assets[-1])
