@@ -53,7 +53,7 @@ def test_everybody_answers_the_equilibrium_signal_with_the_law_that_confirms_it(
     assert abs(economy.gap(equilibrium.signal, law)) < 1e-6
     assert law.mass.sum() == pytest.approx(1.0, abs=1e-12)
     own = equilibrium.cross_section
-    np.testing.assert_allclose(law.mean(law.x), own.mean(own.x), rtol=1e-6)
+    np.testing.assert_allclose(law.mean(law.x), own.mean(own.x), rtol=1e-6, atol=1e-9)
     found = equilibrium.solution
     x = equilibrium.cross_section.x[:: max(len(own.x) // 50, 1)]
     best = economy.individual(equilibrium.signal).solution()
@@ -149,7 +149,7 @@ def test_an_industry_judges_what_has_no_density():
 class Workshop(Economy):
     """Workers who hold a machine near zero; what moving it costs rises with how restless all machines are.
 
-    Each solves `LQR(control_cost=s)` by a = -k(s) x, after which x is normal with variance v, and in equilibrium s v = 1.
+    Each solves `LQR(control_cost=s)` by a = -k(s) x, so that x is normal with variance v; in equilibrium s v = 1.
     """
 
     parameters: ClassVar = {}

@@ -72,6 +72,15 @@ def test_households_are_learnt(tmp_path: Path) -> None:
     assert 0 < float(path_error) < 0.2
 
 
+def test_an_industry_is_calibrated(tmp_path: Path) -> None:
+    deviation, gini, discount, price = numbers(
+        run("hacontrol_envs/README.md", "Moments, tables and calibration", tmp_path)
+    )
+    assert (deviation, gini) == pytest.approx((0.0165229, 0.0299732), rel=1e-4)
+    assert 0.03 < discount < 0.08
+    assert price == pytest.approx(0.75, rel=1e-5)
+
+
 def test_a_policy_and_its_rate_are_learnt_from_steps(tmp_path: Path) -> None:
     """1000 units of time tell those of LQR to several per cent, 25 000 a portfolio's risky fraction to 10 or 20."""
     learned, best, rate, true, *portfolios = numbers(run("agents/README.md", "Learning from steps alone", tmp_path))
