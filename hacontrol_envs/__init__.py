@@ -8,6 +8,7 @@
 from typing import TYPE_CHECKING, Any
 
 from hacontrol_envs import problems  # noqa: F401  (importing registers every problem)
+from hacontrol_envs.core.conditions import EulerConditions, PopulationConditions
 from hacontrol_envs.core.discrete import DiscreteProblem, Successors
 from hacontrol_envs.core.domain import Domain
 from hacontrol_envs.core.problem import ControlProblem, Problem
@@ -31,6 +32,7 @@ __all__ = [
     "DiscreteProblem",
     "Domain",
     "Equilibrium",
+    "EulerConditions",
     "FirmIndustry",
     "FirmInvestment",
     "Jet",
@@ -38,6 +40,7 @@ __all__ = [
     "KrusellSmithCloud",
     "KrusellSmithHousehold",
     "Merton",
+    "PopulationConditions",
     "Problem",
     "SDEEnv",
     "SDEVectorEnv",

@@ -13,7 +13,7 @@ from hacontrol_envs import DiscreteProblem, check_problem
 from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
 from hacontrol_envs.economies.krusell_smith.paths import on_grid
 from hacontrol_envs.economies.krusell_smith.planner import KrusellSmithCloud
-from hacontrol_envs.economies.krusell_smith.population import draw, nearest
+from hacontrol_envs.economies.krusell_smith.states import draw, nearest
 from hacontrol_envs.errors import ParameterError, ResetError
 
 pytestmark = pytest.mark.slow

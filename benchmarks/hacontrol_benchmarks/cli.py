@@ -139,7 +139,7 @@ def list_names() -> int:
         _entry(console, name, [str(parameter) for parameter in inspect.signature(economy).parameters.values()])
     console.print("\n[bold]Agents[/]  hacontrol_agents.make_agent(name, env=env, seed=0, **hyperparameters)")
     for name, kind in agents().items():
-        chosen = [f for f in fields(kind) if f.init and f.name not in (kind.subject, "seed")]
+        chosen = [f for f in fields(kind) if f.name in (*kind.hyperparameter_names(), "device")]
         _entry(console, name, [f"{f.name}={_default(f)}" for f in chosen])
     console.print("\n[bold]Suites[/]  hacontrol run NAME")
     for name in suite_names():

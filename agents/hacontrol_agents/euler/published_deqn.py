@@ -22,7 +22,8 @@ from hacontrol_envs.core.parameters import count, number
 from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
 from hacontrol_envs.economies.krusell_smith.paths import on_grid
-from hacontrol_envs.economies.krusell_smith.population import MOST_SAVED, draw
+from hacontrol_envs.economies.krusell_smith.population import MOST_SAVED
+from hacontrol_envs.economies.krusell_smith.states import draw
 from hacontrol_envs.numerics.transport import Transport
 
 ROWS = 4096

@@ -12,10 +12,9 @@ import msgspec
 
 import hacontrol_envs
 from hacontrol_agents import Learner, find_agent
-from hacontrol_agents.core.agent import as_tuples
 from hacontrol_agents.core.checkpoint import shown
 from hacontrol_agents.core.hyperparameters import refuse_unplain
-from hacontrol_agents.core.subjects import make_subject
+from hacontrol_agents.core.subjects import as_tuples, make_subject
 from hacontrol_benchmarks.records.text import refuse_unprintable
 from hacontrol_envs.core.parameters import count, number, refuse_unknown, short
 from hacontrol_envs.errors import HacontrolError, ParameterError, UnknownNameError

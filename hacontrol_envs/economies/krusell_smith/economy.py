@@ -11,6 +11,7 @@ import numpy as np
 from hacontrol_envs.arrays import Array, Floats, like, namespace
 from hacontrol_envs.core import parameters as read
 from hacontrol_envs.economies.krusell_smith import calibrations, solution, steady_state
+from hacontrol_envs.economies.krusell_smith.conditions import KrusellSmithConditions
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.numerics import chains
 
@@ -149,6 +150,10 @@ class KrusellSmith:
         """K, the mean assets (...) of laws (..., n_e, n_a)."""
         law = _array(law)
         return namespace(law).sum(law * like(self.assets, law), axis=(-2, -1))
+
+    def conditions(self) -> KrusellSmithConditions:
+        """The Euler equation of its households, and the law that their savings make."""
+        return KrusellSmithConditions(self)
 
     @cached_property
     def joint_law(self) -> Floats:

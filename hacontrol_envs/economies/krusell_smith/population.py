@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
-from hacontrol_envs.arrays import Array, Floats, namespace
+from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.core.discrete import DiscreteProblem
 from hacontrol_envs.core.domain import Domain
 from hacontrol_envs.core.picture import LawPicture, Picture
 from hacontrol_envs.economies.krusell_smith.calibrations import EVERY
 from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
+from hacontrol_envs.economies.krusell_smith.states import draw, whole
 from hacontrol_envs.errors import ParameterError, ResetError
 from hacontrol_envs.numerics.transport import Transport
 
@@ -162,28 +162,6 @@ class PopulationProblem(DiscreteProblem):
         """The laws (..., n_e n_a) after choices (..., n_e, n_a) and the chain from z to z'."""
         law_next: Floats = law @ Transport(self.economy.assets, choice, self.economy.income_chain[z, z_next])
         return law_next.reshape(*law.shape[:-2], -1)
-
-
-def whole(x: Array) -> Array:
-    """Numbers of states, as whole numbers."""
-    xp = namespace(x)
-    return xp.astype(xp.round(x), xp.int64)
-
-
-def draw(odds: Floats, noise: Floats) -> NDArray[np.int64]:
-    """Numbers drawn with these odds (..., k) by standard normals (...): the inverse of the distribution function."""
-    reached = np.cumsum(odds, axis=-1)
-    uniform = ndtr(noise)[..., None] * reached[..., -1:]
-    found: NDArray[np.int64] = np.minimum(np.sum(uniform > reached, axis=-1), odds.shape[-1] - 1)
-    return found
-
-
-def nearest(levels: Floats, seen: Floats) -> NDArray[np.int64]:
-    """The numbers of the levels nearest to what was seen to float32 rounding."""
-    order = np.argsort(levels)
-    middles = (levels[order][1:] + levels[order][:-1]) / 2
-    found: NDArray[np.int64] = order[np.searchsorted(middles, seen)]
-    return found
 
 
 def widened(low: float, high: float) -> tuple[float, float]:

@@ -1,0 +1,31 @@
+"""Numbers of states: read off points, drawn by their odds, and found from levels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from hacontrol_envs.arrays import Array, Floats, namespace
+
+
+def whole(x: Array) -> Array:
+    """Numbers of states, as whole numbers."""
+    xp = namespace(x)
+    return xp.astype(xp.round(x), xp.int64)
+
+
+def draw(odds: Floats, noise: Floats) -> NDArray[np.int64]:
+    """Numbers drawn with these odds (..., k) by standard normals (...): the inverse of the distribution function."""
+    reached = np.cumsum(odds, axis=-1)
+    uniform = ndtr(noise)[..., None] * reached[..., -1:]
+    found: NDArray[np.int64] = np.minimum(np.sum(uniform > reached, axis=-1), odds.shape[-1] - 1)
+    return found
+
+
+def nearest(levels: Floats, seen: Floats) -> NDArray[np.int64]:
+    """The numbers of the levels nearest to what was seen to float32 rounding."""
+    order = np.argsort(levels)
+    middles = (levels[order][1:] + levels[order][:-1]) / 2
+    found: NDArray[np.int64] = order[np.searchsorted(middles, seen)]
+    return found
