@@ -29,7 +29,10 @@ class EulerConditions(abc.ABC):
         s(x, c) + a' = m(x),    s(x, c) = c - what is earned by the work chosen with c,
 
     m is everything else, s increases in c, and m(x) - a_min in the Euler equation becomes `affordable(x, m - a_min)`.
-    Utility must be separable between c and work, so that u'(c) depends on c only.
+    Utility must be separable between c and work, so that u'(c) depends on c only. (Preferences of Greenwood, Hercowitz
+    and Huffman are met as well, with c less the cost of work in the place of c.)
+
+    Whoever declares them (an economy, or a problem) returns them from `conditions()`; agents/README.md has an example.
     """
 
     discount_factor: float
@@ -42,11 +45,11 @@ class EulerConditions(abc.ABC):
         """m, (...)."""
 
     def spending(self, x: Array, c: Array) -> Array:
-        """s, what consuming c (...) takes from resources, (...): c, where work is not chosen."""
+        """Return s, what consuming c (...) takes from resources, (...): c itself, unless work is chosen."""
         return c
 
     def affordable(self, x: Array, spending: Array) -> Array:
-        """The c with s(x, c) = `spending`, (...)."""
+        """Return the c with s(x, c) = `spending`, (...); differentiable where x and `spending` are torch's."""
         return spending
 
     @abc.abstractmethod

@@ -68,16 +68,20 @@ class DiscreteProblem(Problem):
     def conditions(self) -> EulerConditions | None:
         """The Euler equation that an optimum of the problem, or its economy's equilibrium, meets; None if undeclared.
 
-        A problem that declares it also translates: `observed` and `action_of_saving`.
+        A problem that declares it also translates: `decode_observation` and `action_of_saving`.
         """
         return None
 
-    def observed(self, y: Floats) -> Observed:
-        """The points of `conditions` at which observations y (..., k) are made, in physical units: y, by default."""
+    def decode_observation(self, y: Floats) -> Observed:
+        """Return the points of `conditions` that observations y (..., k), in physical units, tell: y, by default."""
         return Observed(y, None)
 
     def action_of_saving(self, x: Array, saving: Array) -> Array:
-        """The action (..., m) that saves a' (...) at points x (..., n) of `conditions`."""
+        """Return the action (..., m) that saves a' (...) at points x (..., n) of `conditions`.
+
+        Raises:
+            NotImplementedError: the problem does not say.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not say which action saves how much")
 
     @final

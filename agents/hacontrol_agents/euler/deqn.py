@@ -190,7 +190,7 @@ class DEQN(Agent):
         if self.env is None:
             return self.consumption(x)[..., None]
         problem = self._learnt_about
-        point, law = problem.observed(np.asarray(x, dtype=np.float64))
+        point, law = problem.decode_observation(np.asarray(x, dtype=np.float64))
         action: Floats = problem.action_of_saving(point, self._saved(point[..., None, :], law)[..., 0])
         return action
 

@@ -177,7 +177,7 @@ class KrusellSmithHousehold(PopulationProblem):
         """Those of the economy, of whose households each is like this one."""
         return self.economy.conditions()
 
-    def observed(self, y: Floats) -> Observed:
+    def decode_observation(self, y: Floats) -> Observed:
         """The point (a, e, z, K), and the law where all of it is observed."""
         x = np.stack(np.broadcast_arrays(*self.seen(y)), axis=-1).astype(np.float64)
         if self.observed_law == "moments":
