@@ -26,7 +26,7 @@ from hacontrol_agents.core.files import publish
 from hacontrol_agents.core.registry import agent_classes
 from hacontrol_benchmarks.records.results import read_results
 from hacontrol_benchmarks.records.suites import load_suite, suite_file, suite_names
-from hacontrol_benchmarks.records.tasks import Task, agent_class
+from hacontrol_benchmarks.records.tasks import Task, about, agent_class
 from hacontrol_benchmarks.records.text import printable, terminal
 from hacontrol_benchmarks.reporting.report import SUITE_FILE, write_report
 from hacontrol_benchmarks.reporting.tables import show
@@ -245,7 +245,7 @@ def _train(name: str, env: Any, seed: int, total_timesteps: int | None) -> Learn
     from hacontrol_benchmarks.judging.evaluation import watch
 
     kind = agent_class(name)
-    agent: Learner = kind(**{getattr(kind, "subject", "env"): env}, seed=seed)
+    agent: Learner = kind(**about(kind, env), seed=seed)
     callback = watch(env) if isinstance(env, gym.Env) else None
     return agent.learn(total_timesteps=total_timesteps, callback=callback, progress_bar=True)
 
@@ -300,7 +300,7 @@ def _list_agents(console: Console, hyperparameters: bool) -> None:
             console.print(f"  [cyan]{name}[/]  {kind}", highlight=False)
         return
     for name, agent in agents().items():
-        chosen = [f for f in fields(agent) if f.init and f.name not in (agent.subject, "seed")]
+        chosen = [f for f in fields(agent) if f.name in (*agent.hyperparameter_names(), "device")]
         _entry(console, name, [f"{f.name}={_default(f)}" for f in chosen])
 
 

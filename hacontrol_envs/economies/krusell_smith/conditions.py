@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hacontrol_envs.arrays import Array, Floats, like, namespace
-from hacontrol_envs.core.conditions import Consumption, Observed, PopulationConditions
+from hacontrol_envs.core.conditions import Consumption, PopulationConditions
 from hacontrol_envs.core.discrete import Successors
-from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 from hacontrol_envs.economies.krusell_smith.market import Averages
-from hacontrol_envs.economies.krusell_smith.population import MOST_SAVED
 from hacontrol_envs.errors import EquilibriumError
 from hacontrol_envs.numerics import egm
 from hacontrol_envs.numerics.states import draw, whole
 from hacontrol_envs.numerics.transport import Transport
+
+if TYPE_CHECKING:
+    from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 
 WANDERS = 5.0
 """`spread` in standard deviations of log Z."""
@@ -30,15 +30,10 @@ MOST, CONVERGED = 20_000, 1e-10
 
 @final
 class KrusellSmithConditions(PopulationConditions):
-    """Points are x = (a, e, z, K), e and z numbers of states; an action is the share of m - a_min that is saved.
+    """Points are x = (a, e, z, K), e and z numbers of states."""
 
-    Args:
-        economy: whose conditions these are.
-        observed: what an environment's observations say; see `Observed`.
-    """
-
-    def __init__(self, economy: KrusellSmith, observed: Callable[[Floats], Observed]) -> None:
-        self.economy, self._observed = economy, observed
+    def __init__(self, economy: KrusellSmith) -> None:
+        self.economy = economy
         self.discount_factor, self.limit = economy.discount_factor, economy.borrowing_limit
         self.assets, self.states = economy.assets, len(economy.skill)
         self.spread = WANDERS * max(float(np.std(np.log(economy.productivity))), 0.003)
@@ -47,7 +42,7 @@ class KrusellSmithConditions(PopulationConditions):
         """m = (1 + r) a + w y(e, Z)."""
         return self.economy.cash(x[..., 0], whole(x[..., 1]), whole(x[..., 2]), x[..., 3])
 
-    def gross_return(self, x: Array) -> Array:
+    def gross_return(self, x: Array, c: Array) -> Array:
         """1 + r."""
         return 1 + self.economy.prices(x[..., 3], whole(x[..., 2])).interest_rate
 
@@ -104,15 +99,6 @@ class KrusellSmithConditions(PopulationConditions):
         e, node = np.divmod(draw(law.reshape(size, -1), rng.standard_normal(size)), len(self.assets))
         found: Floats = self.place(self.assets[node], e, z, self.capital_of(law))
         return found
-
-    def observed(self, y: Floats) -> Observed:
-        """What observations say."""
-        return self._observed(y)
-
-    def action(self, x: Array, saving: Array) -> Array:
-        """The share of resources above the limit that is saved."""
-        share = (saving - self.limit) / (self.resources(x) - self.limit)
-        return namespace(x).clip(share, 0.0, MOST_SAVED)[..., None]
 
     @cached_property
     def representative_capital(self) -> float:  # type: ignore[override]

@@ -15,6 +15,7 @@ from hacontrol_envs.core.registration import register_economy
 from hacontrol_envs.core.solution import CrossSection
 from hacontrol_envs.economies.economy import Economy
 from hacontrol_envs.economies.krusell_smith import calibrations, solution, steady_state
+from hacontrol_envs.economies.krusell_smith.conditions import KrusellSmithConditions
 from hacontrol_envs.economies.krusell_smith.judge import HouseholdJudge
 from hacontrol_envs.economies.krusell_smith.market import Households
 from hacontrol_envs.errors import ParameterError
@@ -170,6 +171,10 @@ class KrusellSmith(Economy):
         """K, the mean assets (...) of laws (..., n_e, n_a)."""
         law = _array(law)
         return namespace(law).sum(law * like(self.assets, law), axis=(-2, -1))
+
+    def conditions(self) -> KrusellSmithConditions:
+        """The Euler equation of its households, and the law that their savings make."""
+        return KrusellSmithConditions(self)
 
     @cached_property
     def joint_law(self) -> Floats:

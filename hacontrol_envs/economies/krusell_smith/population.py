@@ -165,14 +165,6 @@ class PopulationProblem(DiscreteProblem):
         return law_next.reshape(*law.shape[:-2], -1)
 
 
-def nearest(levels: Floats, seen: Floats) -> NDArray[np.int64]:
-    """The numbers of the levels nearest to what was seen to float32 rounding."""
-    order = np.argsort(levels)
-    middles = (levels[order][1:] + levels[order][:-1]) / 2
-    found: NDArray[np.int64] = order[np.searchsorted(middles, seen)]
-    return found
-
-
 def widened(low: float, high: float) -> tuple[float, float]:
     """The ends of a box, which has some width even where there is one level only."""
     return (float(low), float(high)) if high > low else (low - 0.5, high + 0.5)
