@@ -113,7 +113,7 @@ def compare(
         parameters: keyword arguments of the environment as JSON, such as '{"dimension": 2}'.
     """
     from hacontrol_benchmarks.judging.evaluation import evaluate
-    from hacontrol_benchmarks.reporting.compare import compare_figure, refuse_unknown
+    from hacontrol_benchmarks.reporting.compare import compare_figure, economy_figure, refuse_unknown
     from hacontrol_benchmarks.reporting.figures import figure_path, save_figure
     from hacontrol_benchmarks.running.runner import refuse_other_subject
 
@@ -127,8 +127,8 @@ def compare(
         refuse_other_subject(name, env)
         found[name] = _load(run, task, name, made) if run else _train(name, made, seed, total_timesteps)
     _print_numbers({name: evaluate(trained, made) for name, trained in found.items()})
-    economy, last = isinstance(made, hacontrol_envs.Economy), list(found.values())[-1]
-    print(save_figure(last.plot(made.equilibrium()) if economy else compare_figure(found, made, seed=seed), out))
+    draw = economy_figure if isinstance(made, hacontrol_envs.Economy) else compare_figure
+    print(save_figure(draw(found, made, seed=seed), out))
     return 0
 
 
