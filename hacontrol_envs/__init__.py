@@ -8,6 +8,7 @@
 from typing import TYPE_CHECKING
 
 from hacontrol_envs import problems  # noqa: F401  (importing registers every problem)
+from hacontrol_envs.core.conditions import EulerConditions, PopulationConditions
 from hacontrol_envs.core.discrete import DiscreteProblem, Successors
 from hacontrol_envs.core.domain import Domain
 from hacontrol_envs.core.judge import Judge, Metric
@@ -49,6 +50,7 @@ __all__ = [
     "Domain",
     "Economy",
     "Equilibrium",
+    "EulerConditions",
     "FirmIndustry",
     "FirmInvestment",
     "IncomeFluctuation",
@@ -60,6 +62,7 @@ __all__ = [
     "KrusellSmithHousehold",
     "Merton",
     "Metric",
+    "PopulationConditions",
     "Problem",
     "SDEEnv",
     "SDEVectorEnv",

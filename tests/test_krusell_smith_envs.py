@@ -13,9 +13,8 @@ from hacontrol_envs import DiscreteProblem, check_problem
 from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
 from hacontrol_envs.economies.krusell_smith.paths import on_grid
 from hacontrol_envs.economies.krusell_smith.planner import KrusellSmithCloud
-from hacontrol_envs.economies.krusell_smith.population import nearest
 from hacontrol_envs.errors import ParameterError, ResetError
-from hacontrol_envs.numerics.states import draw
+from hacontrol_envs.numerics.states import draw, nearest
 
 pytestmark = pytest.mark.slow
 

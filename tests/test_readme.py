@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -72,6 +73,15 @@ def test_households_are_learnt(tmp_path: Path) -> None:
     assert 0 < float(path_error) < 0.2
 
 
+def test_an_industry_is_calibrated(tmp_path: Path) -> None:
+    deviation, gini, discount, capital = numbers(
+        run("hacontrol_envs/README.md", "Moments, tables and calibration", tmp_path)
+    )
+    assert (deviation, gini) == pytest.approx((0.0165229, 0.0299732), rel=1e-4)
+    assert 0.97 < discount < 0.985
+    assert capital == pytest.approx(30.0, rel=1e-5)
+
+
 def test_a_policy_and_its_rate_are_learnt_from_steps(tmp_path: Path) -> None:
     """1000 units of time tell those of LQR to several per cent, 25 000 a portfolio's risky fraction to 10 or 20."""
     learned, best, rate, true, *portfolios = numbers(run("agents/README.md", "Learning from steps alone", tmp_path))
@@ -85,6 +95,19 @@ def test_a_policy_and_its_rate_are_learnt_from_steps(tmp_path: Path) -> None:
 def test_the_problem_of_a_newcomer_is_solved(tmp_path: Path) -> None:
     """0.1 P = 1 - P^2 has the root 0.95125."""
     assert numbers(run("hacontrol_envs/README.md", "Add a problem", tmp_path)) == [pytest.approx(-0.9512492, rel=1e-4)]
+
+
+def test_a_household_of_one_s_own_is_learnt(tmp_path: Path) -> None:
+    """At the limit exactly; elsewhere as by endogenous grids, where income is as likely to be low as high."""
+    assets, incomes = 30 * np.linspace(0, 1, 2000) ** 2, np.array([[0.8], [1.2]])
+    c = most = 1.02 * assets + incomes
+    for _ in range(500):
+        wanted = (0.95 * 1.02 * np.mean(c**-2, axis=0)) ** -0.5
+        own = (wanted + assets - incomes) / 1.02
+        c = np.where(assets < own[:, :1], most, [np.interp(assets, row, wanted) for row in own])
+    at_limit, inside = numbers(run("agents/README.md", "Euler equations", tmp_path))
+    assert at_limit == 0.8
+    assert inside == pytest.approx(np.interp(2.0, assets, c[1]), rel=1e-3)
 
 
 def test_the_agent_of_a_newcomer_plays(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from hacontrol_agents.core.files import publish
 from hacontrol_agents.core.registry import agent_classes
 from hacontrol_benchmarks.records.results import read_results
 from hacontrol_benchmarks.records.suites import load_suite, suite_file, suite_names
-from hacontrol_benchmarks.records.tasks import Task, agent_class
+from hacontrol_benchmarks.records.tasks import Task, about, agent_class
 from hacontrol_benchmarks.records.text import printable, terminal
 from hacontrol_benchmarks.reporting.report import SUITE_FILE, write_report
 from hacontrol_benchmarks.reporting.tables import show
@@ -113,7 +113,7 @@ def compare(
         parameters: keyword arguments of the environment as JSON, such as '{"dimension": 2}'.
     """
     from hacontrol_benchmarks.judging.evaluation import evaluate
-    from hacontrol_benchmarks.reporting.compare import compare_figure, refuse_unknown
+    from hacontrol_benchmarks.reporting.compare import compare_figure, economy_figure, refuse_unknown
     from hacontrol_benchmarks.reporting.figures import figure_path, save_figure
     from hacontrol_benchmarks.running.runner import refuse_other_subject
 
@@ -127,8 +127,8 @@ def compare(
         refuse_other_subject(name, env)
         found[name] = _load(run, task, name, made) if run else _train(name, made, seed, total_timesteps)
     _print_numbers({name: evaluate(trained, made) for name, trained in found.items()})
-    economy, last = isinstance(made, hacontrol_envs.Economy), list(found.values())[-1]
-    print(save_figure(last.plot(made.equilibrium()) if economy else compare_figure(found, made, seed=seed), out))
+    draw = economy_figure if isinstance(made, hacontrol_envs.Economy) else compare_figure
+    print(save_figure(draw(found, made, seed=seed), out))
     return 0
 
 
@@ -245,7 +245,7 @@ def _train(name: str, env: Any, seed: int, total_timesteps: int | None) -> Learn
     from hacontrol_benchmarks.judging.evaluation import watch
 
     kind = agent_class(name)
-    agent: Learner = kind(**{getattr(kind, "subject", "env"): env}, seed=seed)
+    agent: Learner = kind(**about(kind, env), seed=seed)
     callback = watch(env) if isinstance(env, gym.Env) else None
     return agent.learn(total_timesteps=total_timesteps, callback=callback, progress_bar=True)
 
@@ -300,7 +300,7 @@ def _list_agents(console: Console, hyperparameters: bool) -> None:
             console.print(f"  [cyan]{name}[/]  {kind}", highlight=False)
         return
     for name, agent in agents().items():
-        chosen = [f for f in fields(agent) if f.init and f.name not in (agent.subject, "seed")]
+        chosen = [f for f in fields(agent) if f.name in (*agent.hyperparameter_names(), "device")]
         _entry(console, name, [f"{f.name}={_default(f)}" for f in chosen])
 
 

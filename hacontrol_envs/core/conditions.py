@@ -1,10 +1,10 @@
-"""What a discrete-time economy of savers declares of its equilibrium, so that whoever solves it need know no more."""
+"""What an optimum's Euler equation needs, so that whoever solves it need know no more of the economy."""
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,27 +12,27 @@ from numpy.typing import NDArray
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.core.discrete import Successors
 
-
-class Observed(NamedTuple):
-    """What an observation of an environment says of a saver and of the others."""
-
-    x: Floats
-    """Points, (..., n)."""
-    law: Floats | None
-    """Laws (..., n_e, n_a), where they are observed."""
-
-
 Consumption = Callable[[Array, Array], Array]
 """c (...) at points x (..., n) with resources m (...)."""
 
 
-class EquilibriumConditions(abc.ABC):
+class EulerConditions(abc.ABC):
     """Savers who divide resources, c + a' = m(x) with a' >= a_min, so that at every point x
 
         u'(c(x)) = max{ u'(m(x) - a_min), beta E[ R(x') u'(c(x')) | x, a' ] },
 
     R = dm/da: the Euler equation, with its inequality where a' = a_min. A point x (..., n) is all that a choice depends
     on, of the saver and of the economy. Functions are written against the array API and take any leading axes.
+
+    Where work is chosen as well, it follows from x and c by its own first-order condition. Then the budget is
+
+        s(x, c) + a' = m(x),    s(x, c) = c - what is earned by the work chosen with c,
+
+    m is everything else, s increases in c, and m(x) - a_min in the Euler equation becomes `affordable(x, m - a_min)`.
+    Utility must be separable between c and work, so that u'(c) depends on c only. (Preferences of Greenwood, Hercowitz
+    and Huffman are met as well, with c less the cost of work in the place of c.)
+
+    Whoever declares them (an economy, or a problem) returns them from `conditions()`; agents/README.md has an example.
     """
 
     discount_factor: float
@@ -44,9 +44,17 @@ class EquilibriumConditions(abc.ABC):
     def resources(self, x: Array) -> Array:
         """m, (...)."""
 
+    def spending(self, x: Array, c: Array) -> Array:
+        """Return s, what consuming c (...) takes from resources, (...): c itself, unless work is chosen."""
+        return c
+
+    def affordable(self, x: Array, spending: Array) -> Array:
+        """Return the c with s(x, c) = `spending`, (...); differentiable where x and `spending` are torch's."""
+        return spending
+
     @abc.abstractmethod
-    def gross_return(self, x: Array) -> Array:
-        """R, what one more unit saved the period before adds to resources, (...)."""
+    def gross_return(self, x: Array, c: Array) -> Array:
+        """R, what one more unit saved the period before adds to what can be divided, at given c and work, (...)."""
 
     @abc.abstractmethod
     def following(self, x: Array, saving: Array, capital: Array) -> Successors:
@@ -72,7 +80,7 @@ class EquilibriumConditions(abc.ABC):
 
     @abc.abstractmethod
     def simple_consumption(self, x: Array, resources: Array) -> Array:
-        """A rule of thumb for c, (...), that nothing had to be solved for; between zero and m - a_min."""
+        """A rule of thumb for c, (...), that nothing had to be solved for; positive, and affordable."""
 
     def near_consumption(self) -> Consumption | None:
         """A rule near the equilibrium's, where something simpler than the equilibrium is known; or None.
@@ -85,16 +93,8 @@ class EquilibriumConditions(abc.ABC):
     def start(self, rng: np.random.Generator, size: int) -> Floats:
         """Points (size, n) to start from."""
 
-    @abc.abstractmethod
-    def observed(self, y: Floats) -> Observed:
-        """What observations y of the problem's environment say, in physical units."""
 
-    @abc.abstractmethod
-    def action(self, x: Array, saving: Array) -> Array:
-        """The action (..., m) of that environment that saves a'."""
-
-
-class PopulationConditions(EquilibriumConditions):
+class PopulationConditions(EulerConditions):
     """The same where savers are many, and differ: the economy's state is an aggregate state z and the law of (a, e).
 
     Laws are histograms (..., n_e, n_a) of mass one. What matters to everyone is the mean of a, capital; it is part of

@@ -12,7 +12,7 @@ from hacontrol_envs.core.problem import Problem
 from hacontrol_envs.errors import ParameterError
 
 if TYPE_CHECKING:
-    from hacontrol_envs.core.conditions import EquilibriumConditions
+    from hacontrol_envs.core.conditions import EulerConditions
 
 
 class Successors(NamedTuple):
@@ -22,6 +22,15 @@ class Successors(NamedTuple):
     """Next states, (..., S, n)."""
     probability: Array
     """Their probabilities, (..., S); they sum to one."""
+
+
+class Observed(NamedTuple):
+    """What an observation of an environment says of a saver and of the others."""
+
+    x: Floats
+    """Points of the problem's `conditions`, (..., n)."""
+    law: Floats | None
+    """Laws (..., n_e, n_a), where they are observed."""
 
 
 class DiscreteProblem(Problem):
@@ -56,9 +65,24 @@ class DiscreteProblem(Problem):
     def successors(self, x: Array, a: Array) -> Successors:
         """What follows x (..., n) under a (..., m): all of it where shocks are discrete, else a quadrature rule."""
 
-    def conditions(self) -> EquilibriumConditions | None:
-        """The conditions that an equilibrium of the economy behind the problem meets, where it declares them."""
+    def conditions(self) -> EulerConditions | None:
+        """The Euler equation that an optimum of the problem, or its economy's equilibrium, meets; None if undeclared.
+
+        A problem that declares it also translates: `decode_observation` and `action_of_saving`.
+        """
         return None
+
+    def decode_observation(self, y: Floats) -> Observed:
+        """Return the points of `conditions` that observations y (..., k), in physical units, tell: y, by default."""
+        return Observed(y, None)
+
+    def action_of_saving(self, x: Array, saving: Array) -> Array:
+        """Return the action (..., m) that saves a' (...) at points x (..., n) of `conditions`.
+
+        Raises:
+            NotImplementedError: the problem does not say.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say which action saves how much")
 
     @final
     def expectation(self, x: Array, a: Array, value: Callable[[Array], Array]) -> Array:

@@ -123,10 +123,8 @@ class Equilibrium(abc.ABC):
         """Return aggregates, and means, standard deviations, correlations and inequality of individuals, by name.
 
         The names are "mean X", "deviation X" and "correlation X, Y" for variables of `individuals` (a correlation with
-        a
-        variable that is constant is left out); of `unequal` also "gini X", "share of X, top 1 %", "share of X, top 10
-        %" and
-        "share of X, bottom 50 %".
+        a variable that is constant is left out); of `unequal` also "gini X", "share of X, top 1 %", "share of X, top 10
+        %" and "share of X, bottom 50 %".
         """
         mass, every = self.cross_section.mass, self.individuals
         means = {name: float(mass @ values) for name, values in every.items()}

@@ -21,3 +21,11 @@ def draw(odds: Floats, noise: Floats) -> NDArray[np.int64]:
     uniform = scipy.special.ndtr(noise)[..., None] * reached[..., -1:]
     found: NDArray[np.int64] = np.minimum(np.sum(uniform > reached, axis=-1), odds.shape[-1] - 1)
     return found
+
+
+def nearest(levels: Floats, seen: Floats) -> NDArray[np.int64]:
+    """The numbers of the levels nearest to what was seen to float32 rounding."""
+    order = np.argsort(levels)
+    middles = (levels[order][1:] + levels[order][:-1]) / 2
+    found: NDArray[np.int64] = order[np.searchsorted(middles, seen)]
+    return found

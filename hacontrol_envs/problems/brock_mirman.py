@@ -10,7 +10,7 @@ import numpy as np
 
 from hacontrol_envs.arrays import Array, Floats, like, namespace
 from hacontrol_envs.core import parameters as read
-from hacontrol_envs.core.conditions import EquilibriumConditions, Observed
+from hacontrol_envs.core.conditions import EulerConditions
 from hacontrol_envs.core.discrete import DiscreteProblem, Successors
 from hacontrol_envs.core.domain import Domain
 from hacontrol_envs.core.registration import register
@@ -129,9 +129,13 @@ class BrockMirman(DiscreteProblem):
         capital, productivity = a[..., 0] * self.output(x), xp.exp(rho * xp.log(x[..., 1]) + innovation * shock)
         return xp.stack(xp.broadcast_arrays(capital, productivity), axis=-1)
 
-    def conditions(self) -> EquilibriumConditions:
+    def conditions(self) -> EulerConditions:
         """The Euler equation 1/c = beta E[alpha Z' K'^(alpha-1) / c']."""
         return _Conditions(self)
+
+    def action_of_saving(self, x: Array, saving: Array) -> Array:
+        """The share of output that is saved."""
+        return (saving / self.output(x))[..., None]
 
     def solution(self, dt: float | None = None) -> Solution:
         """The closed form, which is the same for any `dt` asked for: the only step is one period."""
@@ -151,7 +155,7 @@ class BrockMirman(DiscreteProblem):
 
 
 @final
-class _Conditions(EquilibriumConditions):
+class _Conditions(EulerConditions):
     """Points are the problem's states (K, Z); there is one saver, who owns all capital."""
 
     limit = 0.0
@@ -163,13 +167,13 @@ class _Conditions(EquilibriumConditions):
         """Y."""
         return self._problem.output(x)
 
-    def gross_return(self, x: Array) -> Array:
+    def gross_return(self, x: Array, c: Array) -> Array:
         """alpha Y/K."""
         return self._problem.capital_share * self._problem.output(x) / x[..., 0]
 
     def following(self, x: Array, saving: Array, capital: Array) -> Successors:
         """The problem's own successors."""
-        return self._problem.successors(x, self.action(x, saving))
+        return self._problem.successors(x, self._problem.action_of_saving(x, saving))
 
     def marginal_utility(self, c: Array) -> Array:
         """1/c."""
@@ -190,14 +194,6 @@ class _Conditions(EquilibriumConditions):
     def start(self, rng: np.random.Generator, size: int) -> Floats:
         """States all over the problem's box."""
         return self._problem.some_states(rng, size)
-
-    def observed(self, y: Floats) -> Observed:
-        """States are observed."""
-        return Observed(y, None)
-
-    def action(self, x: Array, saving: Array) -> Array:
-        """The share of output that is saved."""
-        return (saving / self._problem.output(x))[..., None]
 
 
 register("BrockMirman-v0", BrockMirman, dt=1.0, max_episode_steps=100)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, final
 
-import gymnasium as gym
 import numpy as np
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -23,13 +22,12 @@ from hacontrol_agents.core.hyperparameters import checked, refuse_device
 from hacontrol_agents.core.offers import OFFERED
 from hacontrol_agents.core.plain import as_lists, as_tuples, shown
 from hacontrol_agents.core.registry import find_agent, register_agent
-from hacontrol_agents.core.subjects import SETTING, make_subject, refuse_reserved
+from hacontrol_agents.core.subjects import make_saved_env
 from hacontrol_agents.core.verdicts import NOT_A_NUMBER, SEEN, failure, first_not_finite, warn_unmet
-from hacontrol_agents.core.wrappers import refuse_changing
+from hacontrol_agents.core.wrappers import episode_steps, refuse_changing
 from hacontrol_envs import Jet, Problem
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.core.parameters import refuse_unlisted, short
-from hacontrol_envs.core.registration import registered_ids
 from hacontrol_envs.errors import CheckpointError, LearningError, ParameterError
 from hacontrol_envs.simulation.env import SDEVectorEnv
 
@@ -55,6 +53,8 @@ class Learner(abc.ABC):
     """What the leaderboard and the command line call it."""
     subject: ClassVar[str]
     """Name of the field that holds what it learns about: "env", "economy" or "industry"."""
+    learns: ClassVar[Any]
+    """The class of problems or economies that it can learn about."""
     default_budget: ClassVar[int | None] = None
     """Budget of `learn` when it is given none; None lets the learner decide when it has learnt."""
 
@@ -183,8 +183,23 @@ class Learner(abc.ABC):
     @property
     def hyperparameters(self) -> dict[str, Any]:
         """Every field that the constructor takes, apart from the subject, the seed and the device."""
-        own = [f.name for f in dataclasses.fields(self) if f.init and f.name not in (self.subject, "seed", "device")]
-        return {name: getattr(self, name) for name in own}
+        return {name: getattr(self, name) for name in self.hyperparameter_names()}
+
+    @classmethod
+    def hyperparameter_names(cls) -> list[str]:
+        """Names of the hyperparameters."""
+        others = (*cls.about(None), "seed", "device")
+        return [f.name for f in dataclasses.fields(cls) if f.init and f.name not in others]
+
+    @classmethod
+    def about(cls, subject: Any) -> dict[str, Any]:
+        """The constructor's arguments that make this the subject."""
+        return {cls.subject: subject}
+
+    @classmethod
+    def learns_about(cls, kind: type) -> bool:
+        """Tell whether it learns about problems or economies of this class."""
+        return issubclass(kind, cls.learns)
 
     @final
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -210,20 +225,24 @@ class Learner(abc.ABC):
 
     @final
     @classmethod
-    def load(cls, path: str | os.PathLike[str], env: Any = None, device: str = "cpu") -> Self:
-        """The agent in a file, on the environment (or industry) it was saved with or on another of the same problem.
+    def load(cls, path: str | os.PathLike[str], env: Any = None, device: str = "cpu", *, economy: Any = None) -> Self:
+        """The agent in a file, on what it was saved with, or on another environment or economy of the same problem.
 
         Raises:
-            CheckpointError: the file is damaged, or holds an agent of another class or problem.
+            CheckpointError: the file is damaged, holds an agent of another class or problem, or names an economy that
+                is not known here and must be given.
+            ParameterError: both an environment and an economy are given.
         """
+        if env is not None and economy is not None:
+            raise ParameterError("give load one of env and economy, not both")
         tensors, record = files.read_agent(path)
         kind = find_agent(record["agent"])
         if not issubclass(kind, cls):
             raise CheckpointError(f"{os.fspath(path)!r} holds a {kind.__name__}, not a {cls.__name__}")
-        own = [f.name for f in dataclasses.fields(kind) if f.init and f.name not in (kind.subject, "seed", "device")]
-        refuse_unlisted(record["agent"], own, record["hyperparameters"])
-        given = {kind.subject: kind._rebuild(record) if env is None else env}
-        agent = kind(**given, seed=record["seed"], device=device, **as_tuples(record["hyperparameters"]))
+        refuse_unlisted(record["agent"], kind.hyperparameter_names(), record["hyperparameters"])
+        given = economy if env is None else env
+        about = kind.about(kind._rebuild(record) if given is None else given)
+        agent = kind(**about, seed=record["seed"], device=device, **as_tuples(record["hyperparameters"]))
         agent._refuse_other(record, path)
         agent._adopt(tensors, record, path)
         return agent
@@ -307,25 +326,21 @@ class Agent(Learner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._refuse_subject()
+
+    def _refuse_subject(self) -> None:
+        """Raise ParameterError for what cannot be learnt about."""
         problem = getattr(getattr(self.env, "unwrapped", None), "problem", None)
         if not isinstance(problem, Problem):
             raise ParameterError(f'env must be an hacontrol environment, such as gym.make("LQR-v0"); got {self.env!r}')
         if not isinstance(problem, self.learns):
             raise ParameterError(f"{self.name} learns a {self.learns.__name__}, which {type(problem).__name__} is not")
         refuse_changing(self.env)
-        if self.env.unwrapped.finite and self._episode_steps() < self.env.unwrapped.episode_steps:
+        if self.env.unwrapped.finite and episode_steps(self.env) < self.env.unwrapped.episode_steps:
             raise ParameterError(
                 "env has a TimeLimit below the finite horizon of its problem, which agents learn to the end: leave "
                 "the wrapper out, or change the horizon"
             )
-
-    def _episode_steps(self) -> int | None:
-        """Steps of an episode: the least of the environment's own and of those of the `TimeLimit`s around it."""
-        limits, wrapper = [self.env.unwrapped.episode_steps], self.env
-        while wrapper is not wrapper.unwrapped:
-            limits.append(wrapper._max_episode_steps if isinstance(wrapper, gym.wrappers.TimeLimit) else None)
-            wrapper = wrapper.env
-        return min((limit for limit in limits if limit is not None), default=None)
 
     @property
     def problem(self) -> Problem:
@@ -389,14 +404,9 @@ class Agent(Learner):
 
     def _setting(self) -> dict[str, Any]:
         env = self.env.unwrapped
-        return {"dt": env.dt, "scheme": env.scheme, "episode_steps": self._episode_steps()}
+        return {"dt": env.dt, "scheme": env.scheme, "episode_steps": episode_steps(self.env)}
 
     @classmethod
     def _rebuild(cls, record: dict[str, Any]) -> Any:
         """The environment: only registered problems are built."""
-        refuse_unlisted("the environment of a saved agent", SETTING, record["env"])
-        refuse_reserved(record["agent"], record["parameters"], but=SETTING)
-        for id in registered_ids():
-            if str(gym.spec(id).kwargs.get("problem", "")).rpartition(":")[2] == record["problem"]:
-                return make_subject(id, {**record["env"], **as_tuples(record["parameters"])})
-        raise CheckpointError(f"no registered problem is called {shown(record['problem'])}; pass env= to load")
+        return make_saved_env(record)

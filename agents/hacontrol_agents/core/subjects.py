@@ -7,15 +7,16 @@ Gymnasium and the registration themselves are told, such as the class of the pro
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 
 import hacontrol_envs
-from hacontrol_agents.core.plain import refuse_unplain, shown
-from hacontrol_envs.core.parameters import short
-from hacontrol_envs.errors import HacontrolError, ParameterError, UnknownNameError, nearest
+from hacontrol_agents.core.plain import as_tuples, refuse_unplain, shown
+from hacontrol_envs.core.parameters import refuse_unlisted, short
+from hacontrol_envs.errors import CheckpointError, HacontrolError, ParameterError, UnknownNameError, nearest
 from hacontrol_envs.simulation.env import make_env, make_vector_env
 
 SETTING = ("dt", "scheme", "episode_steps")
@@ -44,16 +45,61 @@ def make_subject(name: str, parameters: Mapping[str, Any]) -> Any:
         raise UnknownNameError(
             f"no environment is called {short(name)}; {nearest(short(name)[1:-1], known)}there are: {', '.join(known)}"
         )
+    make = economies[name] if name in economies else partial(gym.make, name)
+    return _made(name, make, parameters)
+
+
+def make_saved_env(record: Mapping[str, Any]) -> Any:
+    """The environment that the record of a saved agent names by the class of its problem.
+
+    Raises:
+        CheckpointError: no registered problem has the class.
+        ParameterError: a parameter that is reserved or not plain, or that the problem refuses.
+    """
+    refuse_unlisted("the environment of a saved agent", SETTING, record["env"])
+    refuse_reserved(record["agent"], record["parameters"], but=SETTING)
+    id = _id_of(record["problem"])
+    if id is None:
+        raise CheckpointError(f"no registered problem is called {shown(record['problem'])}; pass env= to load")
+    return make_subject(id, {**record["env"], **as_tuples(record["parameters"])})
+
+
+def make_saved_economy(record: Mapping[str, Any]) -> Any:
+    """The economy or problem with Euler conditions that the record of an agent saved without an environment names.
+
+    Raises:
+        CheckpointError: none that is known has the class.
+        ParameterError: a parameter that is reserved or not plain, or that the class refuses.
+    """
+    name, parameters = record["problem"], as_tuples(record["parameters"])
+    id, economies = _id_of(name), hacontrol_envs.registered_economies()
+    if id is not None:
+        refuse_reserved(name, parameters, but=SETTING)
+        return make_subject(id, parameters).unwrapped.problem
+    if not hasattr(economies.get(name), "conditions"):
+        raise CheckpointError(f"no economy or problem that we know is called {shown(name)}; pass economy= to load")
+    return _made(name, economies[name], parameters)
+
+
+def _id_of(problem: str) -> str | None:
+    """The id under which the problem of this class is registered."""
+    for id in hacontrol_envs.registered_ids():
+        if str(gym.spec(id).kwargs.get("problem", "")).rpartition(":")[2] == problem:
+            return id
+    return None
+
+
+def _made(name: str, make: Callable[..., Any], parameters: Mapping[str, Any]) -> Any:
+    """What `make` makes of parameters that a file gives."""
     refuse_reserved(name, parameters)
     try:
-        made: Any = economies[name](**parameters) if name in economies else gym.make(name, **parameters)
+        return make(**parameters)
     except HacontrolError as error:  # to which Gymnasium has added all the arguments, however long
         raise error.__cause__ if isinstance(error.__cause__, HacontrolError) else error from None
     except (ArithmeticError, MemoryError, ValueError) as error:
         raise ParameterError(
             f"{name} has a parameter too large or too small to compute with: {shown(error)}"
         ) from error
-    return made
 
 
 def refuse_reserved(name: str, parameters: Mapping[str, Any], but: Iterable[str] = ()) -> None:

@@ -29,3 +29,12 @@ def refuse_changing(env: Any) -> None:
                 "wrappers: pass env.unwrapped, or another problem"
             )
         wrapper = wrapper.env
+
+
+def episode_steps(env: Any) -> int | None:
+    """Steps of an episode: the least of an environment's own and of those of the `TimeLimit`s around it."""
+    limits, wrapper = [env.unwrapped.episode_steps], env
+    while wrapper is not wrapper.unwrapped:
+        limits.append(wrapper._max_episode_steps if isinstance(wrapper, gym.wrappers.TimeLimit) else None)
+        wrapper = wrapper.env
+    return min((limit for limit in limits if limit is not None), default=None)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hacontrol_agents.euler.euler_residual import Batch
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.core.conditions import EquilibriumConditions, PopulationConditions
+from hacontrol_envs.core.conditions import EulerConditions, PopulationConditions
 from hacontrol_envs.errors import EquilibriumError
 
 BINS = 20
@@ -76,7 +76,7 @@ class Cloud(abc.ABC):
 class SaverCloud(Cloud):
     """Single savers, who are economies of their own; half of the points are theirs, half those one would start from."""
 
-    def __init__(self, conditions: EquilibriumConditions, rng: np.random.Generator, size: int) -> None:
+    def __init__(self, conditions: EulerConditions, rng: np.random.Generator, size: int) -> None:
         self._conditions, self._size = conditions, size
         self._x = conditions.start(rng, size)
 

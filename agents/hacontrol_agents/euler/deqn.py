@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, Literal, final, get_args
 
 import numpy as np
@@ -14,14 +14,17 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hacontrol_agents.core.agent import Agent
+from hacontrol_agents.core.plain import refuse_unplain
+from hacontrol_agents.core.subjects import make_saved_economy
+from hacontrol_agents.core.verdicts import SEEN
 from hacontrol_agents.euler.cloud import Cloud, PopulationCloud, SaverCloud
 from hacontrol_agents.euler.euler_residual import Batch, Complementarity, EulerResidual
 from hacontrol_agents.euler.saving_rule import Frame, LawInput, SavingRule
 from hacontrol_agents.learning.adam import Adam
 from hacontrol_agents.learning.optimizers import LevenbergMarquardt, StepReport
-from hacontrol_envs import DiscreteProblem
+from hacontrol_envs import DiscreteProblem, EulerConditions, Problem
 from hacontrol_envs.arrays import Array, Floats
-from hacontrol_envs.core.conditions import EquilibriumConditions, PopulationConditions
+from hacontrol_envs.core.conditions import PopulationConditions
 from hacontrol_envs.core.parameters import count, number, one_of
 from hacontrol_envs.errors import ParameterError
 
@@ -36,17 +39,23 @@ ADAM_STEPS = 10
 @final
 @dataclass(kw_only=True)
 class DEQN(Agent):
-    """Learn the saving rule of a discrete-time economy from its equilibrium conditions, on economies that follow it.
+    """Learn the saving rule of a discrete-time economy from its Euler equation, on economies that follow it.
 
-    Azinovic, Gaegauf and Scheidegger (2022). The problem behind the environment declares the conditions
-    (`core.conditions`); the rule is a network's correction to a simpler one (`SavingRule`), the conditions'
-    residual is in logs of consumption (`EulerResidual`). Each iteration draws points from a cloud of economies, takes
-    a few steps on the sum of squares at them, and lets the cloud follow the rule for a few periods. Those steps are
-    Levenberg and Marquardt's on a small float64 network: second order takes seconds where Adam does not arrive.
+    Azinovic, Gaegauf and Scheidegger (2022). An economy, or the problem behind an environment, declares what the
+    equation needs (`EulerConditions`); the rule is a network's correction to a simpler one (`SavingRule`), the
+    equation's residual is in logs of consumption (`EulerResidual`). Each iteration draws points from a cloud of
+    economies, takes a few steps on the sum of squares at them, and lets the cloud follow the rule for a few periods.
+    Those steps are Levenberg and Marquardt's on a small float64 network: second order takes seconds where Adam does not
+    arrive.
 
     A rule that starts from nothing, or is learnt badly, can lead its cloud to where there is no capital, or more and
     more, and meet the conditions there: a cloud like that is refused.
     """
+
+    economy: Any = field(default=None, kw_only=False)
+    """What to learn about: anything whose `conditions()` are `EulerConditions`, such as `KrusellSmith("ssj")`."""
+    env: Any = None
+    """Or, in place of it, an environment whose problem has such conditions: then `predict` plays in it."""
 
     hidden: tuple[int, ...] = (24, 24)
     """Widths of the network's hidden layers."""
@@ -84,10 +93,11 @@ class DEQN(Agent):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._refuse_bad_hyperparameters()
-        conditions = self.problem.conditions()  # type: ignore[attr-defined]
-        if conditions is None:
-            raise ParameterError(f"{type(self.problem).__name__} declares no equilibrium conditions to learn from")
-        self.conditions: EquilibriumConditions = conditions
+        about = self._learnt_about
+        conditions = about.conditions()
+        if not isinstance(conditions, EulerConditions):
+            raise ParameterError(f"{type(about).__name__} declares no Euler conditions to learn from")
+        self.conditions = conditions
         if self.law_input != "moments" and not isinstance(conditions, PopulationConditions):
             raise ParameterError(f"law_input={self.law_input!r} needs an economy with a population")
         near = conditions.near_consumption() if self.warm_start else None
@@ -106,6 +116,46 @@ class DEQN(Agent):
         self._least_squares, self._adam = LevenbergMarquardt(self._rule), Adam(self._rule.parameters())
         self._iteration, self._moving = 0, False
 
+    @classmethod
+    def learns_about(cls, kind: type) -> bool:
+        """Tell whether problems or economies of this class may declare Euler conditions."""
+        return super().learns_about(kind) or callable(getattr(kind, "conditions", None))
+
+    def _refuse_subject(self) -> None:
+        if (self.env is None) == (self.economy is None):
+            raise ParameterError("give exactly one of economy and env")
+        if self.env is not None:
+            super()._refuse_subject()
+        elif not callable(getattr(self.economy, "conditions", None)):
+            raise ParameterError(
+                f"an economy must have conditions() that return EulerConditions, got {self.economy!r}; an environment "
+                "is given as env="
+            )
+        else:
+            _parameters(self.economy)
+
+    @property
+    def _learnt_about(self) -> Any:
+        """The economy, or the environment's problem."""
+        return self.env.unwrapped.problem if self.economy is None else self.economy
+
+    @property
+    def problem(self) -> Problem:
+        """The problem behind the environment.
+
+        Raises:
+            ParameterError: there is no environment.
+        """
+        self._refuse_no_env("a problem")
+        return super().problem
+
+    def _refuse_no_env(self, what: str) -> None:
+        if self.env is None:
+            raise ParameterError(
+                f"{self._title} has no environment, and so not {what}: "
+                "use `consumption` or `saving`, or learn with env="
+            )
+
     def _refuse_bad_hyperparameters(self) -> None:
         known = {"law_input": LawInput, "complementarity": Complementarity, "optimizer": Optimizer}
         for name, options in known.items():
@@ -123,23 +173,50 @@ class DEQN(Agent):
         """
         conditions = self.conditions
         if not isinstance(conditions, PopulationConditions):
-            raise ParameterError(f"{type(self.problem).__name__} has no population; its rule is `policy`")
+            raise ParameterError(f"{self._subject()[0]} has no population; its rule is `consumption`")
         law = np.asarray(law, dtype=np.float64)
         capital = conditions.capital_of(law)[..., None]
         return self._saved(conditions.place(assets, e, np.asarray(z)[..., None], capital), law)
 
+    def consumption(self, x: Floats, law: Floats | None = None) -> Floats:
+        """c (...) at points x (..., n) of `conditions`, in economies with laws (..., n_e, n_a).
+
+        Raises:
+            ParameterError: the rule sees more of the law than its mean, and no law is given.
+        """
+        return self._evaluated(self._rule.consumption, np.asarray(x, dtype=np.float64)[..., None, :], law)[..., 0]
+
     def policy(self, t: Array, x: Floats) -> Floats:
-        """The environment's action (..., m) where x (..., n) is observed.
+        """The environment's action (..., m) where x (..., n) is observed; without one, c (..., 1) at points x.
 
         Raises:
             ParameterError: the rule sees more of the law than is observed.
         """
-        point, law = self.conditions.observed(np.asarray(x, dtype=np.float64))
-        action: Floats = self.conditions.action(point, self._saved(point[..., None, :], law)[..., 0])
+        if self.env is None:
+            return self.consumption(x)[..., None]
+        problem = self._learnt_about
+        point, law = problem.decode_observation(np.asarray(x, dtype=np.float64))
+        action: Floats = problem.action_of_saving(point, self._saved(point[..., None, :], law)[..., 0])
         return action
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Floats, Any]:
+        """Action in the environment's box for an observation or a batch of them; same signature as SB3's.
+
+        Raises:
+            LearningError: the action is not finite.
+            ParameterError: there is no environment.
+        """
+        self._refuse_no_env("an action to predict")
+        return super().predict(observation, state, episode_start, deterministic)
 
     def _saved(self, x: Floats, law: Floats | None) -> Floats:
         """a' (..., m) at points x (..., m, n) of economies with laws (..., n_e, n_a)."""
+        return self._evaluated(self._rule.saving, x, law)
+
+    def _evaluated(self, rule: Callable[[Tensor, Tensor], Tensor], x: Floats, law: Floats | None) -> Floats:
+        """What a rule says (..., m) at points x (..., m, n) of economies with laws (..., n_e, n_a)."""
         moments = self._moments(law)
         lead = x.shape[:-1]
         k = moments.shape[-1]
@@ -150,7 +227,7 @@ class DEQN(Agent):
             for start in range(0, len(points), ROWS):
                 rows = slice(start, start + ROWS)
                 some = torch.as_tensor(np.ascontiguousarray(points[rows])).to(self.device)
-                found[rows] = self._rule.saving(some, seen if k == 0 else seen[rows]).cpu().numpy()
+                found[rows] = rule(some, seen if k == 0 else seen[rows]).cpu().numpy()
         return found.reshape(lead)
 
     def _moments(self, law: Floats | None) -> Tensor:
@@ -159,7 +236,9 @@ class DEQN(Agent):
         if not rule.moments or not isinstance(conditions, PopulationConditions):
             return torch.zeros(0, dtype=torch.float64, device=self.device)
         if law is None:
-            raise ParameterError(f'law_input={self.law_input!r} needs an environment made with observe="histogram"')
+            raise ParameterError(
+                f'law_input={self.law_input!r} needs the law, or an environment made with observe="histogram"'
+            )
         with torch.no_grad():
             mass = torch.as_tensor(law.sum(axis=-2)).to(self.device)
             return rule.mean(mass, torch.tensor(conditions.assets).to(mass).expand(mass.shape))[0]
@@ -182,7 +261,27 @@ class DEQN(Agent):
         return self.history[-1]["residual"] < self.settled
 
     def _answers(self) -> dict[str, Any]:
-        return super()._answers() if self.law_input == "moments" else {}
+        if self.law_input != "moments":
+            return {}
+        if self.env is not None:
+            return super()._answers()
+        return {"consumption": self.consumption(self.conditions.start(np.random.default_rng(0), SEEN))}
+
+    def _subject(self) -> tuple[str, dict[str, Any]]:
+        return super()._subject() if self.economy is None else (type(self.economy).__name__, _parameters(self.economy))
+
+    def _setting(self) -> dict[str, Any]:
+        return super()._setting() if self.economy is None else {}
+
+    @classmethod
+    def about(cls, subject: Any) -> dict[str, Any]:
+        economy = subject is not None and not hasattr(subject, "unwrapped")
+        return {"economy": subject, "env": None} if economy else {"economy": None, "env": subject}
+
+    @classmethod
+    def _rebuild(cls, record: dict[str, Any]) -> Any:
+        """The environment, or where it was learnt without one the economy."""
+        return super()._rebuild(record) if record["env"] else make_saved_economy(record)
 
     def _share_done(self, budget: int | None, ahead: int = 0) -> float:
         if budget is not None:
@@ -246,3 +345,14 @@ class DEQN(Agent):
         self._least_squares.restore(record["least_squares"])
         self._cloud.restore(tensors)
         self._iteration, self._moving = record["iteration"], record["moving"]
+
+
+def _parameters(economy: Any) -> dict[str, Any]:
+    """What, with its class, says which economy it is: its `parameters`, or a dataclass's fields, or nothing."""
+    own = getattr(economy, "parameters", None)
+    if own is None:
+        own = {f.name: getattr(economy, f.name) for f in fields(economy)} if is_dataclass(economy) else {}
+    plain = {key: one.tolist() if isinstance(one, (np.ndarray, np.generic)) else one for key, one in own.items()}
+    for key, one in plain.items():
+        refuse_unplain(key, one)
+    return plain

@@ -32,7 +32,7 @@ class Batch(NamedTuple):
 class EulerResidual:
     """One residual a point: how much more, in logs, the Euler equation says should be consumed.
 
-    With u'(c*) = beta E[R(x') u'(c(x'))] and m the resources above the limit, it is log(min(c*, m)/min(c, m)); or, as
+    With u'(c*) = beta E[R(x') u'(c(x'))] and m what is consumed at the limit, it is log(min(c*, m)/min(c, m)); or, as
     Fischer and Burmeister's function of s = m/c - 1 and g = c*/c - 1 (the expectation is inside it), s + g -
     sqrt(s^2 + g^2). Both are zero just where c = min(c*, m). The expectation is exact over what the conditions say may
     follow, x' depends on c through savings and on everybody's c through capital and the law's moments, and all of that
@@ -113,7 +113,7 @@ class EulerResidual:
             return batch.x.new_zeros(len(batch.x), 1), []
         now, first = self.rule.mean(batch.mass, batch.cells[..., 0])
         choice = self.rule(batch.cells, now[:, None, :])
-        saving = self.conditions.limit + (choice.resources - choice.wanted).clamp(min=0.0)
+        saving = self.rule.saved(batch.cells, choice.most, torch.minimum(choice.wanted, choice.most))
         then, second = self.rule.mean(batch.mass, saving)
         capital = (batch.mass * saving).sum(-1, keepdim=True)
         calls = [one for one in (first, choice.call, second) if one is not None]
@@ -124,15 +124,16 @@ class EulerResidual:
         conditions, k = self.conditions, self.rule.moments
         capital, now, then = shared[..., :1], shared[..., 1 : 1 + k], shared[..., 1 + k :]
         choice = self.rule(x, now)
-        available, wanted = choice.resources, choice.wanted
+        available, wanted = choice.most, choice.wanted
         consumed = torch.minimum(wanted, available)
-        saving = conditions.limit + (available - consumed)
+        saving = self.rule.saved(x, available, consumed)
         if not self.full_gradient:
             saving, capital, then = saving.detach(), capital.detach(), then.detach()
         after = conditions.following(x, saving, capital[..., 0])
         later = self.rule(after.x, then[..., None, :])
-        marginal = conditions.marginal_utility(torch.minimum(later.wanted, later.resources))
-        expected = (after.probability * conditions.gross_return(after.x) * marginal).sum(-1)
+        consumption = torch.minimum(later.wanted, later.most)
+        marginal = conditions.marginal_utility(consumption)
+        expected = (after.probability * conditions.gross_return(after.x, consumption) * marginal).sum(-1)
         implied = conditions.inverse_marginal_utility(conditions.discount_factor * expected)
         cut = torch.where(implied >= available, consumed, wanted)
         if self.complementarity == "fischer-burmeister":

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hacontrol_agents.learning.networks import MLP
 from hacontrol_agents.learning.row_jacobian import Call, call
-from hacontrol_envs.core.conditions import Consumption, EquilibriumConditions, PopulationConditions
+from hacontrol_envs.core.conditions import Consumption, EulerConditions, PopulationConditions
 
 LawInput = Literal["moments", "learned moments", "histogram"]
 
@@ -24,8 +24,8 @@ BASIS_WIDTH = 8
 class Choice(NamedTuple):
     """What savers do at points."""
 
-    resources: Tensor
-    """Above the limit, (...)."""
+    most: Tensor
+    """Consumption at the limit, (...)."""
     wanted: Tensor
     """Consumption if there were no limit today, (...)."""
     call: Call
@@ -48,18 +48,19 @@ class Frame(NamedTuple):
 
 @final
 class SavingRule(nn.Module):
-    """c(x, mu) = min(c_0(x) exp N(x, q), m(x) - a_min): a known rule c_0 times the exponential of a network.
+    """c(x, mu) = min(c_0(x) exp N(x, q), most(x)): a known rule c_0 times the exponential of a network.
 
-    The minimum puts the kink where resources end, wherever that is. N sees the point in the coordinates that the
-    conditions declare, and of the law mu, whose mean is part of the point, further moments q = E_mu[b(a)]: none
-    ("moments"), those of a small network b that is learnt with N ("learned moments": Han, Yang and E, 2021), or those
-    of functions that are piecewise linear in log wealth (the "histogram", seen through them). All inputs are brought to
-    [-1, 1] by frames found where learning starts. At first N is next to zero.
+    most(x), m(x) - a_min unless work is chosen, is consumption of who saves a_min. The minimum puts the kink where
+    resources end, wherever that is. N sees the point in the coordinates that the conditions declare, and of the law mu,
+    whose mean is part of the point, further moments q = E_mu[b(a)]: none ("moments"), those of a small network b that
+    is learnt with N ("learned moments": Han, Yang and E, 2021), or those of functions that are piecewise linear in log
+    wealth (the "histogram", seen through them). All inputs are brought to [-1, 1] by frames found where learning
+    starts. At first N is next to zero.
     """
 
     def __init__(
         self,
-        conditions: EquilibriumConditions,
+        conditions: EulerConditions,
         known: Consumption,
         hidden: Sequence[int],
         law_input: LawInput,
@@ -93,7 +94,7 @@ class SavingRule(nn.Module):
         made = call(self.network, torch.cat([seen, q.expand(*seen.shape[:-1], self.moments)], dim=-1))
         resources = self.conditions.resources(x)
         wanted = self.known(x, resources) * torch.exp(made.output[..., 0])
-        return Choice(resources - self.conditions.limit, wanted, made)
+        return Choice(self.conditions.affordable(x, resources - self.conditions.limit), wanted, made)
 
     def mean(self, mass: Tensor, assets: Tensor) -> tuple[Tensor, Call | None]:
         """Moments (..., k), framed, of laws (..., R) over assets (..., R); with the basis's call where it is learnt."""
@@ -111,8 +112,18 @@ class SavingRule(nn.Module):
         moments = (mass[..., None] * values).sum(-2)
         return (moments - self.moment_frame.center) / self.moment_frame.half, made
 
+    def consumption(self, x: Tensor, q: Tensor) -> Tensor:
+        """c, (...)."""
+        choice = self(x, q)
+        return torch.minimum(choice.wanted, choice.most)
+
     def saving(self, x: Tensor, q: Tensor) -> Tensor:
         """a', (...)."""
         choice = self(x, q)
-        saved: Tensor = self.conditions.limit + (choice.resources - choice.wanted).clamp(min=0.0)
-        return saved
+        return self.saved(x, choice.most, torch.minimum(choice.wanted, choice.most))
+
+    def saved(self, x: Tensor, most: Tensor, consumed: Tensor) -> Tensor:
+        """a', (...), of who consumes that, where nobody can consume more than `most`."""
+        spending = self.conditions.spending
+        found: Tensor = self.conditions.limit + (spending(x, most) - spending(x, consumed))
+        return found

@@ -164,7 +164,7 @@ def _defaults(name: str) -> dict[str, Any]:
     """An agent's own hyperparameters as JSON gives them."""
     if (key := f"agent {name}") not in _MADE:
         kind: Any = agents()[name]
-        agent = make_agent(name, **{kind.subject: _subject(name)}, seed=0)
+        agent = make_agent(name, **kind.about(_subject(name)), seed=0)
         _MADE[key] = json_text.loads(json_text.dumps(agent.hyperparameters))
         if "settings" in _MADE[key]:
             _MADE[key]["settings"] = {"learning_rate": 1e-3, "policy_kwargs": {"net_arch": [8, 8]}, "batch_size": 64}

@@ -118,11 +118,11 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         """
         kind, arguments = agent_class(self.agent), as_tuples(self.hyperparameters)
         refuse_unknown(self.agent, kind, arguments)
-        for name in ("self", getattr(kind, "subject", "env"), "seed"):
+        for name in ("self", *about(kind, None), "seed"):
             if name in arguments:
                 raise ParameterError(f"{name!r} is not a hyperparameter of {self.agent!r}: the task says it")
         try:
-            agent: Learner = kind(**{getattr(kind, "subject", "env"): env}, seed=self.seed, **arguments)
+            agent: Learner = kind(**about(kind, env), seed=self.seed, **arguments)
         except HacontrolError:
             raise
         except (ArithmeticError, MemoryError) as error:
@@ -142,6 +142,12 @@ def time_step(env: str, parameters: dict[str, Any]) -> float | None:
     if name not in hacontrol_envs.registered_ids():
         return None
     return number("dt", parameters.get("dt", gym.spec(name).kwargs["dt"]), above=0)
+
+
+def about(kind: Any, subject: Any) -> dict[str, Any]:
+    """Return the arguments by which a class of agents is told what it learns about: `env`, where it says nothing."""
+    arguments: dict[str, Any] = kind.about(subject) if hasattr(kind, "about") else {"env": subject}
+    return arguments
 
 
 def agent_class(name: str) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
 
+import gymnasium as gym
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,7 +17,7 @@ from hacontrol_benchmarks.judging.law import Policy, act, exact_law
 from hacontrol_benchmarks.judging.outsider import as_agent
 from hacontrol_benchmarks.reporting.compare_households import HouseholdScene
 from hacontrol_benchmarks.reporting.figures import TRUTH, colours, draw_learning, learning_curve, make_log, name_lines
-from hacontrol_envs import Problem, Solution
+from hacontrol_envs import Economy, KrusellSmith, Problem, Solution
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core.figures import filled
 from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
@@ -28,6 +29,25 @@ Panel: TypeAlias = "Callable[[Axes], None]"
 MOST_ACTIONS = 3
 MOST_RATES = 2
 """Actions along which a learnt q is drawn."""
+
+
+def economy_figure(agents: Agents, economy: Economy, *, seed: int = 0) -> Figure:
+    """Draw what agents have learnt of an economy against its equilibrium.
+
+    Agents that have a `saving` on a `KrusellSmith` are compared as on its environment, see `HouseholdScene`; of others
+    the last is drawn by its own `plot`.
+
+    Raises:
+        ParameterError: an agent has neither.
+    """
+    last = list(agents.values())[-1]
+    if isinstance(economy, KrusellSmith) and all(hasattr(agent, "saving") for agent in agents.values()):
+        given = {**economy.parameters, "asset_nodes": len(economy.assets)}
+        return compare_figure(agents, gym.make("KrusellSmith-v0", **given), seed=seed)
+    if not hasattr(last, "plot"):
+        raise ParameterError(f"{type(last).__name__} has no `plot`, by which what is learnt of an economy is drawn")
+    figure: Figure = last.plot(economy.equilibrium())
+    return figure
 
 
 def compare_figure(agents: Agents, env: Any, *, seed: int = 0) -> Figure:

@@ -99,14 +99,16 @@ def check_tasks(tasks: list[Task]) -> None:
 
 
 def refuse_other_subject(agent: str, env: str) -> None:
-    """Raise ParameterError for an agent on a subject of a kind that it does not learn about, by its `learns`."""
-    wanted = getattr(agent_class(agent), "learns", Problem)
-    made = registered_economies().get(env) or problem_class(env)
-    if made is not None and issubclass(made, Economy) != issubclass(wanted, Economy):
-        kind = "an economy" if issubclass(wanted, Economy) else "an environment"
-        raise ParameterError(f"agent {agent!r} learns about {kind}, which {env!r} is not")
-    if made is not None and not issubclass(made, wanted):
-        raise ParameterError(f"agent {agent!r} learns about a {wanted.__name__}, which {env!r} is not")
+    """Raise ParameterError for an agent on an environment or economy that it does not learn about, as it declares."""
+    kind, made = agent_class(agent), registered_economies().get(env) or problem_class(env)
+    learns_about = getattr(kind, "learns_about", lambda other: issubclass(other, Problem))
+    if made is None or learns_about(made):
+        return
+    wanted = getattr(kind, "learns", Problem)
+    what = "an economy" if issubclass(wanted, Economy) else "an environment"
+    if issubclass(made, Economy) == issubclass(wanted, Economy):
+        what = f"a {wanted.__name__}"
+    raise ParameterError(f"agent {agent!r} learns about {what}, which {env!r} is not")
 
 
 @final

@@ -118,8 +118,7 @@ class FirmIndustry(Economy):
         """Find the stationary law of firms at the price `signal` who invest at the rates (..., 1) of a policy.
 
         It is computed by finite differences of order 4 on a grid clustered around the law; at a capital bound the
-        nearest
-        admissible rate is taken.
+        nearest admissible rate is taken.
 
         Raises:
             EquilibriumError: the law is too rough for the grid: more than 1e-4 of its mass would be negative.

@@ -60,11 +60,14 @@ class IndustryEquilibrium(Equilibrium):
 
     @property
     def solution(self) -> Solution:
-        """Value V(t, x) and investment rate (..., 1) at states x = (k, z), (..., 2)."""
+        """Value V(t, x) and investment rate (..., 1) at states x = (k, z), (..., 2).
+
+        Nodes cluster where firms are, and there V is as exact as `error` says; over the whole box its error is not
+        estimated (NaN), for which `firm.solution()` is better.
+        """
         found, grid = self.market.value, self.market.grid
         source = f"finite differences of order {grid.order} on {' x '.join(map(str, grid.shape))} nodes around the law"
-        error = self.error * float(np.abs(found.V).max())
-        return Solution(found.value, found.policy, "numerical", source, error, found.jet)
+        return Solution(found.value, found.policy, "numerical", source, np.nan, found.jet)
 
     @property
     def cross_section(self) -> CrossSection:
@@ -136,8 +139,7 @@ class IndustryEquilibrium(Equilibrium):
         """Compute price, output and capital after a shift of all firms' log productivity, which decays as any does.
 
         The response is of first order in the shock, in general equilibrium and with perfect foresight; the error in
-        time is
-        of order (years/steps)^4, 2e-7 of the shock at the default. See `responses`.
+        time is of order (years/steps)^4, 2e-7 of the shock at the default. See `responses`.
 
         Args:
             shock: shift of every z at time 0, between -1 and 1.

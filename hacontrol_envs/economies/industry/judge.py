@@ -17,8 +17,7 @@ class IndustryJudge(Judge):
     """Metrics of agents on a `FirmIndustry`, which offer `signal`, the price, and a `solution` of the firm.
 
     An agent's law is its `cross_section` of states (k, z), or, where it has one, its `density(k, z)` per unit of
-    capital
-    and log productivity.
+    capital and log productivity.
     """
 
     metrics = (

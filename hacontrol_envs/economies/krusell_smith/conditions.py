@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hacontrol_envs.arrays import Array, Floats, like, namespace
-from hacontrol_envs.core.conditions import Consumption, Observed, PopulationConditions
+from hacontrol_envs.core.conditions import Consumption, PopulationConditions
 from hacontrol_envs.core.discrete import Successors
-from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 from hacontrol_envs.economies.krusell_smith.market import Averages
-from hacontrol_envs.economies.krusell_smith.population import MOST_SAVED
 from hacontrol_envs.errors import EquilibriumError
 from hacontrol_envs.numerics import egm
 from hacontrol_envs.numerics.states import draw, whole
 from hacontrol_envs.numerics.transport import Transport
+
+if TYPE_CHECKING:
+    from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 
 WANDERS = 5.0
 """Half-range of log capital across populations near the equilibrium, in standard deviations of log Z."""
@@ -30,15 +30,10 @@ MOST, CONVERGED = 20_000, 1e-10
 
 @final
 class KrusellSmithConditions(PopulationConditions):
-    """Conditions at points x = (a, e, z, K), e and z numbers of states; actions are shares of m - a_min that are saved.
+    """Conditions of households at points x = (a, e, z, K), e and z numbers of states."""
 
-    Args:
-        economy: whose conditions these are.
-        observed: what an environment's observations say; see `Observed`.
-    """
-
-    def __init__(self, economy: KrusellSmith, observed: Callable[[Floats], Observed]) -> None:
-        self.economy, self._observed = economy, observed
+    def __init__(self, economy: KrusellSmith) -> None:
+        self.economy = economy
         self.discount_factor, self.limit = economy.discount_factor, economy.borrowing_limit
         self.assets, self.states = economy.assets, len(economy.skill)
         self.spread = WANDERS * max(float(np.std(np.log(economy.productivity))), 0.003)
@@ -47,7 +42,7 @@ class KrusellSmithConditions(PopulationConditions):
         """Return m = (1 + r) a + w y(e, Z)."""
         return self.economy.cash(x[..., 0], whole(x[..., 1]), whole(x[..., 2]), x[..., 3])
 
-    def gross_return(self, x: Array) -> Array:
+    def gross_return(self, x: Array, c: Array) -> Array:
         """Return 1 + r."""
         return 1 + self.economy.prices(x[..., 3], whole(x[..., 2])).interest_rate
 
@@ -82,12 +77,9 @@ class KrusellSmithConditions(PopulationConditions):
         """Return the consumption of a household without risk at constant prices, a share of wealth and future wages.
 
         c = (1 - (beta R)^{1/gamma}/R)(m + w y/r), with y what is earned on average, R = 1 + r and r within a factor 4
-        of
-        1/beta - 1; but at least 2 % and at most all of what is above the limit. More capital means less interest and
-        more
-        impatience, so that a population that follows this rule comes to rest: under a rule that only keeps wealth
-        together
-        residuals vanish where households save for ever.
+        of 1/beta - 1; but at least 2 % and at most all of what is above the limit. More capital means less interest and
+        more impatience, so that a population that follows this rule comes to rest: under a rule that only keeps wealth
+        together residuals vanish where households save for ever.
         """
         xp, economy, above = namespace(x), self.economy, resources - self.limit
         prices = economy.prices(x[..., 3], whole(x[..., 2]))
@@ -107,15 +99,6 @@ class KrusellSmithConditions(PopulationConditions):
         e, node = np.divmod(draw(law.reshape(size, -1), rng.standard_normal(size)), len(self.assets))
         found: Floats = self.place(self.assets[node], e, z, self.capital_of(law))
         return found
-
-    def observed(self, y: Floats) -> Observed:
-        """Return the point (a, e, z, K) that observations y (..., n) show, and the law where they show it."""
-        return self._observed(y)
-
-    def action(self, x: Array, saving: Array) -> Array:
-        """Return the share (..., 1) of resources above the limit by which a household saves a' (...)."""
-        share = (saving - self.limit) / (self.resources(x) - self.limit)
-        return namespace(x).clip(share, 0.0, MOST_SAVED)[..., None]
 
     @cached_property
     def representative_capital(self) -> float:  # type: ignore[override]
@@ -177,9 +160,8 @@ class _AtRest:
 
     Found by endogenous grids as c over resources for every (z, e), linear in between and beyond the ends, that at the
     limit included: where this c exceeds resources a saver is at the limit, and where the limit binds depends on
-    resources
-    and not on assets. At another K resources and c are measured in wages, which are to those at the steady state's as
-    K^alpha is, whatever z.
+    resources and not on assets. At another K resources and c are measured in wages, which are to those at the steady
+    state's as K^alpha is, whatever z.
     """
 
     def __init__(self, economy: KrusellSmith) -> None:

@@ -15,6 +15,7 @@ from hacontrol_envs.core.registration import register_economy
 from hacontrol_envs.core.solution import CrossSection
 from hacontrol_envs.economies.economy import Economy
 from hacontrol_envs.economies.krusell_smith import calibrations, solution, steady_state
+from hacontrol_envs.economies.krusell_smith.conditions import KrusellSmithConditions
 from hacontrol_envs.economies.krusell_smith.judge import HouseholdJudge
 from hacontrol_envs.economies.krusell_smith.market import Households
 from hacontrol_envs.errors import ParameterError
@@ -178,6 +179,10 @@ class KrusellSmith(Economy):
         law = _array(law)
         return namespace(law).sum(law * like(self.assets, law), axis=(-2, -1))
 
+    def conditions(self) -> KrusellSmithConditions:
+        """Return the Euler equation of its households, and the law that their savings make."""
+        return KrusellSmithConditions(self)
+
     @cached_property
     def joint_law(self) -> Floats:
         """The stationary law of (Z, e), (n_z, n_e)."""
@@ -197,8 +202,7 @@ class KrusellSmith(Economy):
 
         Args:
             cut: return it however much the grid cuts off, and do not warn: an environment may begin there, but figures
-                of
-                the economy cannot be computed from it.
+                of the economy cannot be computed from it.
 
         Raises:
             EquilibriumError: there is none, its law of assets is not determined, or the grid cuts off more than 1 %.

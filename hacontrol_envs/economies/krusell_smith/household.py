@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hacontrol_envs.arrays import Array, Floats, like, namespace, to_numpy
-from hacontrol_envs.core.conditions import Observed
-from hacontrol_envs.core.discrete import Successors
+from hacontrol_envs.core.discrete import Observed, Successors
 from hacontrol_envs.core.domain import Domain
 from hacontrol_envs.core.parameters import spelt_out
 from hacontrol_envs.core.picture import Picture
@@ -25,12 +24,11 @@ from hacontrol_envs.economies.krusell_smith.population import (
     KEYWORDS,
     MOST_SAVED,
     PopulationProblem,
-    nearest,
     widened,
 )
 from hacontrol_envs.economies.krusell_smith.solution import ReferenceSolution
 from hacontrol_envs.errors import ParameterError, ResetError
-from hacontrol_envs.numerics.states import draw, whole
+from hacontrol_envs.numerics.states import draw, nearest, whole
 
 
 @final
@@ -123,8 +121,7 @@ class KrusellSmithHousehold(PopulationProblem):
         """Lowest and highest value that an observation can take, each (n,).
 
         A household may own more than the grid of the law holds, so its assets are unbounded above; all other components
-        are
-        bounded by the levels and the grid.
+        are bounded by the levels and the grid.
         """
         economy, histogram = self.economy, self.observed_law == "histogram"
         least, most = economy.assets[0], economy.assets[-1]
@@ -184,15 +181,21 @@ class KrusellSmithHousehold(PopulationProblem):
 
     def conditions(self) -> KrusellSmithConditions:
         """Return the equilibrium conditions of the economy, of whose households each is like this one."""
-        return KrusellSmithConditions(self.economy, self._told)
+        return self.economy.conditions()
 
-    def _told(self, y: Floats) -> Observed:
-        """Return the point (a, e, z, K), and the law where all of it is observed."""
+    def decode_observation(self, y: Floats) -> Observed:
+        """Return the point (a, e, z, K) that observations y (..., n) show, and the law where all of it is observed."""
         x = np.stack(np.broadcast_arrays(*self.seen(y)), axis=-1).astype(np.float64)
         if self.observed_law == "moments":
             return Observed(x, None)
         law = y[..., 3:].reshape(*y.shape[:-1], *self.shape)
         return Observed(x, law / law.sum(axis=(-2, -1), keepdims=True))
+
+    def action_of_saving(self, x: Array, saving: Array) -> Array:
+        """Return the share (..., 1) of resources above the limit by which a household saves a' (...)."""
+        limit = self.economy.borrowing_limit
+        cash = self.economy.cash(x[..., 0], whole(x[..., 1]), whole(x[..., 2]), x[..., 3])
+        return namespace(x).clip((saving - limit) / (cash - limit), 0.0, MOST_SAVED)[..., None]
 
     def household_policy(self, policy: Callable[[Any, Floats], Any]) -> HouseholdPolicy:
         """Return the household policy that an agent's `policy(t, y)` of this environment makes, for `population`."""

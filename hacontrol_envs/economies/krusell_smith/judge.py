@@ -72,13 +72,31 @@ class HouseholdJudge(Judge):
     def compute(self, agent: Any, subject: Any, evaluation: Any) -> dict[str, Score]:
         """Compute all `metrics` of an agent on a `KrusellSmith` or on an environment of one of its households."""
         problem: Any = None if hasattr(subject, "reference_solution") else subject.unwrapped.problem
-        policy = getattr(agent, "saving", None)
-        if policy is None and problem is None:
-            raise ParameterError(
-                f"{type(agent).__name__} has no `saving`, a household policy, by which agents of an economy are judged"
-            )
-        economy = subject if problem is None else problem.economy
-        return compare(economy, policy or problem.household_policy(agent.policy), evaluation.seed)
+        policy, economy = getattr(agent, "saving", None), subject if problem is None else problem.economy
+        if policy is None:
+            policy = _at_rest(economy, agent) if problem is None else problem.household_policy(agent.policy)
+        return compare(economy, policy, evaluation.seed)
+
+
+def _at_rest(economy: Any, agent: Any) -> HouseholdPolicy:
+    """Return the household policy of an agent that has learnt a steady state, which ignores Z and the law.
+
+    Raises:
+        ParameterError: the agent has learnt no steady state.
+    """
+    if not hasattr(agent, "signal") or not hasattr(agent, "solution"):
+        raise ParameterError(
+            f"{type(agent).__name__} has neither `saving`, a household policy, nor a `signal` and a `solution`, by "
+            "which agents of an economy are judged"
+        )
+    individual, share, limit = economy.individual(agent.signal), agent.solution.policy, economy.borrowing_limit
+
+    def saving(assets: Floats, e: NDArray[np.int64], z: NDArray[np.int64], law: Floats) -> Floats:
+        x = np.stack(np.broadcast_arrays(np.asarray(assets, dtype=np.float64), e), axis=-1)
+        saved: Floats = limit + np.asarray(share(0.0, x))[..., 0] * individual.cash_above_limit(x)
+        return saved
+
+    return saving
 
 
 def compare(economy: Any, policy: HouseholdPolicy, seed: int) -> dict[str, Score]:

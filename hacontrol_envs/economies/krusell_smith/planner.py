@@ -19,9 +19,9 @@ from hacontrol_envs.economies.krusell_smith.population import (
     KEYWORDS,
     MOST_SAVED,
     PopulationProblem,
-    nearest,
     widened,
 )
+from hacontrol_envs.numerics.states import nearest
 
 
 @final

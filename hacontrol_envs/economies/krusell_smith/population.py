@@ -99,8 +99,7 @@ class PopulationProblem(DiscreteProblem):
         """Draw aggregate states (size,) by their stationary law, and laws (size, n_e, n_a) near the steady state's.
 
         A law is the steady state's, with the shares of e that belong to z, and with all wealth above the limit
-        multiplied
-        by one factor.
+        multiplied by one factor.
 
         Args:
             rng: source of random numbers.
@@ -174,14 +173,6 @@ class PopulationProblem(DiscreteProblem):
         """Return the laws (..., n_e n_a) after choices (..., n_e, n_a) and the chain from z to z'."""
         law_next: Floats = law @ Transport(self.economy.assets, choice, self.economy.income_chain[z, z_next])
         return law_next.reshape(*law.shape[:-2], -1)
-
-
-def nearest(levels: Floats, seen: Floats) -> NDArray[np.int64]:
-    """Return the numbers of the levels nearest to what was observed to float32 rounding."""
-    order = np.argsort(levels)
-    middles = (levels[order][1:] + levels[order][:-1]) / 2
-    found: NDArray[np.int64] = order[np.searchsorted(middles, seen)]
-    return found
 
 
 def widened(low: float, high: float) -> tuple[float, float]:

@@ -52,8 +52,7 @@ class ReferenceSolution(Equilibrium):
     """A global solution: households know their own state, Z, K and, unless told otherwise, a moment of the law.
 
     The moment v is measured from its usual value at this K; see `Moment`. Functions of K alone take v = 0. The figures
-    of
-    accuracy are those of a path that the solution was not found on. Arguments broadcast against each other.
+    of accuracy are those of a path that the solution was not found on. Arguments broadcast against each other.
     """
 
     unequal = "assets"

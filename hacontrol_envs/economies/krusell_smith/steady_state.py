@@ -284,8 +284,7 @@ def _root(households: Households) -> float:
 
     The search is over t, where r = high - (high - low) / (1 + e^-t): what households supply rises without bound at
     1/beta - 1, about as one over the distance from there. From 5 % of the interval below its upper end the search goes
-    to
-    where supply and demand come closer; if several rates clear the market, it is the first met there.
+    to where supply and demand come closer; if several rates clear the market, it is the first met there.
     """
     why, cut = "", False
     for low, high in households.intervals():
