@@ -1,8 +1,8 @@
-"""The leaderboard: agents judged by their distance from a known optimum, one stage reading what the one before wrote.
+"""The leaderboard: agents judged by their distance from a known optimum, in stages that read each other's files.
 
     suite (TOML) -> tasks -> a subprocess and an immutable result file per task -> scores -> table, Markdown, HTML page
 
-`hacontrol run quick` does it all. Each stage is also a function: `load_suite`, `run_suite`, `evaluate`, `read_results`.
+`hacontrol run quick` runs all stages. Each is also a function: `load_suite`, `run_suite`, `evaluate`, `read_results`.
 """
 
 from typing import TYPE_CHECKING

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from hacontrol_agents import Learner
 
 LEADERBOARD = Path("leaderboard")
+"""Folder in which `hacontrol run` keeps results, a folder for each suite."""
 DEFAULTS = ("npi", "hjb-fp-pinn", "deqn", "market-clearing")
 """Agents that `compare` tries in turn to learn about an environment or an economy, where it is given none."""
 
@@ -44,12 +45,12 @@ DEFAULTS = ("npi", "hjb-fp-pinn", "deqn", "market-clearing")
 def run(
     suite: tyro.conf.Positional[str], folder: Path | None = None, workers: int = 2, retry_failed: bool = False
 ) -> int:
-    """Run a suite, or go on with it, and report.
+    """Run a suite, or resume it, and report.
 
     Args:
         suite: name of a suite (see `hacontrol list`), or a .toml file.
         folder: where results are kept; leaderboard/SUITE by default.
-        workers: tasks at a time.
+        workers: number of tasks that run at the same time.
         retry_failed: run failed tasks again.
     """
     from hacontrol_benchmarks.running.runner import check_tasks, run_suite
@@ -79,7 +80,7 @@ def time_step(folder: tyro.conf.Positional[Path], out: Path | None = None) -> in
 
     Args:
         folder: where `hacontrol run` kept the results.
-        out: the figure; time_step.png in the folder by default.
+        out: file of the figure; time_step.png in the folder by default.
     """
     from hacontrol_benchmarks.reporting.figures import figure_path, save_figure
     from hacontrol_benchmarks.reporting.time_step_figure import time_step_figure
@@ -100,13 +101,13 @@ def compare(
     seed: int = 0,
     parameters: str = "{}",
 ) -> int:
-    """Draw learned against analytic in one figure, and print the numbers.
+    """Draw what agents have learnt against the known optimum in one figure, and print the numbers.
 
     Args:
         env: id of the environment, such as Merton-v0, or of an economy, such as FirmIndustry.
         agent: name of an agent; give it more than once to compare several. By default the first of npi, hjb-fp-pinn,
             deqn and market-clearing that learns about `env`. On an economy the figure is of the last.
-        out: the figure; its suffix decides the format.
+        out: file of the figure; its suffix decides the format.
         total_timesteps: budget of learning in state-action points.
         run: a folder of results whose trained agents are drawn instead of training.
         seed: seed of learning and of the trajectories.
@@ -136,7 +137,8 @@ def list_names(name: tyro.conf.Positional[str | None] = None, hyperparameters: b
     """Show environments and economies with their parameters, agents, and suites; or all about one of them.
 
     Args:
-        name: of an environment or an economy, whose page is shown, or of an agent, whose hyperparameters are.
+        name: environment or economy whose page is shown, or agent whose hyperparameters are shown; all names by
+            default.
         hyperparameters: show those of all agents too, which takes as long as importing torch does.
     """
     console = Console()
@@ -176,7 +178,7 @@ def readme(checkout: tyro.conf.Positional[Path] = Path()) -> int:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 0, 1 if tasks failed, or 2 with one line that says what was wrong."""
+    """Run a command and return the exit code: 0, or 1 if tasks failed, or 2 after a line that says what was wrong."""
     commands: dict[str, Callable[..., Any]] = {
         "run": run,
         "report": report,
@@ -218,7 +220,7 @@ def _terminate(*_: object) -> None:
 
 
 def _said(error: Exception) -> str:
-    """An error in one line; of the system's, what could not be done with which file."""
+    """Return an error in one line; for one of the system, what could not be done with which file."""
     if isinstance(error, HacontrolError) or not isinstance(error, OSError):
         return printable(str(error))
     where = f": {short(os.fspath(error.filename))}" if isinstance(error.filename, (str, Path)) else ""
@@ -251,7 +253,7 @@ def _train(name: str, env: Any, seed: int, total_timesteps: int | None) -> Learn
 
 
 def _first_that_learns(env: str) -> str:
-    """The first of the default agents that learns about an environment or economy; npi where none does."""
+    """Return the first of the default agents that learns about an environment or economy; npi where none does."""
     from hacontrol_benchmarks.running.runner import refuse_other_subject
 
     for name in DEFAULTS:
@@ -262,7 +264,7 @@ def _first_that_learns(env: str) -> str:
 
 
 def _load(folder: Path, asked: Task, name: str, env: Any) -> Learner:
-    """The trained agent of this name or label, on this environment, with the first seed there is.
+    """Load the trained agent of this name or label, on this environment, with the first seed there is.
 
     Results are data: they name registered agents only, which are read from our own sealed format.
     """
@@ -294,7 +296,7 @@ def _print_numbers(scores: dict[str, dict[str, Any]]) -> None:
 
 
 def _list_agents(console: Console, hyperparameters: bool) -> None:
-    """Each agent with the name of its class, or, once all are imported, with its hyperparameters."""
+    """Print each agent with the name of its class, or, once all are imported, with its hyperparameters."""
     if not hyperparameters:
         for name, kind in agent_classes().items():
             console.print(f"  [cyan]{name}[/]  {kind}", highlight=False)

@@ -1,1 +1,1 @@
-"""How far a policy, a value or an equilibrium is from the truth."""
+"""Judging: the distance of a policy, a value or an equilibrium from the truth."""

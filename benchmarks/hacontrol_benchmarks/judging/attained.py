@@ -1,4 +1,4 @@
-"""Whether a policy that is said to be optimal earns the value that is said to be the optimum's."""
+"""Check that a policy that is said to be optimal earns the value that is said to be the optimum's."""
 
 from __future__ import annotations
 
@@ -11,24 +11,30 @@ from hacontrol_envs import ControlProblem, Solution
 from hacontrol_envs.arrays import Floats
 
 LEFT = 1e-2
-"""Over an infinite horizon paths end when e^{-rho t} is this, with the known value of where they are: were the value
-wrong by a constant, 99 % of it would show."""
+"""Discount factor e^{-rho t} at which paths over an infinite horizon end, with the known value of their last states
+added: were the value wrong by a constant, 99 % of it would show."""
 
 WEIGHTS = (-1 / 21, 14 / 21, -56 / 21, 64 / 21)
-"""Of values at steps h, h/2, h/4, h/8: their sum is free of the errors in h, h^2 and h^3."""
+"""Weights of values at steps h, h/2, h/4, h/8, whose sum is free of the errors in h, h^2 and h^3."""
 
 ROUNDING, BIAS = 1e-12, 1e-6
-"""Least standard error of the sampled and the continuous value, relative to the value. The bias that `WEIGHTS` leave is
-1e-7 on LQR at h = 0.04, seen where nothing is random."""
+"""Least standard error of the sampled and of the continuous value, relative to the value. The bias that `WEIGHTS` leave
+is 1e-7 on LQR at h = 0.04, where nothing is random."""
 
 
 def attained(problem: ControlProblem, h: float, seed: int, rows: int) -> dict[str, float]:
-    """Mean of (discounted rewards - known value at the start), in standard errors, and that error over |value|.
+    """Return the mean of discounted rewards less the known value at the start, in standard errors, and that error.
 
-    sampled: `solution(h).policy`, each action held for h, against `solution(h).value`: no bias at all, as transition
-    and expected reward of a step are exact.
-    continuous: `solution().policy` against `solution().value`. Holding an action for h costs c_1 h + c_2 h^2 + ... of
-    value; steps h, h/2, h/4, h/8 are combined so that only O(h^4) is left.
+    The error is relative to |value|. "sampled" is `solution(h).policy`, each action held for h, against
+    `solution(h).value`, without bias, as transition and expected reward of a step are exact. "continuous" is
+    `solution().policy` against `solution().value`: holding an action for h costs c_1 h + c_2 h^2 + ... of value, and
+    steps h, h/2, h/4, h/8 are combined so that only O(h^4) is left.
+
+    Args:
+        problem: problem with a known optimum.
+        h: longest time step.
+        seed: seed of initial states and noise.
+        rows: number of paths.
     """
     optimum, held = problem.solution(), problem.solution(dt=h)
     assert optimum is not None
@@ -43,16 +49,16 @@ def attained(problem: ControlProblem, h: float, seed: int, rows: int) -> dict[st
 
 
 def _score(gap: Floats, value: Floats, least: float, stated: float) -> tuple[float, float]:
-    """Mean gap in standard errors, and the standard error over the mean |value|; at least `least`, stated / |value|."""
+    """Return the mean gap in standard errors, and that error over the mean |value|, at least `least` and `stated`."""
     size = float(np.abs(value).mean())
     error = max(float(gap.std(ddof=1)) / math.sqrt(len(gap)) / size, least, stated / size)
     return float(gap.mean()) / size / error, error
 
 
 def _earned(problem: ControlProblem, optimum: Solution, dt: float, seed: int, rows: int) -> tuple[Floats, Floats]:
-    """Per path, discounted rewards less the value at the start, and that value. Starts depend on the seed alone.
+    """Return each path's discounted rewards less the value at the start, and that value; the seed alone fixes starts.
 
-    Of each step gamma^{k+1} (V(X(z)) - V(X(-z)))/2 is taken off, z the step's noise: odd in z, hence zero in the mean
+    Of each step gamma^{k+1} (V(X(z)) - V(X(-z)))/2 is subtracted, z the step's noise: odd in z, hence zero in the mean
     whatever V is, and most of the variance.
     """
     x, law = problem.initial_state(np.random.default_rng(seed), rows), ExactLaw(problem, dt)

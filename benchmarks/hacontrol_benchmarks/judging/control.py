@@ -24,7 +24,7 @@ from hacontrol_envs.errors import ParameterError
 
 @final
 class Case:
-    """An agent before its judge: the problem, the truth, and the points at which they are compared."""
+    """An agent to be judged, with the problem, its optimum, and the points at which they are compared."""
 
     def __init__(self, agent: Any, env: Any, evaluation: Evaluation) -> None:
         self.agent, self.evaluation = agent, evaluation
@@ -43,18 +43,18 @@ class Case:
 
     @cached_property
     def regret(self) -> Regret | None:
-        """What the policy gives away in the environment's sampled-data problem."""
+        """The value that the policy loses in the environment's sampled-data problem; None where unknown."""
         how = self.evaluation
         return regret(self.problem, self.agent.policy, self.dt, paths=how.paths, max_steps=how.max_steps, seed=how.seed)
 
     @cached_property
     def law(self) -> sampling.Points | None:
-        """Times and states of the optimal policy."""
+        """Times and states that the optimal policy visits; None where the transition law is not known."""
         return sampling.optimal_law(self.problem, self.dt, self.evaluation)
 
     @cached_property
     def box(self) -> sampling.Points:
-        """Times and states of the box."""
+        """Times and states that are uniform in the box."""
         return sampling.box(self.problem, self.evaluation)
 
     @cached_property
@@ -64,13 +64,19 @@ class Case:
 
 
 MEASURES: dict[str, tuple[Metric, Callable[[Case], Score]]] = {}
-"""Every metric by name, and the function that computes it."""
+"""Every metric and the function that computes it, by the metric's name."""
 
 
 def measured(
     meaning: str, column: str = "", key: str = ""
 ) -> Callable[[Callable[[Case], Score]], Callable[[Case], Score]]:
-    """Register the decorated function as the metric of its name; see `Metric` for the arguments."""
+    """Register the decorated function as the metric of its name.
+
+    Args:
+        meaning: what the metric is, in a sentence or two.
+        column: title of its column in tables; empty where it has none.
+        key: the entry that is shown, where the metric has several; empty otherwise.
+    """
 
     def register(compute: Callable[[Case], Score]) -> Callable[[Case], Score]:
         name = compute.__name__
@@ -195,7 +201,7 @@ def _sampled_errors(case: Case) -> dict[str, float] | None:
 
 
 def _policy_errors(case: Case, optimum: Solution, points: sampling.Points) -> dict[str, float]:
-    """rms(a_j - a*_j) / rms(a*_j) for every component j; relative to the box's half-width where a*_j is always 0."""
+    """Return rms(a_j - a*_j) / rms(a*_j) by component j; relative to the box's half-width where a*_j is always 0."""
     t, x = points
     best = np.asarray(optimum.policy(t, x))
     size = _rms(best)
@@ -205,13 +211,13 @@ def _policy_errors(case: Case, optimum: Solution, points: sampling.Points) -> di
 
 
 def _value_error(case: Case, points: sampling.Points) -> float:
-    """rms(V - V*) / rms(V*)."""
+    """Return rms(V - V*) / rms(V*)."""
     best = np.asarray(case.optimum.value(*points))
     return float(_rms(_finite("value", case.agent.value(*points)) - best) / _rms(best))
 
 
 def _rate_error(case: Case, points: sampling.Points, jet: Jet) -> float:
-    """rms(q - q*) / rms(q*), q* = r + V*_t + L^a V* - rho V* with V* and its derivatives in `jet`."""
+    """Return rms(q - q*) / rms(q*), q* = r + V*_t + L^a V* - rho V* with V* and its derivatives in `jet`."""
     t, x = points
     a = sampling.actions(case.problem, case.evaluation, len(t))
     best = np.asarray(case.problem.hjb_residual(t, x, a, jet))
@@ -219,7 +225,7 @@ def _rate_error(case: Case, points: sampling.Points, jet: Jet) -> float:
 
 
 def _residuals(case: Case, points: sampling.Points) -> dict[str, float]:
-    """Quantiles of |HJB residual| / rms(r(t, x, a*))."""
+    """Return quantiles of |HJB residual| / rms(r(t, x, a*))."""
     t, x = points
     scale = _rms(np.asarray(case.problem.reward(t, x, case.optimum.policy(t, x))))
     a = act(case.problem, case.agent.policy, t, x)
@@ -230,7 +236,7 @@ def _residuals(case: Case, points: sampling.Points) -> dict[str, float]:
 
 
 def _finite(what: str, values: Any) -> Floats:
-    """An agent's answer, float64; FloatingPointError where it is not finite."""
+    """Return an agent's answer in float64; raise FloatingPointError where it is not finite."""
     found = np.asarray(values, dtype=np.float64)
     if not np.isfinite(found).all():
         raise FloatingPointError(f"the agent's {what} is not finite at {np.sum(~np.isfinite(found))} points")
@@ -238,25 +244,31 @@ def _finite(what: str, values: Any) -> Floats:
 
 
 def _rms(values: Floats) -> Floats:
-    """Root mean square over the first axis."""
+    """Return the root mean square over the first axis."""
     root: Floats = np.sqrt(np.mean(values**2, axis=0))
     return root
 
 
 @final
 class ControlJudge(Judge):
-    """What agents are judged by on an environment whose problem has a known optimum."""
+    """Metrics of agents on an environment whose problem has a known optimum."""
 
     metrics = tuple(metric for metric, _ in MEASURES.values())
     headlines = ("value_loss", "policy_error_law", "policy_error_box")
 
     def compute(self, agent: Any, subject: Any, evaluation: Any) -> dict[str, Score]:
-        """Every one of `metrics`."""
+        """Compute all `metrics` of an agent on an environment."""
         case = Case(agent, subject, evaluation)
         return {name: compute(case) for name, (_, compute) in MEASURES.items()}
 
 
 def largest_policy_error(agent: Any, env: Any, points: int) -> float:
-    """Measure policy_error_box at so many points."""
+    """Compute the largest component of policy_error_box.
+
+    Args:
+        agent: an agent with a `policy`.
+        env: the environment, whose problem has a known optimum.
+        points: number of points in the box.
+    """
     case = Case(agent, env, Evaluation(points=points))
     return max(_policy_errors(case, case.optimum, case.box).values())

@@ -1,4 +1,4 @@
-"""Everything that the judge of its subject measures of an agent."""
+"""evaluate: everything that the judge of its subject measures of an agent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def evaluate(agent: Any, env: Any, evaluation: Evaluation | None = None) -> dict
             of Stable-Baselines3, or a function from observations to actions in the environment's box [-1, 1]^m.
         env: the environment, single or vector, with no wrapper that changes what is seen, played or paid; or the
             economy.
-        evaluation: how carefully to judge.
+        evaluation: number of paths and points, and the judge's seed; None for the defaults of `Evaluation`.
 
     Raises:
         ParameterError: the problem has no known optimum, the environment is not ours, the model cannot play in it, or
@@ -41,7 +41,7 @@ def evaluate(agent: Any, env: Any, evaluation: Evaluation | None = None) -> dict
 
 
 def watch(env: Any, points: int = 256) -> Callable[[Agent], None]:
-    """Make a callback of `learn` that adds "policy_error", on the box, to each row of the agent's learning curve."""
+    """Return a callback of `learn` that adds "policy_error", on the box, to each row of the agent's learning curve."""
 
     def note(agent: Agent) -> None:
         agent.history[-1]["policy_error"] = largest_policy_error(agent, env, points)

@@ -1,4 +1,4 @@
-"""Who judges what: the judge of a subject, or of results."""
+"""Find the judge of a subject, or of results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def judge_of(name: str) -> Judge | None:
 
 
 def judge_of_results(names: Iterable[str], metrics: Iterable[Mapping[str, Any]]) -> Judge:
-    """Find the judge of results by what they are about, or else by what they hold.
+    """Find the judge of results by their subjects, or else by the metrics they hold.
 
     Args:
         names: environments or economies, the likeliest first.
@@ -54,7 +54,7 @@ def judge_of_results(names: Iterable[str], metrics: Iterable[Mapping[str, Any]])
 
 @final
 class UnknownJudge(Judge):
-    """Stands for a judge that is not known here: the first metric is the headline, each other has a column."""
+    """A substitute for a judge that is not known here: the first metric is the headline, each other has a column."""
 
     def __init__(self, names: list[str]) -> None:
         meaning, titles = "Not explained here: what it was measured on is not imported.", ["", *names[1:]]
@@ -64,5 +64,5 @@ class UnknownJudge(Judge):
         self.headlines = tuple(names[:1])
 
     def compute(self, agent: Any, subject: Any, evaluation: Any) -> dict[str, Score]:
-        """Raise ParameterError."""
+        """Raise ParameterError, as the judge that could compute the metrics is not known here."""
         raise ParameterError("these results are of a judge that is not known here")

@@ -1,4 +1,4 @@
-"""The exact law of a problem sampled at step dt: where its agents are judged, whatever scheme they learnt on."""
+"""The exact law of a problem sampled at step dt, by which its agents are judged, whatever scheme they learnt on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hacontrol_envs import Problem
 from hacontrol_envs.arrays import Array, Floats
 
 Policy: TypeAlias = "Callable[[Array, Floats], Any]"
-"""Times (...) and physical states (..., n) to physical actions (..., m)."""
+"""Function of times (...) and physical states (..., n) that returns physical actions (..., m)."""
 
 
 @final
@@ -22,7 +22,9 @@ class ExactLaw:
     """Transition and expected reward of a step of length dt, the action held, both without discretisation error."""
 
     problem: Problem
+    """The problem whose law this is."""
     dt: float
+    """Length of a step, in the problem's unit of time."""
 
     @property
     def gamma(self) -> float:
@@ -31,31 +33,51 @@ class ExactLaw:
 
     @property
     def noise_dim(self) -> int:
-        """Standard normals that a step takes."""
+        """Number of standard normals that a step takes."""
         return self.problem.exact_noise_dim
 
     def step(self, t: Array, x: Floats, a: Floats, noise: Floats) -> Floats:
-        """The state after a step, (..., n)."""
+        """Return the state after a step, (..., n).
+
+        Args:
+            t: times at the start, (...).
+            x: physical states at the start, (..., n).
+            a: physical actions, held over the step, (..., m).
+            noise: standard normals, (..., noise_dim).
+        """
         after = self.problem.exact_step(t, x, a, self.dt, noise)
         assert after is not None  # `exact_law` has seen to it
         return after
 
     def transition(self, t: Array, x: Floats, a: Floats, noise: Floats) -> tuple[Floats, Floats]:
-        """Both at once, which saves work."""
+        """Return the state after a step, (..., n), and its expected reward, (...), computed together to save work.
+
+        Args:
+            t: times at the start, (...).
+            x: physical states at the start, (..., n).
+            a: physical actions, held over the step, (..., m).
+            noise: standard normals, (..., noise_dim).
+        """
         after, reward = self.problem.exact_transition(t, x, a, self.dt, noise)
         assert after is not None
         assert reward is not None
         return after, reward
 
     def reward(self, t: Array, x: Floats, a: Floats) -> Floats:
-        """Expected discounted reward of a step, (...)."""
+        """Return the expected discounted reward of a step, (...).
+
+        Args:
+            t: times at the start, (...).
+            x: physical states at the start, (..., n).
+            a: physical actions, held over the step, (..., m).
+        """
         reward = self.problem.exact_reward(t, x, a, self.dt)
         assert reward is not None
         return reward
 
 
 def exact_law(problem: Problem, dt: float) -> ExactLaw | None:
-    """The exact law, or None where the problem does not know it."""
+    """Return the exact law, or None where the problem does not know it."""
     x = problem.some_states(np.random.default_rng(0), 1)
     a = problem.action.from_unit(np.zeros((1, problem.action.dimension)))
     t, noise = np.zeros(1), np.zeros((1, problem.exact_noise_dim))
@@ -64,10 +86,16 @@ def exact_law(problem: Problem, dt: float) -> ExactLaw | None:
 
 
 def act(problem: Problem, policy: Policy, t: Floats, x: Floats) -> Floats:
-    """A policy's physical action in the action box, float64.
+    """Return a policy's physical actions, clipped to the action box, in float64, (..., m).
+
+    Args:
+        problem: the problem, which has the box.
+        policy: function of times and physical states that returns physical actions.
+        t: times, (...).
+        x: physical states, (..., n).
 
     Raises:
-        FloatingPointError: it is not finite.
+        FloatingPointError: an action is not finite.
     """
     a = np.asarray(policy(t, x), dtype=np.float64)
     if not np.isfinite(a).all():

@@ -1,4 +1,4 @@
-"""What a regret means: units of reward turned into a share that can be compared across agents and readers."""
+"""value_loss: a regret in units of reward turned into a share that can be compared across agents."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ from hacontrol_envs.arrays import Floats
 
 @singledispatch
 def value_loss(problem: Problem, optimum: Solution, start: Floats, regret: float) -> float:
-    """Relative value loss (J* - J) / |J*|, J* averaged over initial states `start`: for rewards with a natural zero.
+    """Return the relative value loss (J* - J) / |J*|, for rewards with a natural zero.
 
     A problem whose utility has no unit, so that this ratio means nothing, registers its own: `@value_loss.register`.
-    Where the optimum loses nothing at all, J* = 0, any regret is infinitely more.
+    Where J* = 0, any loss of value is infinite.
+
+    Args:
+        problem: the problem, whose class chooses the function.
+        optimum: its optimum, with the value J*.
+        start: initial states over which J* is averaged, (k, n).
+        regret: J* - J, in units of reward.
     """
     scale = abs(_mean_value(optimum, start))
     if not regret:

@@ -18,16 +18,17 @@ from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.errors import ActionError, ParameterError
 
 Play: TypeAlias = "Callable[[NDArray[np.float32]], Any]"
-"""Observations, as the environment gives them, to actions in [-1, 1]^m."""
+"""Function of observations, as the environment gives them, that returns actions in [-1, 1]^m."""
 
 SLACK = 1e-5
-"""By how much an action may exceed its box, and one of a batch differ from the same alone: single precision."""
+"""Tolerance of single precision: by how much an action may exceed its box, or differ from the same row asked alone."""
 
 
 def as_agent(model: Any, env: Any) -> Any:
-    """What can be judged on an environment of ours: an agent as it is, anything else that plays as an `Outsider`.
+    """Return what can be judged on an environment of ours: an agent as it is, any other model as an `Outsider`.
 
-    Objects with a `policy(t, x)` of physical times, states and actions, and no `predict`, are agents enough.
+    An object with a `policy(t, x)` of physical times and states that returns physical actions, and without `predict`,
+    is judged as it is.
 
     Raises:
         ParameterError: the environment is not ours, or changed by a wrapper; or the model does not play in it.
@@ -44,17 +45,17 @@ def as_agent(model: Any, env: Any) -> Any:
 @final
 @dataclass(kw_only=True)
 class Outsider(Agent):
-    """Plays what a model says: one with `predict(observation, ...)`, as Stable-Baselines3's, or a function.
+    """An agent that plays what a model says: one with `predict(observation, ...)`, as in SB3, or a function.
 
-    It is given what the environment gives, float32 observations, and answers in the environment's action box
-    [-1, 1]^m. All rows are asked at once where that gives what asking row by row gives, else row by row. Where
-    `predict` takes `deterministic` it is True; a policy that draws its actions otherwise is judged as it draws them.
-    A recurrent policy is judged without memory: at each state as if an episode began there. Observations are normalised
-    first where the model says how (VecNormalize).
+    The model is given the environment's float32 observations, and answers in the environment's action box [-1, 1]^m.
+    All rows are asked at once where that gives the same as asking row by row, else row by row. Where `predict` takes
+    `deterministic` it is True; a policy that draws its actions otherwise is judged as it draws them. A recurrent policy
+    is judged without memory: at each state as if an episode began there. Observations are normalised first where the
+    model says how (VecNormalize).
     """
 
     model: Any
-    """What plays."""
+    """The model or function that chooses actions."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

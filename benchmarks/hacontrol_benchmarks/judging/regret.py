@@ -30,23 +30,23 @@ from hacontrol_envs.arrays import Floats
 from hacontrol_envs.numerics.quadrature import gauss_hermite
 
 REPLICATES = 4
-"""Trajectories from each initial state."""
+"""Number of trajectories from each initial state."""
 
 
 @dataclass(frozen=True)
 class Regret:
-    """The regret of a policy, averaged over initial states, and what it amounts to."""
+    """The regret of a policy, averaged over initial states, and its size as a share."""
 
     optimal: float
     """Mean of V*(0, x_0) over the initial states."""
     regret: float
     """Mean of V*(0, x_0) - J(x_0) over the same initial states, in units of reward."""
     standard_error: float
-    """Of `regret`, given the initial states, which are the same for every agent: the noise's part alone."""
+    """Standard error of `regret` from the noise of trajectories, given the initial states, which all agents share."""
     loss: float
-    """`value_loss`: the regret in units that mean something, 0 for the optimum."""
+    """The regret as a share of value or wealth, by `value_loss`; 0 for the optimum."""
     loss_error: float
-    """What one standard error of `regret` changes in `loss`."""
+    """Change of `loss` if `regret` were one standard error larger."""
     horizon: float
     """Time up to which trajectories were followed; the policy is taken to be optimal from then on."""
     last_tenth: float
@@ -56,12 +56,21 @@ class Regret:
 def regret(
     problem: Problem, policy: Policy, dt: float, *, paths: int, max_steps: int, seed: int, tail: float = 1e-3
 ) -> Regret | None:
-    """The regret of a physical policy (t (...), x (..., n)) -> (..., m); None if law or sampled optimum is not known.
+    """Estimate the regret of a policy; None if the exact law or the sampled optimum is not known.
 
     Every initial state starts REPLICATES trajectories. Actions are clipped to the action box, as the environment does.
     Over a finite horizon trajectories end at T. Over an infinite one they end when e^{-rho t} < 1e-2 and the last tenth
     of the time contributed less than `tail` of the regret (under exponential decay about as much as is then neglected),
     or after `max_steps`.
+
+    Args:
+        problem: problem with a known optimum.
+        policy: function of times (...) and physical states (..., n) that returns physical actions (..., m).
+        dt: length of a step.
+        paths: number of trajectories.
+        max_steps: most steps of a trajectory over an infinite horizon.
+        seed: seed of initial states and noise.
+        tail: share of the regret that may be neglected.
 
     Raises:
         FloatingPointError: the policy returned an action, or reached a state, that is not finite.
@@ -89,7 +98,10 @@ def regret(
 def _follow(
     law: ExactLaw, optimum: Solution, policy: Policy, x: Floats, rng: np.random.Generator, max_steps: int, tail: float
 ) -> tuple[Floats, Floats, list[float]]:
-    """Per trajectory sum gamma^k A and sum gamma^k (A + r_dt) + gamma^K V*(x_K); the first's mean after each step."""
+    """Follow trajectories; return each one's sum of gamma^k A and control variate, and means after each step.
+
+    The control variate is sum gamma^k (A + r_dt) + gamma^K V*(x_K); the means are those of the first sum.
+    """
     infinite, advantage = law.problem.horizon is None, Advantage(law, optimum)
     steps = max_steps if law.problem.horizon is None else round(law.problem.horizon / law.dt)
     total, rewards, means, weight = np.zeros(len(x)), np.zeros(len(x)), [0.0], 1.0
@@ -112,20 +124,26 @@ def _follow(
 
 @final
 class Advantage:
-    """A(t, x, a) = Q*(t, x, a*) - Q*(t, x, a) >= 0, (...): what holding the action `a` for one step gives away."""
+    """The advantage A(t, x, a) = Q*(t, x, a*) - Q*(t, x, a) >= 0, (...), lost by holding `a` for one step."""
 
     def __init__(self, law: ExactLaw, optimum: Solution) -> None:
         self.law, self.optimum = law, optimum
         self.nodes, self.weights = gaussian_quadrature(law.noise_dim)
 
     def __call__(self, t: Floats, x: Floats, a: Floats) -> tuple[Floats, Floats]:
-        """A, and the step's expected reward r_dt(t, x, a)."""
+        """Return A, and the step's expected reward r_dt(t, x, a)."""
         both = np.stack([np.asarray(self.optimum.policy(t, x)), a])
         value, reward = self.step_value(np.stack([t, t]), np.stack([x, x]), both)
         return value[0] - value[1], reward[1]
 
     def step_value(self, t: Floats, x: Floats, a: Floats) -> tuple[Floats, Floats]:
-        """Q*(t, x, a), (...): hold `a` for one step, then be optimal; and r_dt."""
+        """Return Q*(t, x, a), (...), of holding `a` for one step and being optimal then, and the step's reward r_dt.
+
+        Args:
+            t: times, (...).
+            x: physical states, (..., n).
+            a: physical actions, (..., m).
+        """
         after, reward = self.law.transition(t[..., None], x[..., None, :], a[..., None, :], self.nodes)
         later = np.asarray(self.optimum.value(np.broadcast_to(t[..., None] + self.law.dt, after.shape[:-1]), after))
         value: Floats = reward[..., 0] + self.law.gamma * (later @ self.weights)
@@ -133,7 +151,7 @@ class Advantage:
 
 
 def gaussian_quadrature(dimension: int) -> tuple[Floats, Floats]:
-    """Nodes (k, d) and weights (k,) for E f(Z), Z standard normal.
+    """Return nodes (k, d) and weights (k,) for E f(Z), Z standard normal in d dimensions.
 
     Gauss-Hermite with 7 nodes in each of up to 2 dimensions (exact up to degree 13). Beyond, the 2 d points
     +-sqrt(d) e_i, exact up to degree 3, and so for every linear-quadratic problem.
@@ -145,7 +163,7 @@ def gaussian_quadrature(dimension: int) -> tuple[Floats, Floats]:
 
 
 def _controlled_mean(total: Floats, martingale: Floats) -> tuple[float, float]:
-    """Mean of `total` given the starts, controlled by `martingale` of mean zero, and that mean's standard error."""
+    """Return the mean of `total` given the starts, controlled by `martingale` of mean zero, and its standard error."""
     y, z = total.reshape(-1, REPLICATES), martingale.reshape(-1, REPLICATES)
     y_within, z_within = (part - part.mean(axis=1, keepdims=True) for part in (y, z))
     spread = float((z_within**2).sum())
@@ -155,5 +173,5 @@ def _controlled_mean(total: Floats, martingale: Floats) -> tuple[float, float]:
 
 
 def _last_tenth(means: list[float]) -> float:
-    """What the last tenth of the steps added."""
+    """Return what the last tenth of the steps added."""
     return means[-1] - means[-1 - max(1, len(means) // 10)]

@@ -14,28 +14,38 @@ from hacontrol_envs import Problem
 from hacontrol_envs.arrays import Floats
 
 DRAWS = 4
-"""Points taken from each trajectory."""
+"""Number of points taken from each trajectory."""
 
 
 class Points(NamedTuple):
     """Times (k,) and states (k, n), as they are observed, in physical units."""
 
     t: Floats
+    """Times, (k,)."""
     x: Floats
+    """States as they are observed, in physical units, (k, n)."""
 
 
 def box(problem: Problem, evaluation: Evaluation) -> Points:
-    """Uniform in unit coordinates of the state box, and in [0, T] where there is a horizon."""
+    """Draw points that are uniform in unit coordinates of the state box, and in [0, T] where there is a horizon."""
     rng = np.random.default_rng(evaluation.seed + 1)
     x = problem.observe(problem.some_states(rng, evaluation.points))
     return Points(rng.uniform(0.0, problem.horizon or 0.0, evaluation.points), x)
 
 
 def optimal_law(problem: Problem, dt: float, evaluation: Evaluation) -> Points | None:
-    """States of the optimal policy at random times, the policy held over steps of length dt, exact in law.
+    """Draw states of the optimal policy at random times, the policy held over steps of length dt, exact in law.
 
     Times have density proportional to e^{-rho t} up to the horizon, or up to e^{-rho t} = 1e-2: states count as they
-    do in the objective. None where the transition law is not known.
+    do in the objective.
+
+    Args:
+        problem: problem with a known optimum.
+        dt: length of a step.
+        evaluation: number of points, most steps, and the judge's seed.
+
+    Returns:
+        The points; None where the transition law is not known.
     """
     optimum, law = problem.solution(dt=dt) or problem.solution(), exact_law(problem, dt)
     if optimum is None or law is None:
@@ -55,7 +65,13 @@ def optimal_law(problem: Problem, dt: float, evaluation: Evaluation) -> Points |
 
 
 def actions(problem: Problem, evaluation: Evaluation, size: int) -> Floats:
-    """Physical actions (size, m), uniform in the action box."""
+    """Draw physical actions (size, m), uniform in the action box.
+
+    Args:
+        problem: the problem, which has the box.
+        evaluation: the judge's seed.
+        size: number of actions.
+    """
     rng = np.random.default_rng(evaluation.seed + 3)
     return rng.uniform(problem.action.low, problem.action.high, (size, problem.action.dimension))
 
@@ -63,7 +79,7 @@ def actions(problem: Problem, evaluation: Evaluation, size: int) -> Floats:
 def _random_steps(
     problem: Problem, dt: float, rng: np.random.Generator, shape: tuple[int, int], most: int
 ) -> NDArray[np.int64]:
-    """Step numbers by inversion of the truncated exponential distribution."""
+    """Draw step numbers by inversion of the truncated exponential distribution."""
     rho, u = problem.discount, rng.uniform(size=shape)
     end = problem.horizon if problem.horizon is not None else -math.log(1e-2) / rho
     t = -np.log1p(u * math.expm1(-rho * end)) / rho if rho > 0 else u * end

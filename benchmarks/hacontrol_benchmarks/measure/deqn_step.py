@@ -1,4 +1,4 @@
-"""What a training step of DEQN costs beside one of the published port, on the same cloud and as many samples.
+"""Time a training step of DEQN beside one of the published port, on the same cloud and as many samples.
 
 A step: every economy of the cloud (256 of "ssj", 100 nodes up to 50, 3 income states) chooses on its whole grid and is
 moved a period; the loss at 64 cells of each, exact over the 15 pairs (Z', e'); its gradient; the update. Contenders:
@@ -37,19 +37,19 @@ from hacontrol_benchmarks.measure.transport import loop
 
 ECONOMIES, CELLS, NODES, TOP = 256, 64, 100, 50.0
 TARGET = 4.0
-"""Times as long as a step of DEQN down a gradient, which is what the port's step is, that one of the port takes."""
+"""Least ratio of the time of a step of the port to that of a step of DEQN by Adam, both of which follow a gradient."""
 
 PORT, PUBLISHED, OURS, ADAM = "published port, plain torch", "PublishedDEQN", "DEQN, least squares", "DEQN, Adam"
 STEPS = {PORT: 1, PUBLISHED: 1, OURS: 1, ADAM: ADAM_STEPS}
-"""Steps of the optimizer in a call."""
+"""Steps of the optimizer in a call, by contender."""
 EVER = 1e9
-"""A residual below which DEQN's cloud moves from the first iteration on."""
+"""Residual below which DEQN's cloud moves; so large that it moves from the first iteration on."""
 
 Step = Callable[[], Any]
 
 
 def measure(repeats: int = 7) -> list[measured.Row]:
-    """A row for each contender: milliseconds a step, and how many times as long the port takes."""
+    """Return a row for each contender: milliseconds a step, and how many times as long the port takes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -74,7 +74,7 @@ def _contenders() -> dict[str, Step]:
 
 
 def deqn(env: Any, optimizer: Optimizer) -> Step:
-    """An iteration of DEQN at as many points of as many economies, which move once a step of the optimizer."""
+    """Return an iteration of DEQN at as many points of as many economies, which move once a step of the optimizer."""
     steps = STEPS[OURS if optimizer == "levenberg-marquardt" else ADAM]
     settings: dict[str, Any] = {"steps": 1, "moves": steps, "settled": EVER, "optimizer": optimizer}
     agent = DEQN(env=env, seed=0, economies=ECONOMIES, points=ECONOMIES * CELLS, **settings)
@@ -93,7 +93,7 @@ class Port:
         self.assets, self.chain, self.shock = (torch.as_tensor(table, dtype=torch.float32) for table in tables)
 
     def step(self) -> None:
-        """One epoch."""
+        """Train for one epoch."""
         economy, (n_e, n_a) = self.economy, self.law.shape[1:]
         moved = loop(self.law, self._choice(), self.assets, self.shock)
         nodes = torch.randint(n_e * n_a, (len(self.z), CELLS))
@@ -132,10 +132,10 @@ NOTE = f"{ECONOMIES} economies of 3 x {NODES} cells, {CELLS} samples in each, 15
 
 
 def main(repeats: int = 7, json: Path | None = None) -> int:
-    """Measure what a training step costs, beside the published port's.
+    """Measure how long a training step takes, beside the published port's.
 
     Args:
-        repeats: timed steps of each, after one that is not.
+        repeats: number of timed steps of each contender, after one that is not timed.
         json: a file to write the figures to.
     """
     settings = {"repeats": repeats, "economies": ECONOMIES, "cells": CELLS, "nodes": NODES, "seed": 0}

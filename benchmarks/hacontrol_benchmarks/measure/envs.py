@@ -1,4 +1,4 @@
-"""What a step costs, beside what nobody can avoid and what others take.
+"""Time a step of environments, beside work that nobody can avoid and beside steps of other libraries.
 
 Vector environments are compared with drawing their normals (N float64 from NumPy's SFC64) and with Gymnasium's own
 CartPole in vector form; the single environment, through `gym.make`, with Pendulum-v1; the adapter that SB3 learns
@@ -26,22 +26,27 @@ from hacontrol_agents.baselines.sb3 import NativeVecEnv
 from hacontrol_benchmarks.measure import measured
 
 NORMALS, CARTPOLE, PENDULUM, DUMMY = 4.0, 3.0, 3.0, 8.0
-"""At most 4 times the normals' time, at least 3 times CartPole's speed, at most 3 times Pendulum's time, at least 8
-times DummyVecEnv's speed."""
+"""Targets: at most 4 times the normals' time, at least 3 times CartPole's speed, at most 3 times Pendulum's time, at
+least 8 times DummyVecEnv's speed."""
 
 SB3_ROWS = 64
 
 EPISODES = {"Merton-v0": 200, "LQR-v0": 250}
 
 Block = tuple[Callable[[], Any], int]
-"""What is called, and how often in a block."""
+"""The function that is called, and the number of calls in a block."""
 
 
 def measure(blocks: int = 40, sizes: tuple[int, ...] = (1024, 8192), mode: str = "NextStep") -> list[measured.Row]:
-    """One row per comparison: microseconds per call, and the ratio with its target.
+    """Return one row per comparison: microseconds per call, and the ratio with its target.
 
     `ratio` is the median over blocks of (ours / theirs) in adjacent blocks, `mean_ratio` that of the total times, which
     also holds what only some blocks pay, such as drawing the next initial states of every row.
+
+    Args:
+        blocks: number of timed blocks of every contender.
+        sizes: numbers of rows of the vector environments.
+        mode: autoreset mode of the vector environments.
     """
     rows = []
     for size in sizes:
@@ -158,10 +163,10 @@ NOTE = "Per call: a step of all rows. Ratios: medians of adjacent blocks, of tim
 
 
 def main(blocks: int = 40, json: Path | None = None) -> int:
-    """Measure what a step costs.
+    """Measure how long a step takes.
 
     Args:
-        blocks: timed blocks of every contender.
+        blocks: number of timed blocks of every contender.
         json: a file to write the figures to.
     """
     return measured.report("measure.envs", measure(blocks), COLUMNS, {"blocks": blocks}, json, NOTE)

@@ -33,11 +33,11 @@ REFERENCE = {
     "as-published": (0.7376047, 1.355740, 2.24328),
 }
 CLOSE = 2e-6, 1e-5, 1e-5
-"""Relative differences of price, output and capital from the reference, at most."""
+"""Largest relative differences of price, output and capital from the reference."""
 KNOWN = 4e-7
 """Relative error of the references, which a stated error need not cover."""
 ERROR, MASS, CLEARING, GROWTH, SECONDS = 1e-6, 1e-12, 1e-9, 1e-6, 60.0
-"""At most."""
+"""Largest stated error, error of mass, clearing error and growth, and most seconds."""
 
 OTHERS: dict[str, dict[str, Any]] = {
     "volatility 0.3": {"volatility": 0.3},
@@ -51,11 +51,11 @@ FORMS: dict[str, tuple[ControlProblem, tuple[int, ...], float, float]] = {
     "LQR": (LQR(), (321, 641, 1281), 1e-6, 1e-11),
     "Merton": (Merton(), (161, 321, 641), 1e-4, 1e-7),
 }
-"""Problem, nodes, and the relative errors at most of the extrapolation and of order 4."""
+"""Problem, numbers of nodes, and largest relative errors of the extrapolation and of order 4, by name."""
 
 
 def measure(only: str = "") -> list[measured.Row]:
-    """One row per equilibrium and closed form whose name contains `only`."""
+    """Return one row per equilibrium and closed form whose name contains `only`."""
     industries = {f"{name}, reference": {"adjustment": name} for name in REFERENCE} | OTHERS
     chosen = [name for name in industries if only in name]
     rows = [equilibrium(name, industries[name]) for name in track(chosen, "equilibria", transient=True)]
@@ -64,7 +64,7 @@ def measure(only: str = "") -> list[measured.Row]:
 
 
 def equilibrium(name: str, parameters: dict[str, Any]) -> measured.Row:
-    """An equilibrium, its refinements and what must be zero."""
+    """Solve for an equilibrium; return its figures, its refinements and the figures that must be zero."""
     began = time.perf_counter()
     found = FirmIndustry(**parameters).equilibrium()
     seconds, figures = time.perf_counter() - began, (found.price, found.output, found.capital)
@@ -111,7 +111,7 @@ def _zeros(found: IndustryEquilibrium) -> dict[str, float]:
 
 
 def closed_form(name: str) -> list[measured.Row]:
-    """Grids of order 1, extrapolated, and of order 4 against the closed form."""
+    """Compare grids of order 1, extrapolated, and of order 4 with the closed form."""
     problem, counts, first, fourth = FORMS[name]
     began = time.perf_counter()
     errors = {order: [_errors(problem, count, order) for count in counts] for order in (1, 4)}
@@ -134,7 +134,7 @@ def _errors(problem: ControlProblem, count: int, order: Any) -> Any:
 
 
 def aggregate_shock() -> measured.Row:
-    """At eta = 1 the price undoes a shock to productivity: log Y is shock e^{-kappa t}, relative to the shock."""
+    """Compare the response to a shock at eta = 1 with log Y = shock e^{-kappa t}, relative to the shock."""
     began = time.perf_counter()
     found = FirmIndustry(capital_bounds=(0.5, 20.0)).equilibrium().impulse_response(0.01, 20.0, 200)
     gap = float(np.abs(found.output / 0.01 - np.exp(-0.5 * found.time)).max())
@@ -165,7 +165,7 @@ NOTE = (
 
 
 def main(only: str = "", json: Path | None = None) -> int:
-    """Measure how true the equilibria are.
+    """Measure how accurate the equilibria are.
 
     Args:
         only: measure the rows whose names contain this.

@@ -22,6 +22,7 @@ from hacontrol_envs import FirmIndustry, KrusellSmith
 Figures: TypeAlias = "Mapping[str, NDArray[np.float64]]"
 """Arrays by name."""
 Case: TypeAlias = "Callable[[], Figures]"
+"""Function that computes the figures of a case."""
 
 PARAMETERS: dict[str, dict[str, dict[str, Any]]] = {
     "LQR-v0": {"": {}, "n = 3": {"dimension": 3}, "T = 2": {"horizon": 2.0, "terminal_cost": 0.5}},
@@ -29,7 +30,7 @@ PARAMETERS: dict[str, dict[str, dict[str, Any]]] = {
     "FirmInvestment-v0": {"": {}, "smoothed": {"adjustment": "smoothed"}, "resale at .8": {"resale_price": 0.8}},
     "BrockMirman-v0": {"": {}, "patient": {"discount_factor": 0.99}, "calm": {"productivity_deviation": 0.01}},
 }
-"""Problems by id, and what distinguishes them."""
+"""Sets of parameters by name, by id of the problem."""
 HOUSEHOLDS: dict[str, Any] = {"asset_nodes": 60, "asset_max": 300.0}
 SOON: dict[str, dict[str, Any]] = {
     "npi": {"id": "LQR-v0", "iterations": 3},
@@ -38,12 +39,12 @@ SOON: dict[str, dict[str, Any]] = {
     "deqn": {"id": "BrockMirman-v0", "iterations": 3},
     "ppo": {"id": "LQR-v0", "total_timesteps": 4_000},
 }
-"""Agents, where they learn, and how little."""
+"""Id of the environment and a small budget, by agent."""
 SEED, POINTS, ROWS, STEPS = 0, 200, 8, 100
 
 
 def cases() -> dict[str, Case]:
-    """Every computation by its name."""
+    """Return every computation by its name."""
     named = {
         f"{id} {name}".strip(): (id, parameters) for id, sets in PARAMETERS.items() for name, parameters in sets.items()
     }
@@ -60,14 +61,14 @@ def cases() -> dict[str, Case]:
 
 
 def optimum(id: str, parameters: dict[str, Any]) -> Figures:
-    """Value and policy of the optimum in the box."""
+    """Return value and policy of the optimum in the box."""
     problem: Any = gym.make(id, **parameters).unwrapped.problem  # type: ignore[attr-defined]
     solution, (t, x) = problem.solution(), _points(problem)
     return {"value": solution.value(t, x), "policy": solution.policy(t, x)}
 
 
 def steps(id: str, parameters: dict[str, Any]) -> Figures:
-    """Observations and rewards of random actions."""
+    """Return observations and rewards of random actions."""
     env = gym.make_vec(id, num_envs=ROWS, **parameters)
     first, _ = env.reset(seed=SEED)
     env.action_space.seed(SEED)
@@ -77,21 +78,28 @@ def steps(id: str, parameters: dict[str, Any]) -> Figures:
 
 
 def metrics(id: str) -> Figures:
-    """What the judge says of an agent that plays the continuous optimum."""
+    """Return the metrics of an agent that plays the continuous optimum."""
     env = gym.make(id)
     found = evaluate(make_agent("analytic", env=env, seed=SEED), env, Evaluation(paths=64, points=POINTS))
     return {name: _array(score) for name, score in found.items() if score is not None}
 
 
 def learnt(agent: str, id: str, total_timesteps: int | None = None, **settings: Any) -> Figures:
-    """What an agent does in the box after little learning."""
+    """Return the policy of an agent in the box after little learning.
+
+    Args:
+        agent: name of the agent.
+        id: id of the environment.
+        total_timesteps: budget of learning in state-action points; None for the agent's own.
+        settings: hyperparameters of the agent.
+    """
     env = gym.make(id)
     learner = make_agent(agent, env=env, seed=SEED, **settings).learn(total_timesteps)
     return {"policy": learner.policy(*_points(learner.problem)), **_losses(learner)}
 
 
 def learnt_households() -> Figures:
-    """What DEQN saves on the steady state's law after little learning."""
+    """Return what DEQN saves on the steady state's law after little learning."""
     env = gym.make("KrusellSmith-v0", population="steady state", **HOUSEHOLDS)
     learner = make_agent("deqn", env=env, seed=SEED, iterations=2, economies=16).learn()
     economy = _economy("ssj")
@@ -101,13 +109,13 @@ def learnt_households() -> Figures:
 
 
 def learnt_industry() -> Figures:
-    """Price, output and capital after little learning."""
+    """Return price, output and capital after little learning."""
     learner = make_agent("hjb-fp-pinn", industry=FirmIndustry(), seed=SEED, iterations=2).learn()
     return {name: np.asarray(getattr(learner, name)) for name in ("price", "output", "capital")}
 
 
 def industry(adjustment: str) -> Figures:
-    """An equilibrium, and what a shock to all firms does."""
+    """Return figures of an equilibrium, and of its response to a shock to all firms."""
     truth = FirmIndustry(adjustment=adjustment).equilibrium()
     response = truth.impulse_response(years=10.0, steps=40).to_dict()
     return {name: np.asarray(getattr(truth, name)) for name in ("price", "output", "capital")} | {
@@ -116,7 +124,7 @@ def industry(adjustment: str) -> Figures:
 
 
 def steady(calibration: str) -> Figures:
-    """Households at rest, and the linear response to productivity."""
+    """Return figures of a steady state, and of its linear response to productivity."""
     found = _economy(calibration).steady_state()
     response = found.impulse_response(horizon=40).to_dict()
     names = ("capital", "interest_rate", "law", "gini", "share_constrained")
@@ -126,7 +134,7 @@ def steady(calibration: str) -> Figures:
 
 
 def reference() -> Figures:
-    """The equilibrium with aggregate risk: what households save on the steady state's law, and its accuracy."""
+    """Return what households of a reference solution save on the steady state's law, and its accuracy."""
     economy = _economy("ssj")
     truth, law = economy.reference_solution(), economy.steady_state().law
     assets, states = economy.assets, range(len(economy.productivity))

@@ -22,11 +22,11 @@ from hacontrol_envs.errors import HacontrolError
 SENTINEL = "HACONTROL_FUZZ_SENTINEL"
 """Environment variable that holds the path of the file which forged code writes to."""
 EVIL = f"import os\nopen(os.environ[{SENTINEL!r}], 'a').write('x')\nclass Evil:\n    pass\n"
-"""The code."""
+"""Python code that writes to that file when it is imported."""
 
 
 def forgeries() -> Iterator[Callable[[Path], None]]:
-    """200 ways in which a file may try to run a command; each opens what it has forged."""
+    """Yield 200 functions, each of which forges a file that tries to run a command, and opens it."""
     places = ("env", "parameters", "hyperparameters", "state")
     keys = ("problem", "entry_point", "vector_entry_point", "id", "wrappers", "render_mode", "self", "kwargs", "policy")
     for agent in ("analytic", "random", "npi"):

@@ -1,4 +1,4 @@
-"""Whether whatever is written into a door of hacontrol is accepted or refused in one sentence, and runs nothing.
+"""Check that hostile input to hacontrol is accepted or refused in one sentence, and runs nothing.
 
 Doors are the constructors of every registered problem and economy, the hyperparameters of every agent, suites, command
 lines, result files and saved agents. An input is a valid one with a few of its values replaced by hostile ones, or with
@@ -35,7 +35,9 @@ from hacontrol_benchmarks.measure.hostile_inputs import DOORS, Rng, Try, refuse_
 from hacontrol_envs.errors import HacontrolError
 
 SECONDS = 30
+"""Most seconds of an input."""
 GIGABYTES = 1.0
+"""Most memory of a process, in 10^9 bytes."""
 SHARES = {
     "constructors": 0.1,
     "hyperparameters": 0.1,
@@ -44,8 +46,9 @@ SHARES = {
     "results": 0.35,
     "checkpoints": 0.15,
 }
-"""Of the inputs; more where an input costs less."""
+"""Share of each door in the inputs; larger where an input costs less."""
 CHUNK = 1000
+"""Number of inputs that a worker is given at a time."""
 
 
 class TooLong(BaseException):
@@ -53,7 +56,13 @@ class TooLong(BaseException):
 
 
 def outcome(door: Try, rng: Rng, folder: Path) -> str:
-    """What comes of an input: "accepted", "refused", or the fault."""
+    """Try one input at a door, and return "accepted", "refused", or the fault.
+
+    Args:
+        door: function that makes the input and tries it.
+        rng: source of random numbers.
+        folder: folder for the input's files.
+    """
 
     def late(*_: object) -> None:
         raise TooLong
@@ -83,11 +92,12 @@ def outcome(door: Try, rng: Rng, folder: Path) -> str:
 
 
 def measure(inputs: int, seed: int, workers: int = 0) -> list[measured.Row]:
-    """A row for each door, one for the forged files, and one for the memory of the process that took most.
+    """Return a row for each door, one for the forged files, and one for the largest memory of a process.
 
     Args:
-        inputs: how many, shared out among the doors by SHARES.
-        workers: processes that work in parallel; 0 for this one.
+        inputs: number of inputs, shared out among the doors by SHARES.
+        seed: seed of the inputs.
+        workers: number of processes that work in parallel; 0 for this one.
     """
     chunks = [(name, number, seed) for name, share in SHARES.items() for number in _chunks(round(inputs * share))]
     if workers:
@@ -160,9 +170,9 @@ def main(inputs: int = 20_000, seed: int = 0, workers: int = 2, json: Path | Non
     """Try hostile inputs at every door, and forged files.
 
     Args:
-        inputs: how many, shared out among the doors.
-        seed: of the inputs.
-        workers: processes that work in parallel.
+        inputs: number of inputs, shared out among the doors.
+        seed: seed of the inputs.
+        workers: number of processes that work in parallel.
         json: a file to write the figures to.
     """
     columns = {

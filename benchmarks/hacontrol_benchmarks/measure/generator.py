@@ -1,4 +1,4 @@
-"""What L^a V costs, in forward passes of the same network on the same rows.
+"""Time L^a V, in forward passes of the same network on the same rows.
 
 Each ratio is the median over repeats of (time of L^a V) / (time of a forward pass), the two timed one after the other,
 so that a machine that slows down slows both. Forward: MLP 3 x 64 tanh under torch.no_grad(). One thread.
@@ -20,15 +20,22 @@ from hacontrol_agents.learning.networks import MLP
 from hacontrol_benchmarks.measure import measured
 
 TARGETS = {(2, 1): (5.0, 16.0), (10, 1): (5.0, 16.0), (10, 10): (20.0, 60.0), (100, 1): (6.0, 18.0)}
-"""(n, m) -> the most forwards allowed without and with the parameter gradient."""
+"""Most forward passes without and with the parameter gradient, by dimensions (n, m) of state and noise."""
 
 CALLS = 5
+"""Number of calls that are timed together."""
 
 
 def measure(
     repeats: int = 30, rows: int = 1024, dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
 ) -> list[measured.Row]:
-    """One row per (dtype, n, m): forwards without and with parameter gradient, targets, and microseconds."""
+    """Return one row per (dtype, n, m): forward passes without and with parameter gradient, targets, and microseconds.
+
+    Args:
+        repeats: number of timed repeats.
+        rows: number of rows of a batch.
+        dtypes: floating-point types of the network.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -89,11 +96,11 @@ COLUMNS = {
 
 
 def main(repeats: int = 30, rows: int = 1024, json: Path | None = None) -> int:
-    """Measure what L^a V costs, in forward passes.
+    """Measure how long L^a V takes, in forward passes.
 
     Args:
-        repeats: timed repeats.
-        rows: of a batch.
+        repeats: number of timed repeats.
+        rows: number of rows of a batch.
         json: a file to write the figures to.
     """
     settings = {"repeats": repeats, "rows": rows, "network": "MLP 3 x 64 tanh"}

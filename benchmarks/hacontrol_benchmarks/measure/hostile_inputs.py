@@ -1,4 +1,4 @@
-"""Hostile inputs at every door of hacontrol, and files that are forged to run code; see `measure.fuzz`."""
+"""Hostile inputs to hacontrol at each place that takes input; see `measure.fuzz`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from hacontrol_benchmarks.running.runner import check_tasks
 from hacontrol_envs.errors import HacontrolError
 
 LONGEST = 2000
-"""Characters of a sentence."""
+"""Most characters of an error message."""
 
 Rng: TypeAlias = np.random.Generator
 Try: TypeAlias = "Callable[[Rng, Path], None]"
@@ -81,7 +81,7 @@ KEYS = (
 
 
 def hostile(rng: Rng, like: Any = None) -> Any:
-    """A value that nobody would give; of a number, half the time another number of any size."""
+    """Draw a value that nobody would give; in place of a number, half the time another number of any size."""
     if isinstance(like, (int, float)) and not isinstance(like, bool) and abs(like) < 1e100 and rng.random() < 0.5:
         return float(like * 10.0 ** rng.uniform(-4, 4)) if rng.random() < 0.5 else int(rng.integers(-2, 100))
     pool: tuple[Any, ...] = (NUMBERS, WORDS, OTHERS)[rng.integers(3)]
@@ -89,7 +89,7 @@ def hostile(rng: Rng, like: Any = None) -> Any:
 
 
 def mutated(rng: Rng, value: Any) -> Any:
-    """The same JSON with one place replaced, removed, doubled or added to."""
+    """Return the JSON value with one place replaced, removed, doubled or added to."""
     if isinstance(value, dict) and value and rng.random() < 0.9:
         changed, key = dict(value), list(value)[rng.integers(len(value))]
         choice = rng.random()
@@ -107,14 +107,14 @@ def mutated(rng: Rng, value: Any) -> Any:
 
 
 def several(rng: Rng, value: Any) -> Any:
-    """One to three mutations."""
+    """Apply one to three mutations to a JSON value."""
     for _ in range(rng.integers(1, 4)):
         value = mutated(rng, value)
     return value
 
 
 def constructors(rng: Rng, folder: Path) -> None:
-    """A problem or an economy with hostile parameters."""
+    """Make a problem or an economy with hostile parameters."""
     names = [*hacontrol_envs.registered_ids(), *hacontrol_envs.registered_economies()]
     weight = np.array([0.02 if name.startswith("KrusellSmith") else 1.0 for name in names])  # they take a second each
     name = str(rng.choice(names, p=weight / weight.sum()))
@@ -134,11 +134,11 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "Merton-v0": {"risk_aversion": 3.0, "volatility": 0.2, "horizon": 1.0, "bequest": 1.0},
     "FirmIndustry": {"demand_elasticity": 1.0, "volatility": 0.1},
 }
-"""Valid ones, of which some are altered."""
+"""Valid parameters by id or name, of which some are altered."""
 
 
 def hyperparameters(rng: Rng, folder: Path) -> None:
-    """An agent with hostile hyperparameters."""
+    """Make an agent with hostile hyperparameters."""
     weight = np.array([0.1 if name in SLOW else 1.0 for name in SUBJECTS])
     name = str(rng.choice(list(SUBJECTS), p=weight / weight.sum()))
     given = several(rng, _defaults(name))
@@ -187,7 +187,7 @@ SUITE: dict[str, Any] = {
 
 
 def suites(rng: Rng, folder: Path) -> None:
-    """A suite's TOML with hostile values, or with bytes altered."""
+    """Read a suite's TOML with hostile values, or with bytes altered."""
     given = SUITE if rng.random() < 0.2 else several(rng, SUITE)
     text = toml(given).encode("utf-8", "surrogatepass")
     (folder / "suite.toml").write_bytes(damaged(rng, text) if given is SUITE else text)
@@ -196,7 +196,7 @@ def suites(rng: Rng, folder: Path) -> None:
 
 
 def toml(value: Any) -> str:
-    """TOML of what JSON holds, inline below the top."""
+    """Return the TOML of a JSON value, inline below the top."""
     if not isinstance(value, dict):
         return f"x = {_inline(value)}"
     return "\n".join(f"{json_text.dumps(key)} = {_inline(entry)}" for key, entry in value.items())
@@ -213,7 +213,7 @@ def _inline(value: Any) -> str:
 
 
 def damaged(rng: Rng, content: bytes) -> bytes:
-    """Content with a few bytes altered, or cut off."""
+    """Return the content with a few bytes altered, or cut off."""
     altered = bytearray(content)
     for _ in range(rng.integers(1, 5)):
         altered[rng.integers(len(altered))] = rng.integers(256)
@@ -228,11 +228,11 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("compare", "LQR-v0", "--run", "{folder}", "--agent", "npi", "--parameters", '{{"dimension": 2}}'),
     ("compare", "Nowhere-v0", "--parameters", "{{}}", "--out", "{folder}/figure.png"),
 )
-"""None of them would do anything, could it be read as it is."""
+"""Command lines that are altered; as they stand, each ends with an error before it does anything."""
 
 
 def commands(rng: Rng, folder: Path) -> None:
-    """A command line with an argument replaced, removed or doubled; it ends with an exit code of 0 or 2."""
+    """Run a command line with an argument replaced, removed or doubled; require an exit code of 0 or 2."""
     line = [part.format(folder=folder, suite=folder / "none.toml") for part in COMMANDS[rng.integers(len(COMMANDS))]]
     for _ in range(rng.integers(1, 3)):
         place = int(rng.integers(1, len(line)))
@@ -264,7 +264,7 @@ def commands(rng: Rng, folder: Path) -> None:
 
 
 def results(rng: Rng, folder: Path) -> None:
-    """A result file with hostile values, sealed, under the name that its task would give it; then a report of it."""
+    """Report a result file with hostile values, sealed, under the name that its task would give it."""
     raw = several(rng, RESULT)
     content = sealed(raw)
     if rng.random() < 0.2:
@@ -278,13 +278,13 @@ def results(rng: Rng, folder: Path) -> None:
 
 
 def sealed(raw: Any) -> bytes:
-    """A result file of this content, with the seal that it must have."""
+    """Return a result file of this content, with the seal that it must have."""
     body = json_text.dumps(raw).encode()
     return b'{"sha256":"%s","result":%s}' % (hashlib.sha256(body).hexdigest().encode(), body)
 
 
 def file_name(raw: Any) -> str:
-    """The file name of a result, where its task can be read."""
+    """Return the file name of a result, where its task can be read."""
     try:
         return f"{msgspec.convert(raw['task'], Task).id}.json"
     except Exception:  # whatever it is, reading it is what is tried
@@ -309,11 +309,11 @@ RESULT: dict[str, Any] = msgspec.to_builtins(
 
 
 SAVED = {"random": 0.4, "analytic": 0.3, "npi": 0.15, "ctq": 0.1, "ppo": 0.05}
-"""Agents whose files are altered, and how often."""
+"""Share in the inputs of each agent whose files are altered."""
 
 
 def checkpoints(rng: Rng, folder: Path) -> None:
-    """A saved agent with a hostile record or altered tensors, sealed; or with bytes altered, the seal made right."""
+    """Load a saved agent with a hostile record or altered tensors or bytes, sealed again."""
     name = str(rng.choice(list(SAVED), p=list(SAVED.values())))
     content = saved(name, folder)
     path = folder / "agent.safetensors"
@@ -343,7 +343,7 @@ def _resealed(content: bytes) -> bytes:
 
 
 def saved(name: str, folder: Path) -> bytes:
-    """A small saved agent on LQR-v0."""
+    """Return the file of a small agent on LQR-v0."""
     if (key := f"saved {name}") not in _MADE:
         small: dict[str, dict[str, Any]] = {"npi": {"hidden": (4,)}, "ctq": {"num_envs": 4}, "ppo": {"num_envs": 2}}
         agent = make_agent(name, env=_subject(name), seed=0, **small.get(name, {}))

@@ -1,4 +1,4 @@
-"""Whether training that is killed at any moment ends with the weights of training that is not.
+"""Check that training that is killed at any moment ends with the weights of training that is not.
 
 A child process trains an agent with `learn(checkpoint=FILE)`. It is sent SIGKILL after a time uniform on [0, the time
 that an uninterrupted run takes] from the start of learning; every third kill waits from then on for a checkpoint to be
@@ -32,7 +32,13 @@ SETTINGS = {"npi": {"iterations": 8, "visits": 64}}
 
 
 def measure(task: dict[str, Any], kills: int, flips: int) -> list[measured.Row]:
-    """Rows: kills during training and at its end, and altered files; how many came out as they must."""
+    """Return rows for kills during training, kills at its end, and altered files: how many came out as they must.
+
+    Args:
+        task: agent, env, seed, hyperparameters and budget of a run, by name.
+        kills: number of kills to deliver.
+        flips: number of alterations of the file.
+    """
     rng = np.random.default_rng(task["seed"])
     with tempfile.TemporaryDirectory() as folder, Progress(transient=True) as progress:
         bar = progress.add_task("kills", total=kills)
@@ -65,7 +71,7 @@ def _row(what: str, right: int, of: int, **more: Any) -> measured.Row:
 
 
 def same(one: Path, other: Path) -> bool:
-    """Whether two saved agents are the same to the last bit, apart from the times in their learning curves."""
+    """Return whether two saved agents are the same to the last bit, apart from the times in their learning curves."""
     (here, said), (there, told) = read(one), read(other)
     equal = here.keys() == there.keys() and all(
         part.dtype == there[name].dtype and part.numpy().tobytes() == there[name].numpy().tobytes()
@@ -80,7 +86,13 @@ def _timeless(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def refused(path: Path, times: int, rng: np.random.Generator) -> int:
-    """How many of so many alterations of a file, in turn a bit flipped and the end cut off, `load` refuses."""
+    """Count the alterations of a file, in turn a bit flipped and the end cut off, that `load` refuses.
+
+    Args:
+        path: the file.
+        times: number of alterations.
+        rng: source of random numbers.
+    """
     content, count = path.read_bytes(), 0
     altered = path.with_name("altered")
     for k in range(times):
@@ -108,11 +120,11 @@ def main(
     """Kill training, and alter its file.
 
     Args:
-        kills: how many are delivered.
-        flips: how many times the file is altered.
-        agent: its name.
+        kills: number of kills to deliver.
+        flips: number of alterations of the file.
+        agent: name of the agent.
         env: id of the environment that it learns on.
-        seed: of learning, and of the moments of the kills.
+        seed: seed of learning, and of the moments of the kills.
         budget: state-action points of a run; None for the agent's own default.
         json: a file to write the figures to.
     """

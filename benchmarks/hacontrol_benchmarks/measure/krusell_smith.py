@@ -33,23 +33,24 @@ from hacontrol_envs.economies.krusell_smith import solution
 from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 
 STEADY = {"capital": (33.1302, 5e-4), "interest_rate": (0.0133141, 1e-6), "wage": (2.256631, 1e-4)}
-"""Published figures of "ssj", and how far ours may be."""
+"""Published figures of "ssj", and the largest differences from them."""
 CONSTRAINED = 0.0534, 2e-4
+"""Published share of households at the borrowing limit, and the largest difference from it."""
 COLD, SOLUTION = 30.0, 180.0
-"""Seconds at most, of a steady state and a reference solution."""
+"""Most seconds of a steady state from a cold start, and of a reference solution."""
 CAPITAL = {"ssj": 33.144, "jedc": 39.419}
-"""Published means, on other paths; ours may be .1 % off."""
+"""Published mean capital on other paths; a difference of .1 % is allowed."""
 LAW: dict[str, dict[tuple[int, int], float]] = {
     "ssj": {(0, 1): 0.9730, (4, 1): 0.9721},
     "jedc": {(0, 0): 0.12498, (0, 1): 0.96525, (1, 0): 0.13759, (1, 1): 0.96328},
 }
-"""Published coefficients by (Z, power of log K), to 1e-3."""
+"""Published coefficients of the law of motion by (Z, power of log K), to 1e-3."""
 DEN_HAAN = {"ssj": 0.006, "jedc": 0.06}
-"""Percent at most, on average."""
+"""Largest mean of Den Haan's error, in percent."""
 EULER = -5.5
-"""log10 of the mean, at most."""
+"""Largest log10 of the mean Euler error."""
 FASTER = 3.0
-"""Times sequence-jacobian's speed, at least."""
+"""Least speed, as a multiple of sequence-jacobian's."""
 SMALL: dict[str, Any] = {"asset_nodes": 100, "asset_max": 200.0}
 
 IN_A_PROCESS = """
@@ -62,7 +63,7 @@ print(time.perf_counter() - start)
 
 
 def measure(repeats: int = 7) -> list[measured.Row]:
-    """One row per figure."""
+    """Return one row per figure."""
     tasks: list[Callable[[], list[measured.Row]]] = [
         *(lambda name=name: steady_state(name) for name in CAPITAL),
         *(lambda name=name: reference(name, "two moments") for name in CAPITAL),
@@ -73,7 +74,7 @@ def measure(repeats: int = 7) -> list[measured.Row]:
 
 
 def steady_state(name: str) -> list[measured.Row]:
-    """Its figures, and its seconds from a cold start."""
+    """Return figures of a calibration's steady state, and its seconds from a cold start."""
     found = KrusellSmith(name).steady_state()
     rows = [_row(f"{name} steady state", "seconds, cold", _cold(name), at_most=COLD)]
     for figure in STEADY:
@@ -95,7 +96,7 @@ def _cold(name: str) -> float:
 
 
 def reference(name: str, beliefs: str) -> list[measured.Row]:
-    """Figures of the reference solution, computed now."""
+    """Return figures of a calibration's reference solution, computed now."""
     economy, published = KrusellSmith(name), beliefs == "log-linear"
     what = f"{name}, log-linear beliefs" if published else f"{name} reference"
     KrusellSmith(name, asset_nodes=40).steady_state()  # compiled before
@@ -123,7 +124,7 @@ def reference(name: str, beliefs: str) -> list[measured.Row]:
 
 
 def beside(repeats: int) -> list[measured.Row]:
-    """The steady state on 3 x 100 nodes, by us and by sequence-jacobian."""
+    """Time the steady state on 3 x 100 nodes, solved by us and by sequence-jacobian."""
     what, theirs = "ssj, 3 x 100 nodes", _sequence_jacobian()
     ours: Callable[[], Any] = lambda: KrusellSmith("ssj", **SMALL).steady_state()  # noqa: E731
     times: list[tuple[float, ...]] = []
@@ -201,7 +202,7 @@ def main(repeats: int = 7, json: Path | None = None) -> int:
     """Measure steady states and reference solutions of Krusell-Smith.
 
     Args:
-        repeats: timed steady states of each contender.
+        repeats: number of timed steady states of each contender.
         json: a file to write the figures to.
     """
     return measured.report("measure.krusell_smith", measure(repeats), COLUMNS, {"repeats": repeats}, json, NOTE)

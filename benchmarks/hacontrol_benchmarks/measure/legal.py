@@ -1,4 +1,4 @@
-"""Whether every legal parameter is answered rightly or refused: random draws, judged by independent checks.
+"""Check that every legal parameter is answered rightly or refused, by random draws and independent checks.
 
 For every module of `measure.judges` parameters are drawn at random, the problem or economy is solved, and the answer
 is judged. Each draw ends in one of these ways:
@@ -34,35 +34,35 @@ from hacontrol_benchmarks.measure.judges import WrongAnswer
 from hacontrol_envs.errors import HacontrolError, HacontrolWarning
 
 LIMIT = 30.0
-"""CPU seconds that an answer or a refusal may take."""
+"""Most CPU seconds of an answer or a refusal."""
 ENDINGS = ("answered", "refused", "wrong", "crashed", "slow")
-"""How a draw may end."""
+"""The ways in which a draw may end."""
 
 
 class Ending(NamedTuple):
-    """How one draw ended."""
+    """The way in which one draw ended."""
 
     way: str
     """One of `ENDINGS`."""
     seconds: float
-    """CPU time."""
+    """CPU time. [s]."""
     message: str
-    """Of the exception, if there was one."""
+    """Message of the exception, empty if there was none."""
 
 
 def subjects() -> list[str]:
-    """The names of all subjects."""
+    """Return the names of all subjects."""
     return sorted(module.name for module in pkgutil.iter_modules(judges.__path__) if module.name != "draws")
 
 
 def draw(subject: str, u: Callable[[], float]) -> dict[str, Any]:
-    """Parameters of a subject from uniform numbers u() in [0, 1]."""
+    """Draw parameters of a subject from uniform numbers u() in [0, 1]."""
     drawn: dict[str, Any] = importlib.import_module(f"{judges.__name__}.{subject}").draw(u)
     return drawn
 
 
 def ending(subject: str, parameters: dict[str, Any]) -> Ending:
-    """Judge a subject at these parameters."""
+    """Judge a subject at these parameters, and return how that ended."""
     judge = importlib.import_module(f"{judges.__name__}.{subject}").judge
     started, way, message = time.process_time(), "answered", ""
     try:
@@ -87,7 +87,14 @@ def _one(task: tuple[str, int, int]) -> tuple[dict[str, Any], Ending]:
 
 
 def measure(subject: str, draws: int, seed: int, workers: int) -> measured.Row:
-    """The row of one subject: how many draws ended in each way, the slowest, and the faults themselves."""
+    """Return the row of one subject: how many draws ended in each way, the slowest, and the faults themselves.
+
+    Args:
+        subject: name of the subject.
+        draws: number of draws.
+        seed: seed of the draws; draw i depends on the seed and i alone.
+        workers: number of processes.
+    """
     tasks = [(subject, seed, index) for index in range(draws)]
     with ProcessPoolExecutor(workers) as pool:
         found = list(track(pool.map(_one, tasks, chunksize=4), subject, draws, transient=True))
@@ -126,14 +133,14 @@ def main(
     workers: int = 2,
     json: Path | None = None,
 ) -> int:
-    """Draw legal parameters and judge the answers; 1 if one was wrong, crashed or slow.
+    """Draw legal parameters and judge the answers; return 1 if one was wrong, crashed or slow.
 
     Args:
-        subject: which; all of them by default.
-        draws: of each.
-        seed: of the draws; draw i of a subject depends on the seed and i alone.
-        workers: processes.
-        json: where to write the figures.
+        subject: names of subjects; all of them by default.
+        draws: number of draws of each subject.
+        seed: seed of the draws; draw i of a subject depends on the seed and i alone.
+        workers: number of processes.
+        json: a file to write the figures to.
     """
     rows = [measure(name, draws, seed, workers) for name in subject or subjects()]
     settings = {"subjects": subject or subjects(), "draws": draws, "seed": seed, "workers": workers}

@@ -1,4 +1,4 @@
-"""What every command of `measure` does with its figures: a table, and a JSON file that says where they come from."""
+"""Report figures of a command of `measure`: a table, and a JSON file with the code, machine and settings."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from hacontrol_benchmarks.records import provenance
 from hacontrol_envs.errors import ParameterError
 
 WIDE = 140
-"""Columns of a table that goes to a file."""
+"""Width of a table that goes to a file. [characters]."""
 
 Row = dict[str, Any]
-"""A figure, with its target where it has one; "met" says whether it reached it."""
+"""A figure by the names of its parts, with its target where it has one; "met" says whether it was reached."""
 
 
 def report(
@@ -29,9 +29,11 @@ def report(
     """Print the rows, write them to `json` if given, and return 0 if every target was met, else 1.
 
     Args:
-        command: the module that measured.
-        columns: title of a column -> format of a row, such as "{ratio:.2f}".
+        command: the module that measured, for the JSON file.
+        rows: the figures; one without "met" has no target.
+        columns: format of a row, such as "{ratio:.2f}", by the title of the column.
         settings: seeds and sizes, which are all that a repetition needs.
+        json: file to write; None writes none.
         note: what the columns mean, in a sentence or two.
     """
     missed = [row for row in rows if not row.get("met", True)]
@@ -49,6 +51,12 @@ def report(
 
 def write(path: Path, command: str, rows: list[Row], settings: Row) -> None:
     """Write rows with the settings, the code and the machine they come from.
+
+    Args:
+        path: the JSON file.
+        command: the module that measured.
+        rows: the figures.
+        settings: seeds and sizes, which are all that a repetition needs.
 
     Raises:
         ParameterError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""What a picture costs, in milliseconds of CPU time a frame.
+"""Time a rendered frame, in milliseconds of CPU time.
 
 An environment plays episodes of the optimum with some noise, or of a constant action where none is known, and draws a
 frame after every step. "First" is the first frame of all, which makes the figure and asks for the optimum; "cold" is
@@ -22,9 +22,9 @@ from hacontrol_benchmarks.measure import measured
 from hacontrol_envs import registered_ids
 
 TARGET = 20.0
-"""Milliseconds of CPU time that a frame may take on a warm figure, on average."""
+"""Most milliseconds of CPU time of a frame on a warm figure, on average."""
 NOISE = 0.1
-"""Standard deviation of what is added to actions in [-1, 1]."""
+"""Standard deviation of the noise that is added to actions in [-1, 1]."""
 FEW_NODES: dict[str, Any] = {"asset_nodes": 60, "asset_max": 300.0}
 PARAMETERS = {"KrusellSmith-v0": FEW_NODES, "KrusellSmithCloud-v0": FEW_NODES}
 MORE: tuple[tuple[str, dict[str, Any], int], ...] = (
@@ -32,11 +32,11 @@ MORE: tuple[tuple[str, dict[str, Any], int], ...] = (
     ("Merton-v0", {"horizon": 10.0}, 1),
     ("LQR-v0", {}, 8),
 )
-"""Id, parameters and rows of what is measured besides every id by itself."""
+"""Id, parameters and number of rows of the cases that are measured besides every id by itself."""
 
 
 def measure(steps: int = 60, episodes: int = 2) -> list[measured.Row]:
-    """One row for every environment."""
+    """Return one row for every environment."""
     cases = [(id, PARAMETERS.get(id, {}), 1) for id in registered_ids()]
     return [_case(*case, steps, episodes) for case in (*cases, *MORE)]
 
@@ -84,11 +84,11 @@ COLUMNS = {
 
 
 def main(steps: int = 60, episodes: int = 2, json: Path | None = None) -> int:
-    """Measure what a frame costs.
+    """Measure how long a frame takes.
 
     Args:
-        steps: of an episode.
-        episodes: on a warm figure.
+        steps: number of steps of an episode.
+        episodes: number of episodes on a warm figure.
         json: a file to write the figures to.
     """
     settings = {"steps": steps, "episodes": episodes, "noise": NOISE}

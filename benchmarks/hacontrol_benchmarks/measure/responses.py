@@ -1,4 +1,4 @@
-"""Impulse responses of Krusell-Smith and of an industry against what is known of them.
+"""Compare impulse responses of Krusell-Smith and of an industry with what is known of them.
 
 * log Z after 20 quarters, in percent, beside the chain's own expectation; capital after 20 quarters, at the default
   number of draws: how far apart seeds are, and the mean standard error, both relative to the response.
@@ -28,14 +28,15 @@ from hacontrol_envs.economies.industry.economy import FirmIndustry
 from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 
 SEEDS = 5
+"""Number of seeds of the draws."""
 PRODUCTIVITY = 0.20656
-"""Percent: P^20 of the "ssj" chain, from its middle state and the next."""
+"""Expected log Z after 20 quarters by P^20 of the "ssj" chain, from its middle state and the next, in percent."""
 THEIRS = {"consumption": (0.00278893, 0.00293181, 0.00304844), "capital": (0.0, 0.00083712, 0.00156732)}
-"""sequence-jacobian's first quarters."""
+"""Responses of sequence-jacobian in the first three quarters, by aggregate."""
 
 
 def measure() -> list[measured.Row]:
-    """One row per figure."""
+    """Return one row per figure."""
     tasks: list[Callable[[], list[measured.Row]]] = [
         lambda: krusell_smith("ssj", 1e-3),
         lambda: krusell_smith("jedc", 5e-3),
@@ -46,7 +47,12 @@ def measure() -> list[measured.Row]:
 
 
 def krusell_smith(name: str, apart: float) -> list[measured.Row]:
-    """Of a calibration: seeds, standard errors, and, where labour does not move with Z, the linear response."""
+    """Return spread over seeds, standard errors and, for "ssj", differences from the linear response.
+
+    Args:
+        name: the calibration.
+        apart: largest relative spread of capital over seeds.
+    """
     economy = KrusellSmith(name)
     solution = economy.reference_solution()
     began = time.perf_counter()
@@ -73,7 +79,7 @@ def krusell_smith(name: str, apart: float) -> list[measured.Row]:
 
 
 def sequence_jacobian() -> list[measured.Row]:
-    """Against the figures of theirs that are kept."""
+    """Compare the linear response with the figures of sequence-jacobian that are kept here."""
     found = KrusellSmith("ssj", asset_nodes=500).steady_state().impulse_response(0.01, 0.9, 300)
     what = "linear, 3 x 500 nodes, and sequence-jacobian"
     gaps = {name: float(np.abs(getattr(found, name)[:3] - theirs).max()) for name, theirs in THEIRS.items()}
@@ -81,7 +87,7 @@ def sequence_jacobian() -> list[measured.Row]:
 
 
 def industry() -> list[measured.Row]:
-    """After a shift of log productivity that decays at the rate .5 a year."""
+    """Compare the response to a shift of log productivity that decays at the rate .5 a year with its closed form."""
     began = time.perf_counter()
     found = FirmIndustry(capital_bounds=(0.5, 20.0)).equilibrium().impulse_response(1.0)
     exact, seconds = np.exp(-0.5 * found.time), time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""What it costs to move the laws of many economies for a period, beside two others, and whether mass stays one.
+"""Time moving the laws of many economies for a period, beside two other ways, and measure whether mass stays one.
 
 Beside `law @ Transport(...)`, each with choices checked and located anew as in a simulation, on the same laws, choices
 (float64, inside the grid) and machine, on one thread, one after the other in each repeat:
@@ -39,11 +39,12 @@ from hacontrol_envs.arrays import Floats
 from hacontrol_envs.numerics.transport import Transport
 
 SIZES = ((256, 100, 3), (4096, 500, 7))
-"""Economies, nodes and idiosyncratic states."""
+"""Numbers of economies, nodes of assets and idiosyncratic states."""
 
 QUARTERS = 10_000
+"""Quarters over which mass is measured."""
 CELLS = 500_000
-"""To be moved each time that a contender is timed, in as many calls as that takes."""
+"""Least number of cells that are moved each time a contender is timed, in as many calls as that takes."""
 
 LOOP = "loop over (e, e'), torch"
 STACKED, ONE_BY_ONE = "sequence-jacobian, stacked", "sequence-jacobian, one by one"
@@ -58,21 +59,32 @@ TARGETS: dict[tuple[str, int | None], tuple[str, float]] = {
     (BOTH + KEPT, None): ("<=", 3.0),
     (MASS, None): ("<=", 1e-12),
 }
-"""What a figure must be, by the number of economies or (None) at any."""
+"""Bound of a figure, by its name and the number of economies, None for any number."""
 
 
 class Case(NamedTuple):
-    """Economies of one size whose policies are monotone, or not."""
+    """Economies of one size whose policies are monotone, or noisy."""
 
     policy: str
+    """Kind of policy: "monotone" or "noisy"."""
     assets: Floats
+    """Nodes of assets, (n_a,)."""
     law: Floats
+    """Laws, (economies, n_e, n_a)."""
     choice: Floats
+    """Assets chosen at the cells, (economies, n_e, n_a)."""
     shock: Floats
+    """Transition probabilities of the idiosyncratic state, (n_e, n_e)."""
 
 
 def case(size: tuple[int, int, int], policy: str, seed: int = 0) -> Case:
-    """Laws of any shape, choices that save most of wealth, a persistent shock; noise of 30 % unless monotone."""
+    """Draw laws of any shape, choices that save most of wealth, with noise of 30 % unless monotone, and a chain.
+
+    Args:
+        size: numbers of economies, nodes of assets and idiosyncratic states.
+        policy: "monotone" or "noisy".
+        seed: seed of the draws.
+    """
     economies, nodes, states = size
     rng = np.random.default_rng(seed)
     assets = np.expm1(np.expm1(np.linspace(0, math.log1p(math.log1p(200)), nodes)))
@@ -86,7 +98,7 @@ def case(size: tuple[int, int, int], policy: str, seed: int = 0) -> Case:
 
 
 def measure(repeats: int = 15) -> list[measured.Row]:
-    """A row for each size, policy and contender: ns per cell, and the figure with its target; see the module."""
+    """Return a row for each size, policy and contender: ns per cell, and the figure with its target; see the module."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -144,7 +156,14 @@ def _contenders(given: Case) -> dict[str, Callable[[], Any]]:
 
 
 def loop(law: torch.Tensor, choice: torch.Tensor, assets: torch.Tensor, shock: torch.Tensor) -> torch.Tensor:
-    """The published way: for each pair (e, e') the shares of the mass that goes from e to e' are scattered."""
+    """Move laws as published for DEQN: for each pair (e, e') the shares of the mass from e to e' are scattered.
+
+    Args:
+        law: laws, (economies, n_e, n_a).
+        choice: assets chosen at the cells, of the shape of `law`.
+        assets: nodes, (n_a,).
+        shock: transition probabilities of e, (n_e, n_e).
+    """
     k = torch.searchsorted(assets, choice, right=True).clamp(1, len(assets) - 1) - 1
     w = (choice - assets[k]) / (assets[k + 1] - assets[k])
     out = torch.zeros_like(law)
@@ -210,10 +229,10 @@ NOTE = "Figures are times over ours; of forward and backward, over forward; of m
 
 
 def main(repeats: int = 15, json: Path | None = None) -> int:
-    """Measure what moving laws costs, beside the published loop and sequence-jacobian.
+    """Measure how long moving laws takes, beside the published loop and sequence-jacobian.
 
     Args:
-        repeats: timed repeats at the smaller size; at the larger fewer, at least 3.
+        repeats: number of timed repeats at the smaller size; at the larger fewer, at least 3.
         json: a file to write the figures to.
     """
     settings = {"repeats": repeats, "seed": 0, "quarters": QUARTERS}

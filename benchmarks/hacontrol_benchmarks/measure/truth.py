@@ -1,4 +1,4 @@
-"""Whether the known optima are true: torch against NumPy, the HJB equation, Dynkin's formula, and the value attained.
+"""Check that the known optima are true: torch against NumPy, the HJB equation, Dynkin's formula, the value attained.
 
 For every calibration of `CALIBRATIONS`:
 
@@ -34,13 +34,13 @@ from hacontrol_envs.checks.probe import Points, Probe, expectation
 from hacontrol_envs.checks.solution import RELATIVE, candidates, tolerance
 
 GAP, RESIDUAL, DYNKIN, VALUE = 1e-12, RELATIVE, 4.0, 3.0
-"""At most: relative gap and residual, and standard errors."""
+"""Largest relative gap and residual, and largest Dynkin and value gaps in standard errors."""
 
 STEP: dict[type[ControlProblem], float] = {LQR: 0.04, Merton: 0.25, FirmInvestment: 0.25}
-"""The longest step of the simulations of value."""
+"""Longest step of the simulations of value, by class of problem."""
 
 NODES = 8
-"""Of the quadrature in time of Dynkin's formula."""
+"""Number of nodes of the quadrature in time of Dynkin's formula."""
 
 ASSETS: dict[str, Any] = {
     "expected_return": [0.06, 0.07, 0.08],
@@ -68,12 +68,22 @@ def _calibrations() -> Iterator[tuple[str, ControlProblem]]:
 
 
 CALIBRATIONS = dict(_calibrations())
+"""Problems with known optima, by name."""
 
 
 def measure(
     seed: int = 0, points: int = 1000, paths: int = 20_000, starts: int = 5, rows: int = 2048, only: str = ""
 ) -> list[measured.Row]:
-    """One row per calibration whose name contains `only`, each with random numbers of its own."""
+    """Return one row per calibration, each with random numbers of its own.
+
+    Args:
+        seed: seed of every random number.
+        points: number of points at which gaps and residuals are computed.
+        paths: number of paths of Dynkin's formula.
+        starts: number of starting points of Dynkin's formula.
+        rows: number of paths on which the value is simulated.
+        only: measure the calibrations whose names contain this.
+    """
     chosen = [(place, name) for place, name in enumerate(CALIBRATIONS) if only in name]
     found = []
     for place, name in track(chosen, "known optima", transient=True):
@@ -88,7 +98,7 @@ def measure(
 
 
 def torch_gap(probe: Probe, points: int) -> measured.Row:
-    """The largest relative gap between NumPy and torch, and whose it is."""
+    """Return the largest relative gap between NumPy and torch, and the name of the function that has it."""
     p: Any = probe.problem
     at, jet = probe.points(points), _jet(probe, probe.points(points))
     tensors, there = Points._make(map(torch.as_tensor, at)), Jet._make(map(torch.as_tensor, jet))
@@ -109,9 +119,14 @@ def _gap(here: Floats, there: Any) -> float:
 
 
 def residuals(probe: Probe, points: int, rivals: int = 200) -> measured.Row:
-    """Of the HJB equation: its size at the optimal action, its largest value at rival actions, and `share`.
+    """Return the HJB residual at the optimal action, its largest value at rival actions, and `share`.
 
-    Rivals are made admissible. Both are relative to the terms at the optimal action.
+    Both are relative to the terms at the optimal action; see the module.
+
+    Args:
+        probe: the problem, with random numbers.
+        points: number of points.
+        rivals: number of rival actions at a point, which are made admissible.
     """
     p, at = probe.problem, _optimal(probe, probe.points(points))
     own = np.abs(p.hjb_residual(*at, _jet(probe, at)))
@@ -134,9 +149,9 @@ def _error(probe: Probe) -> float:
 
 
 def dynkin(probe: Probe, starts: int) -> measured.Row:
-    """The gap of Dynkin's formula in standard errors, the largest over starting points and actions, and that error.
+    """Return the gap of Dynkin's formula in standard errors, the largest over starts and actions, and that error.
 
-    A standard error is relative to |V|, and not taken to be less than 1e-12 or the stated error of V.
+    The standard error is relative to |V|, and at least 1e-12 and the stated error of V.
     """
     rng, worst, solution = probe.rng(), (0.0, 0.0), probe.solution()
     assert solution is not None

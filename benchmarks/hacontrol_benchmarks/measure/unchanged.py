@@ -1,4 +1,4 @@
-"""Whether two revisions compute the same: the figures of `fixed_cases`, each revision in a process of its own.
+"""Check that two revisions compute the same: the figures of `fixed_cases`, each revision in a process of its own.
 
     python -m hacontrol_benchmarks.measure.unchanged REVISION
 
@@ -26,12 +26,12 @@ from hacontrol_envs.errors import ParameterError
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = {"hacontrol_envs": ".", "hacontrol_agents": "agents", "hacontrol_benchmarks": "benchmarks"}
-"""Where in a checkout each package lies."""
+"""Folder of each package in a checkout."""
 CHANGED = {
     "metrics of analytic on FirmInvestment-v0": "the optimum of held actions weighs normal shocks by exp(-z^2/2) over "
     "its sum, where it had scipy.stats' density; they differ by rounding",
 }
-"""Cases that changed since the committed comparison's old revision, and why."""
+"""Reason of the change of each case that differs from the committed comparison's old revision."""
 
 PROGRAM = """
 import importlib, pathlib, runpy, sys
@@ -44,7 +44,7 @@ runpy.run_path(cases)["write"](target, only)
 
 
 def measure(revision: str, only: str = "") -> list[measured.Row]:
-    """A row for each case."""
+    """Return a row for each case."""
     with tempfile.TemporaryDirectory(prefix="hacontrol-unchanged-") as name:
         folder = Path(name)
         before = figures(checked_out(revision, folder / "old"), folder, only)
@@ -53,7 +53,7 @@ def measure(revision: str, only: str = "") -> list[measured.Row]:
 
 
 def checked_out(revision: str, folder: Path) -> Path:
-    """The files of a revision of this checkout, in a new folder.
+    """Copy the files of a revision of this checkout into a new folder, and return it.
 
     Raises:
         ParameterError: there is no such revision, or no git.
@@ -70,7 +70,13 @@ def checked_out(revision: str, folder: Path) -> Path:
 
 
 def figures(tree: Path, folder: Path, only: str = "") -> dict[str, dict[str, NDArray[Any]]]:
-    """The figures of each case, computed by the packages of a tree on one thread and with nothing kept on disk."""
+    """Compute the figures of each case by the packages of a tree, on one thread and with an empty disk cache.
+
+    Args:
+        tree: checkout that the packages are imported from.
+        folder: folder for temporary files.
+        only: compute the cases whose names contain this.
+    """
     target = folder / "figures.npz"
     paths = os.pathsep.join(str(tree / place) for place in PACKAGES.values())
     with tempfile.TemporaryDirectory(dir=folder) as kept:
@@ -87,7 +93,13 @@ def figures(tree: Path, folder: Path, only: str = "") -> dict[str, dict[str, NDA
 
 
 def compared(name: str, before: fixed_cases.Figures, after: fixed_cases.Figures) -> measured.Row:
-    """The row of a case whose figures are these."""
+    """Return the row of a case.
+
+    Args:
+        name: name of the case.
+        before: its figures by the old revision.
+        after: its figures by the working tree.
+    """
     common = [part for part in before if part in after]
     same = bool(common) and all(identical(before[part], after[part]) for part in common)
     row: measured.Row = {
@@ -103,12 +115,12 @@ def compared(name: str, before: fixed_cases.Figures, after: fixed_cases.Figures)
 
 
 def identical(old: NDArray[Any], new: NDArray[Any]) -> bool:
-    """Whether two arrays have the same type, shape and bits."""
+    """Return whether two arrays have the same type, shape and bits."""
     return (old.dtype, old.shape, old.tobytes()) == (new.dtype, new.shape, new.tobytes())
 
 
 def difference(old: NDArray[Any], new: NDArray[Any]) -> float:
-    """The largest relative difference; infinite where shapes or what is finite differ."""
+    """Return the largest relative difference; infinite where the shapes differ, or the entries that are finite."""
     if old.shape != new.shape or not np.array_equal(np.isfinite(old), np.isfinite(new)):
         return float("inf")
     finite = np.isfinite(old)
@@ -126,7 +138,7 @@ def main(revision: tyro.conf.Positional[str], only: str = "", json: Path | None 
     """Compare what this working tree computes with what a revision did.
 
     Args:
-        revision: of git, such as a commit or a tag.
+        revision: a git revision, such as a commit or a tag.
         only: compare the cases whose names contain this.
         json: a file to write the comparison to.
     """

@@ -1,1 +1,1 @@
-"""What is written down: suites, tasks, results and where they come from."""
+"""Records on disk: suites, tasks, results, and the code and machine they come from."""

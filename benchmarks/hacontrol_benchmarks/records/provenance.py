@@ -1,4 +1,4 @@
-"""Where a result comes from: the code and the machine."""
+"""Provenance of a result: the code and the machine."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import msgspec
 
 
 class Code(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The version of hacontrol that ran."""
+    """The version of hacontrol that made a result."""
 
     version: str
-    """Of the installed package; "source" where it is not installed."""
+    """Version of the installed package; "source" where it is not installed."""
     commit: str | None = None
-    """Git commit, where it ran from a checkout."""
+    """Git commit; None where it did not run from a checkout."""
     modified: bool = False
     """Whether that checkout had uncommitted changes."""
 
@@ -28,15 +28,18 @@ class Code(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What it ran on."""
+    """The machine that a result was made on."""
 
     processor: str
+    """Name of the processor."""
     cores: int
-    """That this process may use."""
+    """Number of cores that the process may use."""
     python: str
+    """Version of Python."""
     packages: dict[str, str]
+    """Versions of the installed libraries that matter, by name."""
     threads: int | None = None
-    """That the task computed with; None in records of before it was fixed."""
+    """Number of threads that the task computed with; None in records of before it was fixed."""
 
     def __str__(self) -> str:
         packages = ", ".join(f"{name} {version}" for name, version in self.packages.items())
@@ -46,7 +49,7 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @cache
 def code() -> Code:
-    """This version of hacontrol."""
+    """Return the version of hacontrol that is running."""
     try:
         version = metadata.version("hacontrol")
     except metadata.PackageNotFoundError:
@@ -58,19 +61,19 @@ def code() -> Code:
 
 @cache
 def machine() -> Machine:
-    """This machine."""
+    """Return the machine that this process runs on."""
     names = ("numpy", "scipy", "torch", "gymnasium", "stable-baselines3")
     packages = {name: metadata.version(name) for name in names if _installed(name)}
     return Machine(_processor(), cores(), platform.python_version(), packages)
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _checkout() -> Path | None:
-    """The git checkout that this file is tracked in, if any."""
+    """Return the git checkout that this file is tracked in, if any."""
     root = Path(__file__).resolve().parents[3]
     return root if (root / ".git").exists() and (root / "hacontrol_envs").is_dir() else None
 

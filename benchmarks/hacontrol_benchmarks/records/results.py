@@ -27,46 +27,54 @@ from hacontrol_envs.errors import CheckpointError, ParameterError
 FORMAT = 1
 SUFFIX = ".json"
 MOST_BYTES = 16_000_000
-"""Of a result file."""
+"""Largest size of a result file. [bytes]."""
 MOST_ROWS = 100_000
-"""Of a learning curve."""
+"""Largest number of rows of a learning curve."""
 
 Figure: TypeAlias = float | bool | Literal["inf", "-inf"] | None
-"""A number, infinite where it says so; or whether something is so; or null where it does not apply."""
+"""A number, or a string where it is infinite, or a truth value, or None where it does not apply."""
 
 
 class Times(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """When, and how long in seconds."""
+    """When a task was started, and how long its parts took."""
 
     started: str
-    """ISO 8601, UTC."""
+    """Time of the start, ISO 8601, UTC."""
     learning: float | None = None
+    """Duration of learning; None where it did not end. [s]."""
     evaluation: float | None = None
+    """Duration of the evaluation; None where it did not end. [s]."""
 
 
 class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A task with what came of it."""
+    """The outcome of a task."""
 
     task: Task
+    """The task."""
     status: Literal["ok", "failed"]
+    """"ok", or "failed" where learning or the evaluation raised an exception or the process died."""
     message: str = ""
-    """Why it failed."""
+    """Why the task failed; empty if it did not."""
     metrics: dict[str, Figure | dict[str, Figure]] = {}
-    """By name, as in `METRICS`; null where a metric does not apply."""
+    """Metrics by name, as the judge of the subject lists them; None where a metric does not apply."""
     evaluations: int | None = None
-    """State-action points that learning evaluated."""
+    """Number of state-action points that learning evaluated; None where it did not end."""
     history: list[dict[str, Figure]] = []
-    """The learning curve."""
+    """Rows of the learning curve."""
     problem_parameters: dict[str, Any] = {}
     """Every parameter of the problem, defaults included."""
     dt: float | None = None
-    """The environment's step."""
+    """The environment's time step; None for an economy."""
     agent_hyperparameters: dict[str, Any] = {}
     """Every hyperparameter of the agent, defaults included."""
     times: Times
+    """When the task was started, and how long its parts took."""
     code: Code
+    """The version of hacontrol that ran."""
     machine: Machine
+    """The machine that it ran on."""
     format: int = FORMAT
+    """Version of the file format."""
 
     def __post_init__(self) -> None:
         if self.evaluations is not None:
@@ -88,7 +96,7 @@ class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def publish(result: Result, folder: str | os.PathLike[str]) -> bool:
-    """Write the result of a task to `folder`, whole, durably and exactly once; False where another was there first.
+    """Write the result of a task to `folder`, whole, durably and exactly once; return False if there was one already.
 
     Raises:
         ParameterError: the result holds NaN, or something that JSON cannot hold.
@@ -99,7 +107,7 @@ def publish(result: Result, folder: str | os.PathLike[str]) -> bool:
 
 
 def publish_once(target: Path, content: bytes) -> bool:
-    """Create `target` with this content so that a crash leaves nothing or all of it; False if it exists already."""
+    """Create `target` with this content so that a crash leaves nothing or all of it; return False if it exists."""
     with written(target.parent, content) as temporary:
         try:
             os.link(temporary, target)
@@ -110,7 +118,7 @@ def publish_once(target: Path, content: bytes) -> bool:
 
 
 def read_result(path: str | os.PathLike[str]) -> Result:
-    """The result in a file, which must be called by the id of its task: a copy or a swapped file is refused.
+    """Read the result in a file, which must be called by the id of its task: a copy or a swapped file is refused.
 
     Raises:
         CheckpointError: the file cannot be read, is not a result, is torn or altered, or has another task's name.
@@ -142,7 +150,7 @@ def read_result(path: str | os.PathLike[str]) -> Result:
 
 
 def read_results(folder: str | os.PathLike[str]) -> list[Result]:
-    """Every result in a folder, by file name.
+    """Read every result in a folder, in the order of file names.
 
     Raises:
         CheckpointError: there are none, or one of them is torn or altered.
@@ -154,7 +162,12 @@ def read_results(folder: str | os.PathLike[str]) -> list[Result]:
 
 
 def metric(result: Result, name: str, key: str | None = None) -> float | None:
-    """A number among the metrics, or an entry of one that has several; None where it does not apply.
+    """Return a number among the metrics; None where it does not apply.
+
+    Args:
+        result: the result.
+        name: name of the metric.
+        key: name of the entry, of a metric that has several; None for one that is a number.
 
     Raises:
         CheckpointError: the result has something else there.
@@ -171,7 +184,7 @@ def metric(result: Result, name: str, key: str | None = None) -> float | None:
 
 
 def plain_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Metrics as JSON can hold them.
+    """Return metrics as JSON can hold them.
 
     Raises:
         ParameterError: one is NaN.
@@ -180,7 +193,7 @@ def plain_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def plain_history(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A learning curve as JSON can hold it."""
+    """Return a learning curve as JSON can hold it."""
     return [{name: None if _is_nan(value) else _plain(name, value) for name, value in row.items()} for row in history]
 
 

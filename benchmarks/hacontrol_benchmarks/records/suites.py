@@ -18,17 +18,22 @@ from hacontrol_envs.core.parameters import number, short
 from hacontrol_envs.errors import ParameterError, UnknownNameError, nearest
 
 FOLDER = Path(__file__).parents[1] / "suites"
+"""Folder of the suites that come with the package."""
 MOST_TASKS = 100_000
+"""Largest number of tasks of a suite."""
 MOST_BYTES = 1_000_000
-"""Of a suite's file."""
+"""Largest size of a suite's file. [bytes]."""
 
 
 class ProblemEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A `[[problem]]` of a suite."""
 
     env: str
+    """Id of the environment, or name of an economy."""
     parameters: dict[str, Any] = {}
+    """Keyword arguments of the environment or economy."""
     label: str = ""
+    """Name in the report; empty for `env`."""
 
     def __post_init__(self) -> None:
         refuse_unprintable("env", self.env)
@@ -36,7 +41,7 @@ class ProblemEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     @property
     def name(self) -> str:
-        """What the report calls it."""
+        """Name of the problem in the report."""
         return self.label or self.env
 
 
@@ -44,14 +49,19 @@ class AgentEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """An `[[agent]]` of a suite; `seeds` and `problems` narrow the suite's own."""
 
     name: str
+    """Name of the agent."""
     label: str = ""
+    """Name in the report; empty for `name`."""
     hyperparameters: dict[str, Any] = {}
+    """Keyword arguments of the agent."""
     total_timesteps: int | None = None
-    """Budget in state-action points."""
+    """Budget in state-action points; None leaves it to `physical_time` or to the agent."""
     physical_time: float | None = None
-    """Budget in the problem's unit of time instead, all rows together: as much experience whatever dt is."""
+    """Budget in the problem's unit of time instead, all rows together: the same amount of experience whatever dt is."""
     seeds: list[int] | None = None
+    """Seeds of this agent; None for those of the suite."""
     problems: list[str] | None = None
+    """Names of the problems that this agent is tried on; None for all."""
 
     def __post_init__(self) -> None:
         for what, name in (
@@ -67,8 +77,9 @@ class AgentEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
                 number(name, getattr(self, name), above=0)
 
     def budget(self, problem: ProblemEntry) -> int | None:
-        """State-action points on this problem: `total_timesteps`, or round(physical_time / dt); None leaves it to the
-        agent.
+        """Return the budget on a problem in state-action points; None leaves it to the agent.
+
+        It is `total_timesteps`, or round(physical_time / dt).
 
         Raises:
             ParameterError: `physical_time` on a problem without time step, or shorter than half of one.
@@ -91,13 +102,19 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """A benchmark: every agent on every problem with every seed, unless an entry says otherwise."""
 
     name: str
+    """Name of the suite, and of the folder of its results."""
     description: str
+    """What the suite compares, for the report."""
     seeds: list[int]
+    """Seeds of learning."""
     problem: list[ProblemEntry]
+    """The problems."""
     agent: list[AgentEntry]
+    """The agents."""
     evaluation: Evaluation = Evaluation()
+    """Settings of the judge."""
     threads: int = 1
-    """Of each task; see `Task.threads`."""
+    """Number of threads of each task; see `Task.threads`."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}", self.name):
@@ -112,7 +129,7 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             )
 
     def tasks(self) -> list[Task]:
-        """The tasks, cheap problems first as the file lists them, each once.
+        """Return the tasks, in the order of the file's problems, each once.
 
         Raises:
             ParameterError: an agent is restricted to a problem that the suite lacks, or has a budget that a problem
@@ -170,12 +187,12 @@ def _refuse_alike(what: str, names: Iterable[str]) -> None:
 
 
 def suite_names() -> list[str]:
-    """Names of the suites that come with the package."""
+    """Return the names of the suites that come with the package."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def suite_file(name: str) -> Path:
-    """The TOML file of a suite by name, or at a path that ends in ".toml".
+    """Return the TOML file of a suite by name, or at a path that ends in ".toml".
 
     Raises:
         UnknownNameError: there is no such suite or file.
@@ -189,7 +206,7 @@ def suite_file(name: str) -> Path:
 
 
 def load_suite(name: str) -> Suite:
-    """A suite by name, or from a path that ends in ".toml".
+    """Read a suite by name, or from a path that ends in ".toml".
 
     Raises:
         UnknownNameError: there is no such suite or file.

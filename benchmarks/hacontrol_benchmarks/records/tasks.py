@@ -22,21 +22,22 @@ if TYPE_CHECKING:
     from hacontrol_agents import Learner
 
 MOST = 1_000_000
-"""Paths, points or steps of an evaluation."""
+"""Largest number of paths, points or steps of an evaluation."""
 MOST_THREADS = 256
+"""Largest number of threads of a task."""
 READABLE = 200
-"""Characters of an id before its hash: a file is called by it, and systems stop at 255."""
+"""Most characters of an id before its hash: files are called by ids, and systems allow 255."""
 
 
 class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How carefully an agent is judged."""
+    """Settings of the judge: numbers of paths, points and steps, and its seed."""
 
     paths: int = 128
-    """Trajectories over which the regret is averaged, four from each initial state."""
+    """Number of trajectories over which the regret is averaged, four from each initial state."""
     points: int = 4096
-    """States on the optimal law, and as many in the box, at which policy, value and residual are compared."""
+    """Number of states on the optimal law, and in the box, at which policy, value and residual are compared."""
     max_steps: int = 5000
-    """A trajectory is followed at most this many steps."""
+    """Largest number of steps of a trajectory."""
     seed: int = 20_250
     """Seed of the judge, the same for all agents: they face the same initial states and the same noise."""
 
@@ -50,25 +51,25 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """One agent, one environment, one seed, one budget."""
 
     problem: str
-    """What the report calls the environment with these parameters."""
+    """Name in the report of the environment with these parameters."""
     env: str
     """Id of the environment, as `gym.make` takes it, or name of an economy; "module:name" of one that is not ours."""
     parameters: dict[str, Any] = {}
-    """Its keyword arguments: of the problem, and `dt`, `scheme`; or of the economy."""
+    """Keyword arguments of the environment: of the problem, and `dt`, `scheme`; or of the economy."""
     label: str
-    """What the report calls the agent with these hyperparameters."""
+    """Name in the report of the agent with these hyperparameters."""
     agent: str
     """Name of the agent, or "module:Class" of one that is not ours."""
     hyperparameters: dict[str, Any] = {}
-    """Its keyword arguments, apart from the environment and the seed."""
+    """Keyword arguments of the agent, apart from the environment and the seed."""
     seed: int = 0
     """Seed of learning."""
     total_timesteps: int | None = None
     """Budget in state-action points; None leaves it to the agent."""
     evaluation: Evaluation = Evaluation()
-    """How it is judged."""
+    """Settings of the judge."""
     threads: int = 1
-    """Of torch and of linear algebra: sums over more are rounded otherwise, so that results depend on it."""
+    """Number of threads of torch and of linear algebra. Rounding of sums, and so results, depend on it."""
 
     def __post_init__(self) -> None:
         refuse_unprintable("the name of a problem", self.problem)
@@ -84,7 +85,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     def id(self) -> str:
         """A readable name and a hash of the whole content: the same task has the same id everywhere.
 
-        One thread, which goes without saying, is left out.
+        `threads` is left out of the content where it is 1.
         """
         content = re.sub(rb',"threads":1}\Z', b"}", msgspec.json.encode(self, order="deterministic"))
         digest = hashlib.sha256(content).hexdigest()
@@ -92,7 +93,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         return f"{readable[-READABLE:]}-{digest[:12]}"
 
     def make_env(self) -> Any:
-        """The environment, or the economy; the module of one that is not ours is imported: that is code which runs.
+        """Make the environment, or the economy; one that is not ours is imported, which runs its module's code.
 
         Raises:
             UnknownNameError, ParameterError: there is none of this id, or it does not take these parameters.
@@ -111,7 +112,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         return self.env.rpartition(":")[2]
 
     def make_agent(self, env: Any) -> Learner:
-        """The agent, before learning, on an environment or an economy.
+        """Make the agent, before learning, on an environment or an economy.
 
         Raises:
             UnknownNameError, ParameterError: there is none of this name, or it has no such hyperparameter.
@@ -133,7 +134,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 def time_step(env: str, parameters: dict[str, Any]) -> float | None:
-    """dt of an environment, as its parameters say or as it is registered; None for all that is no environment of ours.
+    """Return dt of an environment, as given or as registered; None for what is no environment of ours.
 
     Raises:
         ParameterError: the parameters' dt is not a positive number.
@@ -151,7 +152,7 @@ def about(kind: Any, subject: Any) -> dict[str, Any]:
 
 
 def agent_class(name: str) -> Any:
-    """The agent called `name`, or the class at "module:Class", whose module is imported: that is code which runs.
+    """Return the agent called `name`, or the class at "module:Class", whose import runs the module's code.
 
     Raises:
         UnknownNameError: there is none.

@@ -1,4 +1,4 @@
-"""Learned against analytic in one figure: value, policy, rate, trajectories on common noise, HJB residual, learning."""
+"""Draw agents against the optimum: value, policy, rate, trajectories on common noise, HJB residual, learning."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHouseho
 from hacontrol_envs.errors import ParameterError
 
 Agents: TypeAlias = "dict[str, Any]"
+"""Agents, or models of other libraries, by the name in the legend."""
 Panel: TypeAlias = "Callable[[Axes], None]"
+"""Function that draws on axes."""
 
 MOST_ACTIONS = 3
+"""Most actions that are drawn."""
 MOST_RATES = 2
-"""Actions along which a learnt q is drawn."""
+"""Most actions along which a learnt q is drawn."""
 
 
 def economy_figure(agents: Agents, economy: Economy, *, seed: int = 0) -> Figure:
@@ -36,6 +39,11 @@ def economy_figure(agents: Agents, economy: Economy, *, seed: int = 0) -> Figure
 
     Agents that have a `saving` on a `KrusellSmith` are compared as on its environment, see `HouseholdScene`; of others
     the last is drawn by its own `plot`.
+
+    Args:
+        agents: agents by the name in the legend.
+        economy: the economy, whose equilibrium is solved for.
+        seed: seed of the path of Z, and of the population at its start.
 
     Raises:
         ParameterError: an agent has neither.
@@ -51,13 +59,18 @@ def economy_figure(agents: Agents, economy: Economy, *, seed: int = 0) -> Figure
 
 
 def compare_figure(agents: Agents, env: Any, *, seed: int = 0) -> Figure:
-    """The agents, or models of other libraries (see `Outsider`), on the environment, each against the known optimum.
+    """Draw agents, or models of other libraries (see `Outsider`), each against the known optimum.
 
     Value, policy and residual are drawn along the first state component, across its box at time 0, the others at the
     box's centre. The rate of advantage q, where it is learnt, is drawn along each action at that centre, the others at
     their optimum. With two states there are maps of the last agent's policy, with contours of it and of the optimum's,
     and of its residual. Trajectories start from the same state and share their noise. Households of `KrusellSmith-v0`
     are compared as economies, see `HouseholdScene`. There are as many axes as there is something to draw.
+
+    Args:
+        agents: agents by the name in the legend.
+        env: the environment.
+        seed: seed of the trajectories.
 
     Raises:
         ParameterError: the problem has no known optimum.

@@ -1,4 +1,4 @@
-"""What households have learnt against the reference: consumption, who owns what, the path of capital, Euler errors."""
+"""Draw households against the reference: consumption, distribution of assets, path of capital, Euler errors."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from hacontrol_envs.economies.krusell_smith.paths import HouseholdPolicy, Path, 
 from hacontrol_envs.simulation.picture_scales import Scale
 
 QUARTERS = 200
-"""Of the path on which all are compared."""
+"""Length of the path on which all policies are compared. [quarters]."""
 BINS = 50
-"""Of a histogram, at most."""
+"""Most bins of a histogram."""
 RICHEST = 0.999
-"""Assets are drawn up to where this share of households has less."""
+"""Share of households whose assets lie within the range that is drawn."""
 ROUNDING = 1e-16
-"""Errors below are drawn there."""
+"""Smallest error that is drawn; smaller ones are drawn there."""
 
 Panel: TypeAlias = "Callable[[Axes], None]"
 
@@ -36,9 +36,9 @@ class HouseholdScene:
     are at the last, each in the economy that the policy itself has led to. Assets are drawn on a stretched axis.
 
     Args:
-        agents: by the name that they have in the legend.
+        agents: agents by the name that they have in the legend.
         problem: the household among others who follow the reference.
-        seed: of the path of Z, and of the population at its start.
+        seed: seed of the path of Z, and of the population at its start.
     """
 
     def __init__(self, agents: dict[str, Agent], problem: KrusellSmithHousehold, seed: int) -> None:
@@ -54,7 +54,7 @@ class HouseholdScene:
         self.scale = Scale.stretched(self.economy.borrowing_limit)
 
     def panels(self) -> list[Panel]:
-        """All, since every policy of a household has all of them."""
+        """Return all panels, since every policy of a household has all of them."""
         return [self.consumption, self.histogram, self.lorenz, self.capital, self.euler]
 
     @cached_property
@@ -71,7 +71,7 @@ class HouseholdScene:
         return min(int(np.searchsorted(np.cumsum(mass), RICHEST)) + 1, len(self.economy.assets) - 1)
 
     def consumption(self, axes: Axes) -> None:
-        """c over assets in three states e, at the first quarter's prices."""
+        """Draw c over assets in three states e, at the first quarter's prices."""
         own, states = self.economy.assets[: self.last + 1], len(self.economy.skill)
         capital = float(self.economy.capital_of(self.law))
         for e in sorted({0, (states - 1) // 2, states - 1}):
@@ -83,7 +83,7 @@ class HouseholdScene:
         self._over_assets(axes, f"consumption at skill {skills}", "goods a quarter")
 
     def histogram(self, axes: Axes) -> None:
-        """Households by assets, each bin holding the same number of nodes."""
+        """Draw the distribution of assets, each bin holding the same number of nodes."""
         size = -(-len(self.economy.assets) // BINS)
         bins = np.arange(0, len(self.economy.assets), size)
         place = self.scale.place(self.economy.assets)
@@ -94,7 +94,7 @@ class HouseholdScene:
         self._over_assets(axes, f"households after {QUARTERS} quarters", "% in each bin")
 
     def lorenz(self, axes: Axes) -> None:
-        """Assets of the poorest share of households, as a share of all."""
+        """Draw the share of assets that the poorest households own, by their share."""
         assets = self.economy.assets
         for _, path, style in self.paths:
             masses = path.laws[-1].sum(axis=0)
@@ -104,13 +104,13 @@ class HouseholdScene:
         axes.set(xlabel="households, poorest first (%)", ylabel="% of assets", title="Lorenz curve")
 
     def capital(self, axes: Axes) -> None:
-        """K over time."""
+        """Draw K over time."""
         for _, path, style in self.paths:
             axes.plot(np.arange(QUARTERS + 1), path.capital, **style)
         axes.set(xlabel="time (quarters)", ylabel="goods", title="capital on common productivity")
 
     def euler(self, axes: Axes) -> None:
-        """The mean over e, by mass, of |relative Euler error| where there are households."""
+        """Draw the mean over e, by mass, of |relative Euler error| where there are households."""
         z, place = self.z[-1:], self.scale.place(self.economy.assets)
         for policy, path, style in self.paths:
             law = path.laws[-1]

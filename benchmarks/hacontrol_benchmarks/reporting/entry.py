@@ -1,4 +1,4 @@
-"""What `hacontrol list NAME` shows: the page of an environment or an economy, or the hyperparameters of an agent."""
+"""The text of `hacontrol list NAME`: the page of an environment or an economy, or an agent's hyperparameters."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def entry(name: str) -> str:
 
 
 def committed_pages() -> dict[str, Callable[[], str]]:
-    """Return what makes the page of each environment and economy of this repository, by name."""
+    """Return a function that makes the page of each environment and economy of this repository, by name."""
     ours = [id for id in registered_ids() if gym.spec(id).kwargs["problem"].startswith("hacontrol_envs.")]
     economies = {
         name: make

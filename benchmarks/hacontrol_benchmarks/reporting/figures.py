@@ -1,4 +1,4 @@
-"""What figures share: colours, the line of the truth, logarithmic axes, and how they are saved."""
+"""Helpers of figures: colours, the line of the truth, logarithmic axes, and saving."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from hacontrol_envs.core.parameters import short
 from hacontrol_envs.errors import ParameterError
 
 COLOURS = ("#0b6e8f", "#d1691e", "#5b8c2a", "#8a4fa3", "#b3261e", "#7a6a00")
+"""Colours of agents, in their order."""
 TRUTH: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.2, "label": "optimum", "zorder": 5}
+"""Style of the line of the truth."""
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure; the suffix decides the format.
+    """Write a figure in the format that the suffix of its file says, and return its path.
 
     Raises:
         ParameterError: matplotlib does not know the format, or the file cannot be written.
@@ -40,7 +42,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
 
 
 def figure_path(path: str | os.PathLike[str]) -> Path:
-    """The path, where a figure can be written there: to be asked before the work that the figure shows.
+    """Return the path if a figure can be written there; call it before the work that the figure shows.
 
     Raises:
         ParameterError: matplotlib does not know the format, there is no such folder, or nothing can be written there.
@@ -68,7 +70,13 @@ def figure_path(path: str | os.PathLike[str]) -> Path:
 
 
 def name_lines(figure: Figure, names: Iterable[str], truth: str) -> None:
-    """A legend below all panels: the truth, and agents in their colours."""
+    """Add a legend below all panels.
+
+    Args:
+        figure: the figure.
+        names: names of the agents, in the order of their colours.
+        truth: name of the line of the truth.
+    """
     handles = [Line2D([], [], **{**TRUTH, "label": truth})]
     handles += [Line2D([], [], color=colour, linewidth=2, label=name) for name, colour in colours(names).items()]
     columns = min(len(handles), 6)
@@ -76,12 +84,12 @@ def name_lines(figure: Figure, names: Iterable[str], truth: str) -> None:
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour for each agent."""
+    """Return a colour for each agent, by name."""
     return {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(names)}
 
 
 def draw_learning(agents: Mapping[str, Agent], axes: Axes) -> None:
-    """How far the policy was from the optimum while learning, or a figure that an agent reports of itself."""
+    """Draw the distance of the policy from the optimum during learning, or a figure that an agent reports of itself."""
     found = {name: learning_curve(agent) for name, agent in agents.items()}
     for name, (_, points) in found.items():
         if points:
@@ -95,7 +103,7 @@ def draw_learning(agents: Mapping[str, Agent], axes: Axes) -> None:
 
 
 def learning_curve(agent: Agent) -> tuple[str, list[tuple[float, float]]]:
-    """The column of an agent's history that is drawn, and its points; none where there is nothing to draw."""
+    """Return the column of an agent's history that is drawn, and its points; none where there is nothing to draw."""
     history = agent.history
     names = [name for name in (history[-1] if history else {}) if name not in ("evaluations", "seconds")]
     key = next((name for name in ("policy_error", "residual", *names) if name in names), "")

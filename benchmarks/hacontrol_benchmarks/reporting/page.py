@@ -18,7 +18,7 @@ _TEMPLATES.filters["printable"] = printable
 
 
 def render_page(report: Report) -> str:
-    """The report as a page; the same results give the same bytes."""
+    """Render the report as one HTML page; the same results give the same bytes."""
     tables = [(board, LogAxis.over([row.loss for row in board.rows])) for board in report.boards]
     template = _TEMPLATES.get_template("report.html")
     return template.render(
@@ -34,17 +34,18 @@ class LogAxis:
     """A logarithmic axis across the width of a cell, in per cent; zero sits at its left end."""
 
     low: int
+    """Exponent of ten at the left end."""
     high: int
-    """Decades."""
+    """Exponent of ten at the right end."""
 
     @classmethod
     def over(cls, losses: list[Interval | None]) -> LogAxis:
-        """The axis that holds all of these intervals, with a decade to spare on the left."""
+        """Return the axis that holds all of these intervals, with a decade to spare on the left."""
         logs = [math.log10(value) for loss in losses if loss for value in loss if value > 0]
         return cls(math.floor(min(logs, default=-1.0)) - 1, math.ceil(max(logs, default=0.0)))
 
     def __call__(self, value: float) -> float:
-        """Position of a value."""
+        """Return the position of a value, in per cent of the width."""
         if value <= 0:
             return 2.0
         share = (math.log10(value) - self.low) / max(self.high - self.low, 1)
@@ -52,7 +53,7 @@ class LogAxis:
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
-        """Positions and labels of at most five decades; the left end is labelled zero."""
+        """Positions in per cent and labels of at most five decades; the left end is labelled zero."""
         every = max(1, math.ceil((self.high - self.low) / 4))
         decades = range(self.high, self.low, -every)
         return [(2.0, "0"), *((self(10.0**decade), f"1e{decade}" if decade else "1") for decade in reversed(decades))]

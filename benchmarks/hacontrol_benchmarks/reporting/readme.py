@@ -1,6 +1,6 @@
-"""What a command writes into the repository's pages: the page of each environment, and tables of committed results.
+"""Write the generated parts of the repository's pages: pages of environments, and tables of committed results.
 
-A table stands between <!-- table: NAME --> and <!-- end -->; what is around it is written by hand.
+A table stands between <!-- table: NAME --> and <!-- end -->; the text around it is written by hand.
 """
 
 from __future__ import annotations
@@ -28,17 +28,22 @@ MARKED = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 class Shown(NamedTuple):
-    """A row of the first page."""
+    """A row of the table of results in the first README."""
 
     problem: str
+    """Name of the problem in the table."""
     suite: str
+    """Suite of the results."""
     board: str
+    """Problem of the board."""
     agent: str
+    """Agent of the row."""
     loss: str = "{text}"
-    """What is said of the headline."""
+    """Format of the headline's text."""
     column: str = "policy error, law"
+    """Title of the column that is shown beside the headline."""
     error: str = "{text}"
-    """What is said of that column, as text or by value."""
+    """Format of that column's "text" or "value"."""
 
 
 SUMMARY = (
@@ -69,10 +74,11 @@ HOUSEHOLDS = {
     "capital": "capital",
     "seconds": "seconds",
 }
-"""Columns of a table, and what the report calls them."""
+"""Titles of columns in the report, by their title in a table of the README."""
 STUDIED = ("LQR-v0", "Merton-v0", "FirmInvestment-v0")
+"""Environments that have a table of the time step."""
 COMPARED = ("ctq", "sac", "dac", "ppo")
-"""Environments and agents of the tables of the time step."""
+"""Agents in the tables of the time step."""
 
 
 def write_pages(root: Path) -> list[Path]:
@@ -98,7 +104,7 @@ def pages(root: Path) -> dict[Path, str]:
 
 
 def with_tables(text: str, made: Mapping[str, Callable[[], str]]) -> str:
-    """Return a page with what stands between its markers made anew.
+    """Return a page whose text between markers is made anew.
 
     Raises:
         UnknownNameError: a marker names no table.
@@ -114,7 +120,7 @@ def with_tables(text: str, made: Mapping[str, Callable[[], str]]) -> str:
 
 
 def tables(results: Path) -> dict[str, Callable[[], str]]:
-    """Return what makes each table from the folder of committed results, by name."""
+    """Return a function that makes each table from the folder of committed results, by name."""
     return {
         "paper": partial(_leaderboard, results / "paper", "problem", "value_loss", "", POLICIES),
         "equilibrium": partial(_leaderboard, results / "equilibrium", "industry", "price_error", "", INDUSTRIES),

@@ -19,10 +19,12 @@ from hacontrol_benchmarks.reporting.tables import Report, cells, column_meanings
 from hacontrol_envs.errors import CheckpointError
 
 SUITE_FILE = "suite.toml"
-"""The runner leaves a copy of the suite in the folder, so that a report can say what was run and how."""
+"""Name of the copy of the suite that the runner leaves in the folder, so that a report can say what was run."""
 
 WIDE = 120
+"""Width of a terminal at which all columns are shown. [characters]."""
 NARROW_LEAVES_OUT = ("policy error, box", "value error, law", "residual, 95 %", "evaluations")
+"""Columns that a narrower terminal does not show."""
 
 
 def make_report(folder: str | os.PathLike[str]) -> Report:
@@ -45,7 +47,7 @@ def make_report(folder: str | os.PathLike[str]) -> Report:
 
 
 def suite_results(folder: str | os.PathLike[str]) -> tuple[Suite | None, list[Result], list[str]]:
-    """The suite of a folder, if it says, the results of its tasks, and notes on what is missing or was left out.
+    """Return the suite of a folder, if it has one, the results of its tasks, and notes on missing or excluded ones.
 
     Raises:
         CheckpointError: there are none, or one is torn or altered.
@@ -66,7 +68,7 @@ def write_report(folder: str | os.PathLike[str], console: Console | None = None)
 
 
 def print_tables(report: Report, console: Console) -> None:
-    """One table per problem on the terminal; a narrow one gets the columns that matter most."""
+    """Print one table per problem on the terminal; a narrow one gets the columns that matter most."""
     for board in report.boards:
         titles = header(board)
         shown = [place for place, name in enumerate(titles) if console.width >= WIDE or name not in NARROW_LEAVES_OUT]
@@ -90,7 +92,7 @@ def print_tables(report: Report, console: Console) -> None:
 
 
 def markdown(report: Report) -> str:
-    """The report as Markdown."""
+    """Return the report as Markdown."""
     lines = [f"# hacontrol leaderboard: {markdown_text(report.title)}", "", markdown_text(report.description), ""]
     for board in report.boards:
         setting = markdown_text(board.setting)
@@ -107,7 +109,7 @@ def markdown(report: Report) -> str:
 
 
 def _of_suite(results: list[Result], suite: Suite | None) -> tuple[list[Result], list[str]]:
-    """The results of the suite's own tasks in its order, with a note on those that are missing and those left out."""
+    """Return the results of the suite's own tasks in its order, with notes on those that are missing and excluded."""
     if suite is None:
         return results, []
     wanted, found = [task.id for task in suite.tasks()], {result.task.id: result for result in results}

@@ -16,7 +16,7 @@ from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core.judge import Judge
 
 FLOOR = 1e-16
-"""Losses below are rounding, and count as zero."""
+"""Smallest loss; smaller ones are rounding, and count as zero."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,17 @@ class Column:
     """A column of the table beside the headline."""
 
     title: str
+    """Title of the column."""
     read: Callable[[Result], float | None]
+    """Function that reads the number from a result; None where it does not apply."""
     meaning: str
+    """What the column shows, in a sentence."""
     style: str = "small"
-    """"small" for numbers whose order of magnitude matters, "plain" for others, "count" and "seconds"."""
+    """Format of the number: "small" where the order of magnitude matters, "plain", "count" or "seconds"."""
 
 
 def reader(name: str, key: str | None = None) -> Callable[[Result], float | None]:
-    """Reads a metric, or one entry of it, from a result; None where it does not apply."""
+    """Return a function that reads a metric, or one entry of it, from a result; None where it does not apply."""
 
     def read(result: Result) -> float | None:
         return metric(result, name, key)
@@ -40,7 +43,7 @@ def reader(name: str, key: str | None = None) -> Callable[[Result], float | None
 
 
 def estimated(name: str) -> Callable[[Result], float | None]:
-    """Reads a metric that no policy makes negative; where its Monte Carlo estimate is, its standard error instead."""
+    """Return a function that reads a metric that is not negative; for a negative estimate it is the standard error."""
     estimate, error = reader(name), reader(f"{name}_error")
 
     def read(result: Result) -> float | None:
@@ -59,7 +62,7 @@ COSTS = (
         "count",
     ),
 )
-"""Columns of every board: what learning cost."""
+"""Columns of every board, which show what learning cost."""
 
 
 def columns_of(judge: Judge) -> tuple[Column, ...]:
@@ -71,24 +74,27 @@ def columns_of(judge: Judge) -> tuple[Column, ...]:
 
 @dataclass(frozen=True)
 class Row:
-    """An agent on a problem: all its seeds."""
+    """A row of a board: the runs of an agent on a problem, with all seeds."""
 
     agent: str
+    """Name of the agent."""
     rank: int
-    """From 1; 0 for an agent that is not ranked, since all its runs failed."""
+    """Rank, from 1; 0 for an agent that is not ranked, since all its runs failed."""
     runs: int
+    """Number of runs, failed ones included."""
     failures: tuple[str, ...]
     """Messages of the runs that failed."""
     loss: Interval | None
     """Interquartile mean of the headline's logarithm over seeds, and its 95 % interval. None if all failed."""
     cells: tuple[float | None, ...]
-    """Median over seeds of each of the board's columns."""
+    """Median over seeds of each of the board's columns; None where no run has it."""
     converged: tuple[int, int] = (0, 0)
-    """Runs whose learner's own rule of having learnt was met, and runs whose learner has such a rule."""
+    """Number of runs that met their learner's own rule of convergence, and number of runs whose learner has such a
+    rule."""
 
     @property
     def verdict(self) -> str:
-        """Beside the agent's name, where not all runs met their learner's rule: how many of those that have one did."""
+        """Note on how many runs met their learner's own rule of convergence; empty where all did."""
         met, judged = self.converged
         return f" ({met} of {judged} converged)" if met < judged else ""
 
@@ -98,26 +104,30 @@ class Board:
     """A problem and its ranked agents."""
 
     problem: str
+    """Name of the problem."""
     setting: str
+    """The environment in words: id, parameters that were given, step."""
     headline: str
     """Name of the metric by which agents are ranked."""
     meaning: str
-    """Of the headline."""
+    """Meaning of the headline, in a sentence."""
     columns: tuple[Column, ...]
-    """What is shown beside it."""
+    """Columns beside the headline."""
     rows: tuple[Row, ...]
+    """Rows in the order of their rank."""
 
 
 Grouped: TypeAlias = "dict[str, list[Result]]"
+"""Results by the value of a key."""
 
 
 def boards(results: Iterable[Result]) -> list[Board]:
-    """A ranked table per problem, in the order in which problems appear."""
+    """Return a ranked table per problem, in the order in which problems appear."""
     return [_board(problem, found) for problem, found in grouped(results, lambda result: result.task.problem).items()]
 
 
 def grouped(results: Iterable[Result], key: Callable[[Result], str]) -> Grouped:
-    """Results by key, keys in the order in which they appear."""
+    """Group results by a key, keys in the order in which they appear."""
     groups: Grouped = {}
     for result in results:
         groups.setdefault(key(result), []).append(result)
@@ -149,20 +159,20 @@ def _row(agent: str, results: list[Result], headline: str, columns: tuple[Column
 
 
 def _converged(results: list[Result]) -> tuple[int, int]:
-    """How many runs met their learner's own rule, and how many have one; results of old say nothing of it."""
+    """Return how many runs met their learner's own rule, and how many have one; old results do not say."""
     known = [said for said in map(reader("converged"), results) if said is not None]
     return sum(said > 0 for said in known), len(known)
 
 
 def _order(row: Row) -> tuple[bool, float, str]:
-    """Agents without failures first, then by loss."""
+    """Return a key that sorts agents without failures first, then by loss."""
     return bool(row.failures), row.loss.estimate if row.loss else math.inf, row.agent
 
 
 def spread(results: Iterable[Result], metric: str) -> Interval | None:
-    """Interquartile mean of a metric's logarithm over runs that ended well, and its 95 % interval, as numbers again.
+    """Return 10 to the power of the interquartile mean of a metric's log10 over runs, with its 95 % interval.
 
-    None if no run has the metric. An estimate below 0 counts as its standard error.
+    Failed runs are left out; None if no run has the metric. An estimate below 0 counts as its standard error.
     """
     logs = _logs(results, metric)
     return _exponentiated(stratified_bootstrap(logs[:, None])) if len(logs) else None
@@ -178,14 +188,14 @@ def _exponentiated(interval: Interval) -> Interval:
 
 
 def middle(values: Iterable[float | None]) -> float | None:
-    """Median of those that are known; None if none is."""
+    """Return the median of the values that are not None; None if all are."""
     known = [value for value in values if value is not None]
     with np.errstate(over="ignore", invalid="ignore"):  # the mean of the middle two may be infinite
         return float(np.median(known)) if known else None
 
 
 def _setting(results: list[Result]) -> str:
-    """The environment in words: id, parameters that were given, step."""
+    """Describe the environment in words: id, parameters that were given, step."""
     task = results[0].task
     given = [f"{name} = {value}" for name, value in {**task.parameters, **_step(results)}.items()]
     return f"{task.env}{' with ' if given else ''}{', '.join(given)}"

@@ -1,4 +1,4 @@
-"""Statistics of scores (runs, tasks): few runs, several tasks, and intervals that cover.
+"""Statistics of scores (runs, tasks) for few runs and several tasks, with intervals that have their coverage.
 
 Agarwal et al. (2021), Deep Reinforcement Learning at the Edge of the Statistical Precipice, NeurIPS.
 """
@@ -15,24 +15,30 @@ import scipy
 from hacontrol_envs.arrays import Floats
 
 Statistic = Callable[[Floats], Floats]
-"""A function of scores (..., runs, tasks) -> (...)."""
+"""Function of scores (..., runs, tasks) that returns a statistic (...)."""
 
 
 class Interval(NamedTuple):
     """A point estimate and the interval around it."""
 
     estimate: float
+    """The point estimate."""
     low: float
+    """Lower end of the interval."""
     high: float
+    """Upper end of the interval."""
 
 
 def median(scores: Floats) -> Floats:
-    """Median over runs and tasks."""
+    """Return the median over runs and tasks."""
     return np.asarray(np.median(_flat(scores), axis=-1))
 
 
 def interquartile_mean(scores: Floats) -> Floats:
-    """Mean of the middle half over runs and tasks: robust like the median, less variable. The mean of fewer than 4."""
+    """Return the mean of the middle half over runs and tasks, or of all of fewer than 4.
+
+    It is robust like the median, and varies less.
+    """
     flat = _flat(scores)
     count, cut = flat.shape[-1], flat.shape[-1] // 4
     middle = np.partition(flat, (cut, count - cut - 1), axis=-1)[..., cut : count - cut]
@@ -47,12 +53,19 @@ def stratified_bootstrap(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of a statistic of (runs, tasks), resampling runs within each task.
+    """Compute a percentile interval of a statistic of (runs, tasks), resampling runs within each task.
 
     With n runs the plain bootstrap is too narrow: its variance is (n - 1) / n of what it should be, and it knows no
     Student quantile. Deviations from the estimate are therefore stretched by sqrt(n / (n - 1)) and by the ratio of
     Student's to the normal quantile with tasks * (n - 1) degrees of freedom. One run has no interval: it collapses to
     the estimate.
+
+    Args:
+        scores: scores, (runs, tasks).
+        statistic: the statistic.
+        confidence: coverage of the interval, between 0 and 1.
+        resamples: number of resamples.
+        seed: seed of the resamples.
     """
     runs, tasks = scores.shape
     estimate = float(statistic(scores))

@@ -1,4 +1,4 @@
-"""What a report says, and its rows and numbers as text."""
+"""The content of a report, and its rows and numbers as text."""
 
 from __future__ import annotations
 
@@ -8,38 +8,43 @@ from hacontrol_benchmarks.records.text import markdown_text
 from hacontrol_benchmarks.reporting.scores import Board, Row
 
 HUGE = 1e299
-"""Beyond, a number is shown as infinite: averages of logarithms count infinity as 1e300."""
+"""Largest number that is shown as finite: averages of logarithms count infinity as 1e300."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a folder of results says."""
+    """The content of a folder of results."""
 
     title: str
+    """Name of the suite, or of the folder."""
     description: str
+    """What the suite compares; empty where the folder has no suite."""
     command: str
-    """Runs it again."""
+    """Command line that runs it again."""
     boards: list[Board]
+    """A ranked table for each problem."""
     notes: list[str]
-    """What is missing, or was left out."""
+    """Notes on tasks that are missing, and on results that were left out."""
     machines: list[str]
+    """Machines that tasks ran on."""
     versions: list[str]
+    """Versions of hacontrol that ran."""
     finished: str
     """When the last task was started, ISO 8601."""
 
 
 def header(board: Board) -> list[str]:
-    """Titles of the columns."""
+    """Return the titles of a board's columns."""
     return ["", "agent", board.headline.replace("_", " "), *(column.title for column in board.columns), "runs"]
 
 
 def column_meanings(report: Report) -> list[tuple[str, str]]:
-    """Title and meaning of every column of the report's boards, each once."""
+    """Return title and meaning of every column of the report's boards, each once."""
     return list(dict.fromkeys((column.title, column.meaning) for board in report.boards for column in board.columns))
 
 
 def cells(row: Row, board: Board) -> list[str]:
-    """A row of a board as text."""
+    """Return a row of a board as text."""
     shown = [show(value, column.style) for value, column in zip(row.cells, board.columns, strict=True)]
     done = row.runs - len(row.failures)
     return [
@@ -52,7 +57,7 @@ def cells(row: Row, board: Board) -> list[str]:
 
 
 def interval(loss: tuple[float, float, float] | None) -> str:
-    """An estimate with its interval, if there is one."""
+    """Return an estimate with its interval, if there is one, as text."""
     if loss is None:
         return "failed"
     estimate, low, high = loss
@@ -60,7 +65,7 @@ def interval(loss: tuple[float, float, float] | None) -> str:
 
 
 def show(value: float | None, style: str = "small") -> str:
-    """A number as short as it is honest."""
+    """Return a number as text, with as many digits as matter."""
     if value is None:
         return "–"
     if abs(value) > HUGE:
@@ -78,6 +83,6 @@ def show(value: float | None, style: str = "small") -> str:
 
 
 def markdown_table(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of a Markdown table."""
+    """Return the lines of a Markdown table."""
     escaped = [[markdown_text(cell) for cell in row] for row in (head, *rows)]
     return [f"| {' | '.join(row)} |" for row in (escaped[0], ["---"] * len(head), *escaped[1:])]

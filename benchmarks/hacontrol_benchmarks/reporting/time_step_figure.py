@@ -16,14 +16,15 @@ from hacontrol_benchmarks.reporting.time_step_study import STUDIED, Cell, Row, S
 
 MARKERS = "osD^Pv"
 HUGE = 1e3
-"""Axes do not reach beyond: what lies there, such as an infinite loss, is drawn at the edge, with its number."""
+"""Largest value on an axis; larger ones, such as an infinite loss, are drawn at the edge, with their number."""
 TITLES = {"policy_error_sampled": "policy error (sampled)", "value_loss": "value loss"}
+"""Titles of axes, by metric."""
 
 
 def time_step_figure(studies: list[Study]) -> Figure:
-    """Each agent's interquartile mean over seeds against dt, with its 95 % interval as a band, all logarithmic.
+    """Draw agents' interquartile means over seeds against dt, with 95 % intervals as bands, on logarithmic axes.
 
-    Zeros and what is HUGE are drawn at the edge, with their number; "n of m" stands where m - n runs failed.
+    Zeros and values above HUGE are drawn at the edge, with their number; "n of m" stands where m - n runs failed.
     """
     figure = Figure(figsize=(max(4.4 * len(studies), 5.0), 3.6 * len(STUDIED)), layout="constrained", dpi=150)
     grid = figure.subplots(len(STUDIED), len(studies), squeeze=False, sharex="col")

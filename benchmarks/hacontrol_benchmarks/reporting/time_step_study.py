@@ -1,4 +1,4 @@
-"""The time-step study: what becomes of each agent, on one problem, as the environment's step dt becomes smaller."""
+"""The time-step study: how each agent's errors on one problem change as the environment's step dt becomes smaller."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from hacontrol_benchmarks.reporting.tables import interval, markdown_table, show
 from hacontrol_envs.errors import CheckpointError
 
 FILE = "time_step.md"
+"""Name of the Markdown file in the folder of results."""
 STUDIED = ("policy_error_sampled", "value_loss")
 """The metrics that are shown, each in its own table."""
 LEGEND = (
@@ -36,18 +37,22 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Cell:
-    """An agent at one step, all seeds."""
+    """The runs of an agent at one step, with all seeds."""
 
     interval: Interval | None
-    """Of the metric; None if no run has it."""
+    """Interquartile mean of the metric and its 95 % interval; None if no run has it."""
     median: float | None
+    """Median of the metric over runs; None if no run has it."""
     worst: float | None
+    """Largest value of the metric; None if no run has it."""
     runs: int
+    """Number of runs, failed ones included."""
     failed: int
+    """Number of failed runs."""
 
     @property
     def text(self) -> str:
-        """As a table shows it: failures are never left out."""
+        """The interval as a table shows it, with the number of runs where some failed."""
         shown = interval(self.interval) if self.interval or self.failed else "–"
         return f"{shown} ({self.runs - self.failed} of {self.runs})" if self.failed else shown
 
@@ -57,11 +62,13 @@ class Row:
     """An agent at every step of a study."""
 
     agent: str
+    """Name of the agent."""
     cells: tuple[Cell, ...]
+    """A cell for each step of the study."""
 
     @property
     def factor(self) -> float | None:
-        """Largest over smallest median; None where a step has no median, or where the ratio means nothing."""
+        """Ratio of the largest to the smallest median; None where a step has no median or all medians are 0."""
         medians = [math.nan if cell.median is None else cell.median for cell in self.cells]
         low, high = min(medians), max(medians)
         if any(map(math.isnan, medians)) or high <= FLOOR or low == math.inf:
@@ -70,25 +77,26 @@ class Row:
 
     @property
     def worst(self) -> float | None:
-        """Of all runs; None if none has a number."""
+        """Largest value of all runs; None if no run has a number."""
         return max((cell.worst for cell in self.cells if cell.worst is not None), default=None)
 
 
 @dataclass(frozen=True)
 class Study:
-    """One problem at several steps."""
+    """Results on one problem at several steps."""
 
     problem: str
+    """The environment in words, but for dt."""
     steps: tuple[float, ...]
-    """From large to small."""
+    """Time steps, from large to small."""
     rows: dict[str, tuple[Row, ...]]
-    """Of each of the metrics STUDIED; agents in the order in which they appear."""
+    """Rows by metric of STUDIED; agents in the order in which they appear."""
     failures: tuple[str, ...]
     """A line for each run that failed."""
 
 
 def studies(results: Iterable[Result]) -> list[Study]:
-    """A study of each problem that there is with two steps or more.
+    """Return a study of each problem that has results at two steps or more.
 
     Problems are the same if their parameters are, apart from dt, and if so are their episodes as lengths of time.
     """
@@ -114,7 +122,13 @@ def write_studies(folder: str | os.PathLike[str], console: Console) -> list[Stud
 
 
 def print_studies(found: list[Study], notes: list[str], console: Console) -> None:
-    """A table for each study and metric on the terminal, with what failed or is missing."""
+    """Print a table for each study and metric on the terminal.
+
+    Args:
+        found: the studies.
+        notes: lines on results that are missing or excluded.
+        console: where to print.
+    """
     for study in found:
         for metric, rows in study.rows.items():
             title = f"{terminal(study.problem)}   [dim]{metric.replace('_', ' ')}[/]"
@@ -133,7 +147,13 @@ def print_studies(found: list[Study], notes: list[str], console: Console) -> Non
 
 
 def markdown(found: list[Study], title: str, notes: list[str]) -> str:
-    """The studies as Markdown."""
+    """Return the studies as Markdown.
+
+    Args:
+        found: the studies.
+        title: name of the suite or folder.
+        notes: lines on results that are missing or excluded.
+    """
     lines = [f"# hacontrol time-step study: {markdown_text(title)}", "", LEGEND, ""]
     for study in found:
         lines += [f"## {markdown_text(study.problem)}", ""]
@@ -145,17 +165,17 @@ def markdown(found: list[Study], title: str, notes: list[str]) -> str:
 
 
 def header(study: Study) -> list[str]:
-    """Titles of the columns."""
+    """Return the titles of a study's columns."""
     return ["agent", *(f"dt = {step:g}" for step in study.steps), "factor", "worst"]
 
 
 def texts(row: Row) -> list[str]:
-    """A row as text."""
+    """Return a row as text."""
     return [row.agent, *(cell.text for cell in row.cells), show(row.factor), show(row.worst)]
 
 
 def _problem(result: Result) -> str:
-    """The environment in words, but for dt."""
+    """Describe the environment in words, but for dt."""
     given = dict(result.task.parameters)
     given.pop("dt", None)
     if "episode_steps" in given:

@@ -1,1 +1,1 @@
-"""Tasks, tried in processes of their own."""
+"""Running tasks in processes of their own."""

@@ -24,11 +24,13 @@ LIMIT = 300.0
 
 
 def train(task: dict[str, Any], checkpoint: Path, final: Path, learning: Connection | None = None) -> None:
-    """What a child does: learn from the checkpoint on, and save the agent at the end.
+    """Learn from the checkpoint on, and save the agent at the end, in a child process.
 
     Args:
         task: env, agent, seed, hyperparameters and budget (see `measure.kills`).
-        learning: told when learning starts.
+        checkpoint: file of the checkpoint.
+        final: file of the trained agent.
+        learning: connection that is told when learning starts; None tells nobody.
     """
     agent = make_agent(task["agent"], env=gym.make(task["env"]), seed=task["seed"], **task["hyperparameters"])
     if learning is not None:
@@ -39,13 +41,13 @@ def train(task: dict[str, Any], checkpoint: Path, final: Path, learning: Connect
 
 @final
 class Run:
-    """One training run in a folder that exists and is its own, by as many processes as it takes."""
+    """One training run in a folder of its own, which exists, by as many processes as it takes."""
 
     def __init__(self, task: dict[str, Any], folder: Path) -> None:
         self.task, self.folder, self.final = task, folder, folder / "final"
 
     def through(self) -> float:
-        """Train to the end; seconds from the start of learning."""
+        """Train to the end; return the seconds from the start of learning."""
         child = self._start()
         began = time.perf_counter()
         child.join(LIMIT)
@@ -55,7 +57,14 @@ class Run:
         return seconds
 
     def killed(self, rng: np.random.Generator, seconds: float, most: int, before: int) -> Iterator[bool]:
-        """Train to the end, killed up to `most` times; for each kill, whether a checkpoint was being written."""
+        """Train to the end, killed up to `most` times; yield for each kill whether a checkpoint was being written.
+
+        Args:
+            rng: source of random moments.
+            seconds: largest time of a kill after the start of learning.
+            most: largest number of kills.
+            before: number of kills of earlier runs: every third kill waits for a checkpoint to be written.
+        """
         for kill in range(most):
             child = self._start()
             time.sleep(rng.uniform(0, seconds))
@@ -70,7 +79,7 @@ class Run:
         self.through()
 
     def _start(self) -> ForkServerProcess:
-        """A child that has begun to learn, or has failed."""
+        """Start a child, and return it when it has begun to learn, or has failed."""
         here, there = CONTEXT.Pipe(duplex=False)
         child = CONTEXT.Process(target=train, args=(self.task, self.folder / "checkpoint", self.final, there))
         child.start()
@@ -80,7 +89,7 @@ class Run:
         return child
 
     def _ended(self, child: ForkServerProcess) -> int:
-        """0 if the child ended by itself, a negative number if it was killed."""
+        """Return 0 if the child ended by itself, a negative number if it was killed."""
         child.join(LIMIT)
         code = child.exitcode
         if code is None:
@@ -91,5 +100,5 @@ class Run:
         return code
 
     def _being_written(self) -> list[Path]:
-        """Temporary files, which a kill leaves behind."""
+        """Return temporary files, which a kill leaves behind."""
         return list(self.folder.glob(".*"))

@@ -28,10 +28,11 @@ from hacontrol_envs.core.registration import problem_class
 from hacontrol_envs.errors import ParameterError
 
 ATTEMPTS = 5
-"""How often a task is started whose process dies without a result."""
+"""Largest number of times that a task is started whose process dies without a result."""
 MOST_WORKERS = 1024
+"""Largest number of tasks that run at the same time."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS")
-"""What libraries read, when they are loaded, of how many threads to compute with."""
+"""Environment variables from which libraries read, when they are loaded, the number of threads."""
 
 
 def run_suite(
@@ -44,13 +45,16 @@ def run_suite(
 ) -> list[Result]:
     """Run the tasks that have no result in `folder` yet, and return the results of all.
 
-    Any process, this one too, may be killed at any time: run it again and it goes on. A task whose process dies
-    without a result (killed, out of memory) is started up to ATTEMPTS times, and is then a result of status "failed".
-    An exception here, such as that of Ctrl-C, ends the workers at once, and counts as no attempt.
+    Any process, this one too, may be killed at any time: a second call resumes. A task whose process dies without a
+    result (killed, out of memory) is started up to ATTEMPTS times, and then has a result of status "failed". An
+    exception in this process, such as that of Ctrl-C, ends the workers at once, and counts as no attempt.
 
     Args:
-        workers: tasks at a time.
-        retry_failed: first forget the failed results among these tasks.
+        tasks: the tasks.
+        folder: folder of results; it is made where it does not exist.
+        workers: number of tasks that run at the same time.
+        retry_failed: first delete the failed results among these tasks.
+        console: where progress is shown; None for the terminal.
 
     Raises:
         UnknownNameError, ParameterError: an environment or agent that does not exist, before anything is run.
@@ -85,7 +89,7 @@ def run_suite(
 
 
 def check_tasks(tasks: list[Task]) -> None:
-    """Build every environment and find every agent once: an hour into a suite is late to hear of a misspelt name.
+    """Build every environment and find every agent once, so that a misspelt name is found before anything is run.
 
     Raises:
         UnknownNameError, ParameterError: an environment or agent that does not exist, or a parameter it does not have.

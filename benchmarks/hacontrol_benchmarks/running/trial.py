@@ -1,4 +1,4 @@
-"""One task carried out: learn, be judged, publish."""
+"""Carry out one task: learn, judge, publish."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from hacontrol_benchmarks.records.tasks import Task
 
 
 def run_task(task: Task, folder: str | os.PathLike[str]) -> Result:
-    """Learn and be judged, and publish the result in `folder`, where the trained agent is kept too.
+    """Learn, judge the agent, and publish the result in `folder`, where the trained agent is kept too.
 
-    An exception in learning or in the evaluation is a result of status "failed" that carries its message. From here on
-    torch computes with the task's number of threads; NumPy's linear algebra does where the process was started so, as
-    the runner starts its workers.
+    An exception in learning or in the evaluation gives a result of status "failed" that carries its message. From here
+    on torch computes with the task's number of threads; NumPy's linear algebra does where the process was started so,
+    as the runner starts its workers.
     """
     started = _now()
     known: dict[str, Any] = {}
@@ -49,7 +49,7 @@ def run_task(task: Task, folder: str | os.PathLike[str]) -> Result:
 
 
 def _about(env: Any) -> dict[str, Any]:
-    """The parameters of an environment's problem and its step, or those of an economy."""
+    """Return the parameters of an environment's problem and its step, or those of an economy."""
     if not isinstance(env, gym.Env):
         return {"problem_parameters": env.parameters}
     inner: Any = env.unwrapped
@@ -57,13 +57,20 @@ def _about(env: Any) -> dict[str, Any]:
 
 
 def failure(task: Task, message: str, started: str | None = None, **known: Any) -> Result:
-    """The result of a task that did not work out."""
+    """Return the result of a task that failed.
+
+    Args:
+        task: the task.
+        message: why it failed; at most 2000 characters are kept.
+        started: time of the start, ISO 8601; None for now.
+        known: other fields of the result that are known.
+    """
     times = Times(started=started or _now())
     return Result(task=task, status="failed", message=message[:2000], times=times, **known, **_here(task))
 
 
 def agent_file(task: Task, folder: str | os.PathLike[str]) -> Path:
-    """Where the trained agent of a task is kept."""
+    """Return the file of a task's trained agent, in a folder that exists."""
     path = Path(folder) / "agents" / f"{task.id}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

@@ -1,4 +1,4 @@
-"""Brock and Mirman: constant saving shares are worth a sum over time, which linear algebra in fractions gives."""
+"""Judge Brock and Mirman: constant saving shares are worth a sum over time, computed by linear algebra in fractions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EPS = float(np.finfo(float).eps)
 
 
 def draw(u: Uniform) -> dict[str, Any]:
-    """Discount factors to 1 - 1e-9, capital shares from .011, persistence from -1 to 1, deviations from 1e-8 to 30."""
+    """Draw discount factors to 1 - 1e-9, capital shares from .011, any persistence, deviations from 1e-8 to 30."""
     share = log_uniform(u, 0.011, 0.99) if u() < 0.7 else 1 - log_uniform(u, 0.01, 0.5)
     sign = 1 if u() < 0.8 else -1
     return {

@@ -1,4 +1,4 @@
-"""The industry: its market clears, its law stays where it is, and firms do no better, all on a monotone grid."""
+"""Judge an industry: its market clears, its law is stationary, and firms do no better, all on a monotone grid."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hacontrol_envs.solvers.grid import Grid, clustered_nodes
 from hacontrol_envs.solvers.hjb import solve
 
 SHAPES = (41, 31), (81, 61), (161, 121)
-"""Nodes of the monotone scheme, around the law."""
+"""Nodes of capital and productivity of the monotone scheme's grids, around the law."""
 TOLERANCE = 1e-4
 
 
 def draw(u: Uniform) -> dict[str, Any]:
-    """Elasticities of demand from .05 to 10, in boxes of capital that are wide enough for most."""
+    """Draw elasticities of demand from .05 to 10, in boxes of capital that are wide enough for most."""
     given: dict[str, Any] = {
         "demand_elasticity": log_uniform(u, 0.05, 10.0) if u() < 0.9 else 0.0,
         "returns_to_scale": 0.15 + 0.5 * u(),
@@ -39,8 +39,10 @@ def draw(u: Uniform) -> dict[str, Any]:
 
 
 def judge(parameters: dict[str, Any]) -> None:
-    """The market clears, what is bought replaces what depreciates, productivity spreads as its own law says, and at the
-    price found a monotone scheme on three grids gives the same output and capital, to within what its grids differ by.
+    """Solve for the equilibrium, and test market, replacement, productivity and a monotone scheme's figures.
+
+    The market clears, purchases replace depreciation, productivity spreads as its own law says, and at the price found
+    a monotone scheme on three grids gives the same output and capital, to within the differences between its grids.
     """
     found = FirmIndustry(**parameters).equilibrium(TOLERANCE)
     firm, market = found.firm, found.market

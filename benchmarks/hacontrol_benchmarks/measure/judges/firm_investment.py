@@ -1,4 +1,4 @@
-"""The investing firm: its value against a monotone scheme on other nodes, and its policy against other actions."""
+"""Judge the investing firm: its value against a monotone scheme on other nodes, its policy against other actions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hacontrol_envs.solvers.grid import Grid
 from hacontrol_envs.solvers.hjb import GridValue, solve
 
 SHAPES = (25, 25), (49, 49), (97, 97)
-"""Nodes of the monotone scheme."""
+"""Nodes of capital and productivity of the monotone scheme's grids."""
 
 
 def draw(u: Uniform) -> dict[str, Any]:
-    """Costs of adjustment from .03 to 100 each, with or without a wedge between prices, and noise."""
+    """Draw costs of adjustment from .03 to 100 each, with or without a wedge between prices, and noise."""
     given: dict[str, Any] = {
         "returns_to_scale": 0.1 + 0.8 * u() if u() < 0.95 else 1.0,
         "depreciation": log_uniform(u, 0.01, 0.3) if u() < 0.95 else 0.0,
@@ -41,10 +41,10 @@ def draw(u: Uniform) -> dict[str, Any]:
 
 
 def judge(parameters: dict[str, Any]) -> None:
-    """The value is that of a monotone scheme to the errors of both, by which the policy loses little; steps are finite.
+    """Require the value of a monotone scheme to the errors of both, a policy that loses little, and finite steps.
 
-    Its error, of order 1, is about the last difference of its values; one and a half of that is allowed, since layers
-    at the edges make extrapolation of coarse grids worse than the finest.
+    The scheme's error, of order 1, is about the last difference of its values; one and a half of that is allowed, since
+    layers at the edges make extrapolation of coarse grids worse than the finest.
     """
     p = FirmInvestment(**parameters)
     found = p.solution()

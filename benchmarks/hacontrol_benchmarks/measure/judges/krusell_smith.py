@@ -1,4 +1,4 @@
-"""Krusell-Smith's steady states on small grids: chains, market, goods, law and Euler equation by plain NumPy."""
+"""Judge Krusell-Smith's steady states on small grids: chains, market, goods, law and Euler equation by plain NumPy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Uniform = Callable[[], float]
 
 
 def draw(u: Uniform) -> dict[str, Any]:
-    """Legal parameters of both calibrations, each left at its default now and then."""
+    """Draw legal parameters of both calibrations, each left at its default now and then."""
 
     def between(low: float, high: float) -> float:
         return low + (high - low) * u()

@@ -1,7 +1,7 @@
-"""LQR: the Riccati equation and the states that it must leave alone, rival policies, finite horizons, held actions.
+"""Judge LQR: the Riccati equation, states that it must not involve, rival policies, finite horizons, held actions.
 
-What is unobservable is found in exact fractions, the moments of a held action in long decimals; scalar problems are
-compared with their closed forms, and matrices have to meet the equations that only the optimum meets.
+Unobservable states are found in exact fractions, the moments of a held action in long decimals; scalar problems are
+compared with their closed forms, and matrices must meet the equations that only the optimum meets.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from hacontrol_envs.core.solution import Solution
 
 EPS = float(np.finfo(float).eps)
 TOLERANCE = 1e-11
-"""Of a matrix that a closed form, or an equation with stated sizes, determines."""
+"""Relative tolerance of a matrix that a closed form, or an equation with stated sizes, determines."""
 LONG = np.longdouble
 PACES = (1e-11, 1e-3, 0.3, 8.0)
-"""Steps in units of the time in which the system moves."""
+"""Steps of held actions, in units of the time in which the system moves."""
 MOST_FLOW = 100.0
-"""Longest horizon, in units of one over the norm of the Hamiltonian matrix, at which decimals are asked."""
+"""Longest horizon that is computed in decimals, in units of one over the norm of the Hamiltonian matrix."""
 
 
 def draw(u: Uniform) -> dict[str, Any]:
-    """One to three states, rates from 1e-6 to 1e6, costs of any scale, states that no cost sees or no control reaches.
+    """Draw 1 to 3 states, rates from 1e-6 to 1e6, costs of any scale, states without cost or beyond control.
 
     Modes are mixed by integer shears of entries of few bits, so that floats hold the mixture exactly.
     """
@@ -63,7 +63,7 @@ def draw(u: Uniform) -> dict[str, Any]:
 
 
 def judge(parameters: dict[str, Any]) -> None:
-    """Hold the optimum against what it must be, in continuous time and with held actions."""
+    """Test the optimum in continuous time and with held actions."""
     p = LQR(**parameters)
     found = p.solution()
     if p.horizon is None:
@@ -74,7 +74,13 @@ def judge(parameters: dict[str, Any]) -> None:
 
 
 def matrix(p: LQR, found: Solution, t: float) -> tuple[Floats, float]:
-    """P (n, n) and c of a quadratic value."""
+    """Return P (n, n) and c of the value -x'Px/2 - c at time t.
+
+    Args:
+        p: the problem.
+        found: its solution.
+        t: time.
+    """
     n = len(p.A)
     level = float(np.asarray(found.value(t, np.zeros(n))))
     assert found.jet is not None

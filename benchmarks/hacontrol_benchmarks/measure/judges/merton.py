@@ -1,4 +1,4 @@
-"""Merton: the closed form in exact fractions and long decimals, log utility by quadrature, and the HJB equation."""
+"""Judge Merton: the closed form in exact fractions and long decimals, log utility by quadrature, the HJB equation."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core.solution import Solution
 
 STEPS = 6
-"""Of the sampled problem over a finite horizon."""
+"""Number of steps of the sampled problem over a finite horizon."""
 EPS = float(np.finfo(float).eps)
 
 
 def draw(u: Uniform) -> dict[str, Any]:
-    """One to three assets, risk aversion from .02 to 150 and around 1, horizons from 1e-6 to 1e4 or none."""
+    """Draw one to three assets, risk aversion from .02 to 150 and around 1, horizons from 1e-6 to 1e4 or none."""
     assets = 1 if u() < 0.7 else 2 if u() < 0.5 else 3
     given: dict[str, Any] = {"risk_free_rate": 0.1 * u() - 0.03, "discount": log_uniform(u, 1e-4, 3.0)}
     given["expected_return"] = [given["risk_free_rate"] + log_uniform(u, 1e-4, 0.3) for _ in range(assets)]
