@@ -50,7 +50,7 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The outcome of a task."""
 
     task: Task
-    """The task."""
+    """Subject, agent, seed and budget of the run."""
     status: Literal["ok", "failed"]
     """"ok", or "failed" where learning or the evaluation raised an exception or the process died."""
     message: str = ""

@@ -1,4 +1,4 @@
-"""From result files to ranked tables: one `Board` per problem, agents ranked by their distance from the optimum."""
+"""Ranked tables from result files: one `Board` per problem, agents ranked by their distance from the optimum."""
 
 from __future__ import annotations
 

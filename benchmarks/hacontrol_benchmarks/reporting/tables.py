@@ -30,7 +30,7 @@ class Report:
     versions: list[str]
     """Versions of hacontrol that ran."""
     finished: str
-    """When the last task was started, ISO 8601."""
+    """Time at which the last task was started, ISO 8601."""
 
 
 def header(board: Board) -> list[str]:

@@ -58,7 +58,8 @@ class SSJ(Common):
     productivity_states: int = 5
     """States of Z."""
     productivity_method: str = "tauchen"
-    """How log Z becomes a chain: "tauchen", or "rouwenhorst", which has exactly the autocorrelation asked for."""
+    """Method by which log Z becomes a chain: "tauchen", or "rouwenhorst", which has exactly the autocorrelation asked
+    for."""
     income_persistence: float = 0.966
     """Autocorrelation of log e, from one quarter to the next."""
     income_deviation: float = 0.5
@@ -88,7 +89,7 @@ class JEDC(Common):
     hours: float = 1 / 0.9
     """Labour of one who is employed. [units of labour]."""
     insurance: float = 0.15
-    """What the unemployed receive, as a share of the wage per unit of labour."""
+    """Income of the unemployed, as a share of the wage per unit of labour."""
 
 
 CALIBRATIONS: dict[str, dict[str, Any]] = {kind.name: asdict(kind()) for kind in (SSJ, JEDC)}

@@ -79,7 +79,7 @@ class Found(NamedTuple):
     moment: Moment
     """The moment of the law that households know."""
     beliefs: Beliefs
-    """What households believe about log K' and v'."""
+    """Beliefs of households about log K' and v'."""
     r2: Floats
     """R2 of the beliefs about K' on the path, for every Z, (n_z,)."""
     z: NDArray[np.int64]

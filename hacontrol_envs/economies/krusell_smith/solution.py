@@ -68,7 +68,7 @@ class ReferenceSolution(Equilibrium):
     moment: Moment
     """The moment of the law that households know."""
     beliefs: Beliefs
-    """What households believe about log K' and v'."""
+    """Beliefs of households about log K' and v'."""
     beliefs_r2: Floats
     """R2 of the beliefs about K', for every Z, (n_z,)."""
     gap: float
