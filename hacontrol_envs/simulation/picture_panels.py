@@ -64,7 +64,7 @@ class Panel(abc.ABC):
         self.axes.set_yticks(*self.y.ticks(limits[1], self.most[1]))
 
     def area(self) -> Any:
-        """All that the axes with its title, ticks and labels takes of the figure, in pixels, up to the next panel."""
+        """Return the pixels that the axes with title, ticks and labels take of the figure, up to the next panel."""
         box, pad = self.axes.bbox, self.axes.figure.dpi / 72
         below = 30 if self.axes.get_xlabel() else 4
         return type(box.frozen()).from_extents(
@@ -203,13 +203,13 @@ class LawPanel(Panel):
 
 
 def shown_groups(law: LawPicture) -> list[int]:
-    """The numbers of the lowest, a middle and the highest group of a law."""
+    """Return the numbers of the lowest, a middle and the highest group of a law."""
     last = len(law.groups) - 1
     return sorted({0, last // 2, last})
 
 
 def histogram_end(law: LawPicture, scale: Scale) -> Limits:
-    """From the first node to the one that leaves a thousandth of the usual law beyond, in coordinates."""
+    """Return the first node and the one that leaves a thousandth of the usual law beyond, in coordinates."""
     last = min(int(np.searchsorted(np.cumsum(law.usual), 0.999)) + 1, len(law.nodes) - 1)
     ends = scale.place(law.nodes[[0, last]])
     return float(ends[0]), float(ends[1])
