@@ -22,10 +22,15 @@ class Step(NamedTuple):
     """One real step of one row; a step that only resets is none."""
 
     obs: Any
+    """Observation before the step."""
     reward: float
+    """Reward of the step."""
     terminated: bool
+    """Whether the step terminated the episode."""
     truncated: bool
+    """Whether the step truncated the episode."""
     next_obs: Any
+    """Observation after the step, before any reset."""
 
 
 def rows_of(env: Watched, obs: Any) -> list[Any]:

@@ -259,11 +259,14 @@ def _hold(a: Floats, t: Floats, x: Floats) -> Floats:
 
 
 class Simulated(NamedTuple):
-    """Features of simulated paths, (N, F), with fine and with coarse steps, and W_dt / sqrt(dt) of each, (N, d)."""
+    """Features of simulated paths, to compare with those of the exact law."""
 
     fine: Floats
+    """Features with fine steps, (N, F)."""
     coarse: Floats
+    """Features with coarse steps, (N, F)."""
     W: Floats
+    """W_dt / sqrt(dt) of each path, (N, d)."""
 
 
 def _compare_moments(exact: Floats, z: Floats, ends: Simulated, at: Points) -> None:

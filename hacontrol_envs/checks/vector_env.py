@@ -1,4 +1,4 @@
-"""check_vector_env: what Gymnasium promises of a vector environment, for any of them."""
+"""check_vector_env: checks of what Gymnasium promises of any vector environment."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _declared_rendering(id: str) -> dict[str, Any]:
 
 
 class Bench(NamedTuple):
-    """A factory of vector environments, and how closely to look at them."""
+    """A factory of vector environments, and how closely to look at them; see `check_vector_env`."""
 
     make: Factory
     single: Callable[[], gym.Env[Any, Any]] | None
@@ -83,6 +83,7 @@ class Bench(NamedTuple):
     seed: int
     stochastic: bool
     rendering: dict[str, Any]
+    """Arguments of `make` with which environments draw pictures."""
 
     def open(self, num_envs: int | None = None, mode: AutoresetMode | None = None, **kwargs: Any) -> Watched:
         """Make a new environment, watched.

@@ -15,7 +15,13 @@ from hacontrol_envs.errors import ContractError
 
 @final
 class Watched:
-    """A vector environment whose every reset and step is checked for form, and whose outputs are kept for `close`."""
+    """A vector environment whose every reset and step is checked for form, and whose outputs are kept for `close`.
+
+    Args:
+        env: the environment.
+        num_envs: number of rows that it should have.
+        mode: autoreset mode that it should have.
+    """
 
     def __init__(self, env: Any, num_envs: int, mode: AutoresetMode) -> None:
         require(isinstance(env, VectorEnv), f"make must return a gymnasium.vector.VectorEnv, got {type(env).__name__}")

@@ -13,7 +13,7 @@ from hacontrol_envs.errors import ParameterError
 
 @final
 class EquilibriumJudge(Judge):
-    """What any economy can be judged by: agents offer `signal` and a `solution` of the individual at it.
+    """Judge of any economy: agents offer `signal` and a `solution` of the individual at it.
 
     They are compared at the states of the true law, which no seed draws.
     """

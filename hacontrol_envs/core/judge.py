@@ -29,7 +29,7 @@ class Metric:
 
 
 class Judge(abc.ABC):
-    """What is measured of everything that learns about one kind of subject: environments of a kind, or an economy.
+    """Metrics of everything that learns about one kind of subject: environments of a kind, or an economy.
 
     A subclass states `metrics`, `headlines` and `compute`. A problem or an economy names its judge in `judge`.
     """

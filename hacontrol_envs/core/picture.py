@@ -26,6 +26,7 @@ class LawPicture:
     usual: Floats
     """Masses by node, (n,), that the histogram is compared with."""
     usual_name: str
+    """Name of these masses in the title."""
     own: Callable[[Floats], float] | None = None
     """Function from a state (n,) to the learner's own place along the nodes; None where it has none."""
     action_label: str = ""
@@ -42,3 +43,4 @@ class Picture:
     components: Callable[[Floats], Floats]
     """Function from states (..., n) to these components (..., k)."""
     law: LawPicture | None = None
+    """The distribution that is part of the state; None where there is none."""

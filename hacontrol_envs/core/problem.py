@@ -19,7 +19,7 @@ from hacontrol_envs.core.solution import Jet, Solution
 class Problem(abc.ABC):
     """A controlled Markov process and what it pays: what an environment needs, and what agents of any kind may read.
 
-    Its children say how time runs: `ControlProblem` is a diffusion and has a generator, `DiscreteProblem` moves once a
+    Subclasses say how time runs: `ControlProblem` is a diffusion and has a generator, `DiscreteProblem` moves once a
     period and has an expectation. Whatever their time, `discount` is a rate per unit of it, states are float64
     (..., n) and actions (..., m), with any leading batch axes.
 

@@ -43,14 +43,17 @@ class Lookup(NamedTuple):
     """A grid a_0 < ... < a_{n-1} and what finds a number in it, in the order in which `locate` takes them."""
 
     low: float
+    """Lowest node a_0."""
     high: float
+    """Highest node a_{n-1}."""
     nodes: Floats
-    """a_0, ..., a_{n-2}, and infinity from there on: k is never the last."""
+    """Nodes a_0, ..., a_{n-2}, and infinity from there on: k is never the last."""
     inverse: Floats
-    """1/(a_{k+1} - a_k), (n - 1,)."""
+    """Inverse spacings 1/(a_{k+1} - a_k), (n - 1,)."""
     table: Nodes
     """Lowest node k for each value of the top bits."""
     shift: float
+    """Number that is added to a - a_0 before its bits are read."""
     drop: int
     """Number of low bits that do not count."""
     first: int
@@ -185,8 +188,8 @@ def locate(
 def push(law: Reals, k: Nodes, w: Floats, shock: Floats, out: Reals) -> None:
     """Write out(e', a) = sum over e of shock(e, e') times the mass of law(e) that the lottery sends to a.
 
-    What goes down and what goes up is summed apart: the next cell often goes where this one's upper share went, and
-    would wait for it.
+    Lower and upper shares are summed apart: the upper node of a cell is often the lower node of the next, and to add to
+    it twice in a row is slow.
 
     Args:
         law: masses, (N, n_e, n_a).

@@ -30,7 +30,7 @@ PLACES, SHOCKS, TIMES = 161, 265, 32
 
 
 class ReflectedOU:
-    """dz = -kappa z dt + sigma dW, reflected (Skorokhod, 1961) at -bound and bound, over a step of length dt.
+    """The process dz = -kappa z dt + sigma dW, reflected (Skorokhod, 1961) at -bound and bound, over a step of dt.
 
     Far from the edges z_dt is Gaussian, z e^{-kappa dt} + s xi with s^2 = sigma^2 (1 - e^{-2 kappa dt})/(2 kappa). Near
     an edge folding that Gaussian is not the law, since drift does not fold with it. There the transition density
@@ -74,7 +74,7 @@ class ReflectedOU:
         return self.sigma * float(np.sqrt(-np.expm1(-2 * self.kappa * time) / (2 * self.kappa)))
 
     def _time_at_the_edge(self) -> tuple[float, float]:
-        """How long a step knows of the edge, and the time left to it then.
+        """Return how long a step knows of the edge, and the time left to it then.
 
         It knows until bound (1 - e^{-kappa t}), how far the drift takes z from the edge, is `NEAR` deviations. Where
         that takes long, for all the step, or the time in which the law becomes the stationary one: 40 over the

@@ -31,8 +31,11 @@ class Quadratic(NamedTuple):
     """A value function -1/2 x'Px - c with its greedy feedback -Kx."""
 
     P: Floats
+    """Cost matrix, (..., n, n)."""
     c: Floats
+    """Cost of the noise, (...)."""
     K: Floats
+    """Gain, (..., m, n)."""
     error: float = 0.0
     """Relative error of P, in units of sqrt(P_ii P_jj): from rounding, or what Newton's method would still change."""
 
@@ -85,11 +88,17 @@ class HeldSystem(NamedTuple):
     """
 
     F: Floats
+    """Response of the state to the state, (n, n)."""
     G: Floats
+    """Response of the state to the action, (n, m)."""
     noise: Floats
+    """Symmetric root of the covariance, (n, n)."""
     M: Floats
+    """Cost matrix of (x, a), (n + m, n + m)."""
     constant: float
+    """Cost of the noise of the step."""
     covariance: Floats
+    """Covariance of the next state, (n, n)."""
     change: Floats
     """e^{(A - rho/2) dt} - I, which is more precise than F at a short step."""
     decay: float
@@ -177,7 +186,9 @@ class Newton(NamedTuple):
     """Coefficients of Newton's correction X of P: closed' X + X closed + rest = 0, closed being stable."""
 
     closed: Floats
+    """Stable matrix that multiplies X, (n, n)."""
     rest: Floats
+    """Remainder of the equation of P, (n, n)."""
     size: Floats
     """The sum of the sizes of what cancels in `rest`."""
 

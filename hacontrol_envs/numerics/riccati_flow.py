@@ -35,6 +35,11 @@ class Flow:
     are resolved, so that their number grows with the logarithm of the horizon, however long. A second P, whose every
     number is rounded at random, is carried, too: the distance between the two says what rounding does to P.
 
+    Args:
+        A, B, Q, R, D, rho: see `riccati.continuous`.
+        horizon: T, the longest time to go.
+        terminal: S, the cost matrix at the end, (n, n).
+
     Raises:
         NumericalError: values overflow, or oscillate more often than `PANELS` can follow.
     """

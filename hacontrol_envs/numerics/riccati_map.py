@@ -1,4 +1,4 @@
-"""What a span of optimal control does to a quadratic cost, how spans are doubled, and which states a cost sees."""
+"""Maps of a quadratic cost over a span of optimal control, doubling of spans, and the states that a cost sees."""
 
 from __future__ import annotations
 
@@ -34,9 +34,13 @@ class Span(NamedTuple):
     """
 
     E: Floats
+    """Motion of the state over the span under the best control, in the absence of later costs, (..., n, n)."""
     change: Floats
+    """E - I, (..., n, n)."""
     G: Floats
+    """Reach of control over the span, (..., n, n)."""
     H: Floats
+    """Least cost of the span, (..., n, n)."""
 
     def __call__(self, P: Floats) -> Floats:
         """The cost at the beginning, (..., n, n)."""

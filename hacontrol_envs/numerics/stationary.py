@@ -118,7 +118,7 @@ def _heaviest(law: Floats, member: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def _arriving(matrix: Any, stays: NDArray[np.intp]) -> Floats:
-    """How much of a uniform law first arrives at each node that is not left for ever, (len(stays),)."""
+    """Return the share of a uniform law that first arrives at each node that is not left for ever, (len(stays),)."""
     count = matrix.shape[0]
     left = np.setdiff1d(np.arange(count), stays)
     if not len(left):

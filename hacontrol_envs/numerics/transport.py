@@ -1,4 +1,4 @@
-"""How a population's law moves from one period to the next, as an operator: `law @ T`, `T @ values`, `T.T`.
+"""The move of a population's law from one period to the next, as an operator: `law @ T`, `T @ values`, `T.T`.
 
 Households hold assets a_j and an idiosyncratic state e; a law is their masses (..., n_e, n_a), summing to one. T moves
 each to its choice a' by Young's lottery and then e to e' by the shock's matrix, and so is to a discrete-time economy

@@ -153,13 +153,13 @@ class FirmInvestment(ControlProblem):
 
     @property
     def _marginal_product(self) -> float:
-        """That at which capital neither grows nor falls without noise: V_k = p_+ + theta_+ delta, iota = delta."""
+        """Marginal product at which capital rests without noise: V_k = p_+ + theta_+ delta, iota = delta."""
         delta, theta = self.depreciation, self.adjustment_cost_up
         return (self.discount + delta) * (self.purchase_price + theta * delta) - theta * delta**2 / 2
 
     @property
     def _highest_rate(self) -> float:
-        """The rate where V_k is that marginal product's present value from z = 6 standard deviations on."""
+        """Rate where V_k is the present value of `_marginal_product` from z = 6 standard deviations on."""
         z, kappa, rate = 6 * self.productivity_deviation, self.mean_reversion, self.discount + self.depreciation
         z = min(z, self.productivity_bound)
         worth = scipy.integrate.quad(lambda t: np.exp(-rate * t + z * np.exp(-kappa * t)), 0, np.inf)[0]
@@ -301,7 +301,7 @@ class FirmInvestment(ControlProblem):
 
     @cached_property
     def _numerical(self) -> Solution:
-        """Of order 4; where policy iteration does not settle on that, of order 1, extrapolated."""
+        """Solution of order 4; where policy iteration does not settle on that, of order 1, extrapolated."""
         try:
             return grid_solution(refine(self, (edge_nodes, edge_nodes), SHAPES))
         except NumericalError:

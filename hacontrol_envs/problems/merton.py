@@ -213,7 +213,7 @@ class Merton(ControlProblem):
 
     @property
     def _shortfall(self) -> float:
-        """How far below log k* the action box goes."""
+        """Distance from log k* down to the lower end of the action box."""
         return float(np.log(4.0) * min(1.0, 36 / max(self.risk_aversion - 1, 1.0)))
 
     def drift(self, t: Array, x: Array, a: Array) -> Array:

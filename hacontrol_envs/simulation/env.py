@@ -43,6 +43,10 @@ class SDEEnv(SampledProblem, gym.Env[Observations, Any]):
     `reset(options={"state": x, "time": t})` starts from a given physical state (n,), at a given multiple of dt.
     `__doc__` of an environment is the page of its problem.
 
+    Args:
+        problem, dt, scheme, episode_steps: see `SampledProblem`.
+        render_mode: None or "rgb_array".
+
     Raises:
         ParameterError: an argument that makes no sense, or a scheme that the problem does not have.
     """

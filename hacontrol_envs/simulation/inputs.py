@@ -1,4 +1,4 @@
-"""What callers hand to `reset` and `step`, read or refused at the door, before anything changes."""
+"""Reading of what callers hand to `reset` and `step`, which is refused before anything changes."""
 
 from __future__ import annotations
 

@@ -27,7 +27,9 @@ class Integrator(NamedTuple):
     """A step and the number of standard normals per row that it uses."""
 
     step: Step
+    """The step, which fills the next states and rewards."""
     noise_dim: int
+    """Standard normals per row."""
 
 
 def schemes(problem: Problem) -> tuple[str, ...]:

@@ -25,8 +25,8 @@ def clip_and_scale(action: Floats, center: Floats, half_width: Floats, out: Floa
 
     Args:
         action: actions in unit coordinates, (N, m).
-        center, half_width: middle and half width of the action box, (m,).
-        out: physical actions, (N, m), filled.
+        center, half_width: middle and half width of the action box, in its coordinates, (m,).
+        out: actions in the box's coordinates, (N, m), filled.
     """
     strays = False
     for u in action.flat:

@@ -29,6 +29,10 @@ class RowStreams:
     Initial states come from `gymnasium.utils.seeding.np_random(seed)`, the Brownian motion from an SFC64 seeded with
     `SeedSequence(seed, spawn_key=(1,))`: what an episode does never shifts the noise of the next. Nothing of a row
     depends on the other rows or on their number.
+
+    Args:
+        problem: the problem whose initial states are drawn.
+        num_envs: number of rows.
     """
 
     def __init__(self, problem: Problem, num_envs: int) -> None:

@@ -35,10 +35,11 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
     Row i of an environment seeded s is bitwise the single environment seeded s + i, resets included, in every mode.
 
     Args:
+        problem, dt, scheme, episode_steps: see `SampledProblem`.
+        num_envs: N, the number of rows.
         autoreset_mode: NEXT_STEP (the step after an end resets: reward 0, action ignored), SAME_STEP (the end itself
             resets; `infos["final_obs"]` keeps the last observation) or DISABLED (`reset(options={"reset_mask": ...})`).
         render_mode: None or "rgb_array"; `render` draws every row.
-        problem, dt, scheme, episode_steps: see `SampledProblem`.
 
     Raises:
         ParameterError: an argument that makes no sense, or a scheme that the problem does not have.

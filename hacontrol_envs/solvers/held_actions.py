@@ -37,7 +37,12 @@ x_2' is steep in Z."""
 
 @final
 class HeldGrid:
-    """The Bellman equation of a problem with step dt at the N nodes of a grid I x J, in C order."""
+    """The Bellman equation of a problem with step dt at the N nodes of a grid I x J, in C order.
+
+    Args:
+        grid: the problem on nodes of its two states.
+        dt: length of a step, in the problem's unit of time.
+    """
 
     def __init__(self, grid: Grid, dt: float) -> None:
         self.grid, self.problem, self.dt = grid, grid.problem, dt

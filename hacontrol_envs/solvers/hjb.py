@@ -173,7 +173,12 @@ def _search(grid: Grid, slopes: Differences) -> Floats:
 
 @final
 class GridValue:
-    """V on a grid as a function of the state, with derivatives and its policy: quintic splines in unit coordinates."""
+    """V on a grid as a function of the state, with derivatives and its policy: quintic splines in unit coordinates.
+
+    Args:
+        grid: the problem on N nodes of one or two states.
+        V: values at the nodes, (N,).
+    """
 
     def __init__(self, grid: Grid, V: Floats) -> None:
         self.grid, self.problem, self.V = grid, grid.problem, V
