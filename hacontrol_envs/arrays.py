@@ -20,12 +20,12 @@ Floats: TypeAlias = NDArray[np.float64]
 
 
 def namespace(x: Array) -> Any:
-    """The array-API namespace that `x` belongs to."""
+    """Return the array-API namespace that `x` belongs to."""
     return np if type(x) is np.ndarray else array_namespace(x)
 
 
 def like(constant: Floats | float, x: Array) -> Array:
-    """A constant of the problem as an array of the library, precision and device of `x`."""
+    """Return a constant of the problem as an array of the library, precision and device of `x`."""
     if type(x) is np.ndarray:
         return constant
     xp = array_namespace(x)
@@ -34,12 +34,12 @@ def like(constant: Floats | float, x: Array) -> Array:
 
 
 def to_numpy(x: Array) -> Floats:
-    """An array of any library as a NumPy array of float64."""
+    """Return an array of any library as a NumPy array of float64."""
     return np.asarray(x if type(x) is np.ndarray else to_device(x, "cpu"), dtype=np.float64)
 
 
 def dot(x: Array, y: Array) -> Array:
-    """Sum of x_j y_j over the last axis, (..., n) x (..., n) -> (...)."""
+    """Return the sum of x_j y_j over the last axis, (..., n) x (..., n) -> (...)."""
     if type(x) is not np.ndarray:
         return array_namespace(x).sum(x * y, axis=-1)
     total = x[..., 0] * y[..., 0]
@@ -49,7 +49,7 @@ def dot(x: Array, y: Array) -> Array:
 
 
 def matvec(matrix: Floats, x: Array) -> Array:
-    """M x for every row, (k, n) x (..., n) -> (..., k)."""
+    """Return M x for every row, (k, n) x (..., n) -> (..., k)."""
     if matrix.shape == (1, 1):
         return x * float(matrix[0, 0])
     if type(x) is np.ndarray:
@@ -58,17 +58,17 @@ def matvec(matrix: Floats, x: Array) -> Array:
 
 
 def matvecs(matrices: Array, x: Array) -> Array:
-    """M x with a matrix of each row's own, or one for all, (..., k, n) x (..., n) -> (..., k), all of one library."""
+    """Return M x with a matrix for each row, or one for all, (..., k, n) x (..., n) -> (..., k), all of one library."""
     return namespace(x).matmul(matrices, x[..., None])[..., 0]
 
 
 def quadratic(matrix: Floats, x: Array) -> Array:
-    """x' M x for every row, (n, n) x (..., n) -> (...)."""
+    """Return x' M x for every row, (n, n) x (..., n) -> (...)."""
     return dot(x, matvec(matrix, x))
 
 
 def broadcast_time(t: Array, x: Array) -> Array:
-    """Time as an array of shape x.shape[:-1], in the library of `x`."""
+    """Return time as an array of shape x.shape[:-1], in the library of `x`."""
     xp = namespace(x)
     t = xp.asarray(t, dtype=x.dtype) if type(x) is np.ndarray else xp.asarray(t, dtype=x.dtype, device=x.device)
     return xp.broadcast_to(t, x.shape[:-1])

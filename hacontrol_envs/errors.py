@@ -77,7 +77,7 @@ class HacontrolWarning(UserWarning):
 
 
 class ConvergenceWarning(HacontrolWarning):
-    """A rule by which a learner or a solver says that it is done was not met."""
+    """A learner or a solver ended before the rule was met by which it says that it is done."""
 
 
 class TruncationWarning(HacontrolWarning):
@@ -85,6 +85,6 @@ class TruncationWarning(HacontrolWarning):
 
 
 def nearest(given: object, known: Iterable[str]) -> str:
-    """For a message about an unknown name: "did you mean ...? " where one of the known names is near, or nothing."""
+    """Return "did you mean ...? " with the known name nearest to an unknown one, or "" where none is near."""
     near = difflib.get_close_matches(str(given), list(known), n=1)
     return f"did you mean {near[0]!r}? " if near else ""

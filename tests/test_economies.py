@@ -22,7 +22,7 @@ from hacontrol_envs import (
     calibrate,
     registered_economies,
 )
-from hacontrol_envs.errors import CheckpointError, EquilibriumError, ParameterError
+from hacontrol_envs.errors import CheckpointError, EquilibriumError, HacontrolError, ParameterError
 
 pytestmark = pytest.mark.slow
 
@@ -63,9 +63,10 @@ def test_everybody_answers_the_equilibrium_signal_with_the_law_that_confirms_it(
 
 
 def test_the_gap_rises_with_the_signal(economy, equilibrium):
+    step = min(0.002, 0.3 * (economy.signal_bounds[1] - equilibrium.signal))
     low, high = (
         economy.gap(signal, economy.respond(signal, economy.individual(signal).solution().policy))
-        for signal in (equilibrium.signal - 0.002, equilibrium.signal + 0.002)
+        for signal in (equilibrium.signal - step, equilibrium.signal + step)
     )
     assert low < 0 < high
 
@@ -156,7 +157,7 @@ class Workshop(Economy):
     parameters: ClassVar = {}
 
     def first_guess(self):
-        return 1.0
+        return 1.2
 
     signal_bounds = (0.0, np.inf)
 
@@ -182,14 +183,14 @@ class Workshop(Economy):
 def test_the_individual_can_be_solved_by_an_agent(tmp_path):
     """Neural policy iteration stands in for the known solution; the right signal solves one equation in k(s)."""
     economy = Workshop()
-    agent = MarketClearing(economy, solver="npi", seed=0, tolerance=1e-4).learn()
+    agent = MarketClearing(economy, solver="npi", seed=0, tolerance=1e-2).learn()
 
     def gap(log_signal):
         signal = float(np.exp(log_signal))
         return economy.gap(signal, economy.respond(signal, LQR(control_cost=signal).solution().policy))
 
     assert agent.converged
-    assert agent.signal == pytest.approx(np.exp(scipy.optimize.brentq(gap, -5, 5)), rel=1e-4)
+    assert agent.signal == pytest.approx(np.exp(scipy.optimize.brentq(gap, -5, 5)), rel=1e-2)
     agent.save(tmp_path / "agent.safetensors")
     with pytest.raises(CheckpointError, match="no registered one is called 'Workshop'"):
         MarketClearing.load(tmp_path / "agent.safetensors")
@@ -203,7 +204,7 @@ def test_the_individual_can_be_solved_by_an_agent(tmp_path):
     [({"solver": "nobody"}, "no agent is called"), ({"solver": "hjb-fp-pinn"}, "an agent of environments")],
 )
 def test_a_solver_that_is_none_is_refused(arguments, said):
-    with pytest.raises(ParameterError, match=said):
+    with pytest.raises(HacontrolError, match=said):
         MarketClearing(ECONOMIES["FirmIndustry"], seed=0, **arguments)
 
 
@@ -224,13 +225,14 @@ def test_calibration_inverts_what_the_economy_does():
 
 
 def test_two_parameters_meet_two_targets():
-    truth = KrusellSmith("ssj", asset_nodes=60, asset_max=400.0, discount_factor=0.975, capital_share=0.13)
+    truth = KrusellSmith("ssj", asset_nodes=60, asset_max=400.0, discount_factor=0.975, intertemporal_elasticity=0.8)
     moments = truth.equilibrium().moments()
     targets = {name: moments[name] for name in ("interest rate", "gini assets")}
     start = KrusellSmith("ssj", asset_nodes=60, asset_max=400.0)
     ranges = {"discount_factor": (0.97, 0.985), "intertemporal_elasticity": (0.6, 1.6)}
     found = calibrate(start, targets, ranges)
     assert max(map(abs, found.errors.values())) < 1e-5
+    assert found.parameters == pytest.approx({"discount_factor": 0.975, "intertemporal_elasticity": 0.8}, rel=1e-3)
     again = found.economy.equilibrium().moments()
     assert all(again[name] == pytest.approx(target, rel=1e-5) for name, target in targets.items())
 

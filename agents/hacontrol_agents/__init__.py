@@ -21,7 +21,8 @@ if TYPE_CHECKING:
         SB3Agent,
         TD3Agent,
     )
-    from hacontrol_agents.core.agent import Agent, Learner
+    from hacontrol_agents.core.agent import Agent
+    from hacontrol_agents.core.learner import Learner
     from hacontrol_agents.equilibrium.economy_learner import EconomyLearner
     from hacontrol_agents.equilibrium.hjb_fokker_planck_pinn import HJBFokkerPlanckPinn
     from hacontrol_agents.equilibrium.industry_learner import IndustryLearner
@@ -38,7 +39,8 @@ else:  # so that what needs no torch, such as `hacontrol list`, need not wait fo
         {
             "baselines.analytic": "AnalyticAgent RandomAgent ReferenceAgent SteadyStateAgent",
             "baselines.sb3": "DiscretizedActorCritic NativeVecEnv PPOAgent SACAgent SB3Agent TD3Agent",
-            "core.agent": "Agent Learner",
+            "core.agent": "Agent",
+            "core.learner": "Learner",
             "equilibrium.economy_learner": "EconomyLearner",
             "equilibrium.hjb_fokker_planck_pinn": "HJBFokkerPlanckPinn",
             "equilibrium.industry_learner": "IndustryLearner",

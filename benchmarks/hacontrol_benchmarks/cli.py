@@ -24,6 +24,7 @@ import hacontrol_envs
 from hacontrol_agents import agents, find_agent
 from hacontrol_agents.core.files import publish
 from hacontrol_agents.core.registry import agent_classes
+from hacontrol_agents.core.subjects import make_subject
 from hacontrol_benchmarks.records.results import read_results
 from hacontrol_benchmarks.records.suites import load_suite, suite_file, suite_names
 from hacontrol_benchmarks.records.tasks import Task, about, agent_class
@@ -120,7 +121,7 @@ def compare(
 
     figure_path(out)  # nothing is trained for a figure that cannot be written
     task = Task(problem="", env=env, parameters=_read_parameters(parameters), label="", agent="", seed=seed)
-    made = task.make_env()
+    made = make_subject(env, task.parameters)  # a command line names what is registered, never code
     if env not in hacontrol_envs.registered_economies():
         refuse_unknown(made)
     found: dict[str, Any] = {}

@@ -16,14 +16,14 @@ from hacontrol_envs.simulation.integrate import SCHEMES, integrator
 
 
 def edge_points(probe: Probe, count: int) -> Points:
-    """`Probe.points` with every component that has a closed edge moved to its low or its high end, at random."""
+    """Return `Probe.points`, with every component that has closed edges moved to its low or its high end, at random."""
     (t, x, a), box = probe.points(count), probe.problem.state
     ends = np.where(probe.rng().random(x.shape) < 0.5, box.low, box.high)
     return Points(t, np.where(box.closed, ends, x), a)
 
 
 def check_admissible(probe: Probe) -> None:
-    """`admissible` is the identity inside, and else the nearest action that does not leave; NumPy and torch agree."""
+    """Check that `admissible` is the identity inside and else the nearest action that does not leave, on torch, too."""
     p, m = probe.problem, probe.problem.action.dimension
     inside, edge = probe.points(200), edge_points(probe, 200)
     for rows in batches(*inside):
@@ -85,7 +85,7 @@ def _check_held(probe: Probe, at: Points) -> None:
 
 
 def check_confined(probe: Probe) -> None:
-    """Steps of every scheme end within closed edges, and the exact step is that of the admissible action."""
+    """Check that steps of every scheme end within closed edges, and that the exact step plays the admissible action."""
     p, dt, rng = probe.problem, probe.dt, probe.rng()
     if not p.state.closed.any():
         return
@@ -109,7 +109,7 @@ def check_confined(probe: Probe) -> None:
 
 
 def check_maximiser(probe: Probe) -> None:
-    """Where `maximiser` is known no other admissible action, far or near, has a higher Hamiltonian."""
+    """Check that no admissible action, far or near, has a higher Hamiltonian than `maximiser`, where that is known."""
     p, rng = probe.problem, probe.rng()
     parts = zip(probe.points(30), edge_points(probe, 30), strict=True)
     at = Points(*(np.concatenate(pair) for pair in parts))

@@ -11,17 +11,17 @@ from hacontrol_envs.checks.probe import Points, Probe, batches, evaluate, requir
 from hacontrol_envs.checks.solution import RELATIVE, candidates, check_shapes, check_statement
 
 STARTS = 3
-"""Points from which transitions are simulated."""
+"""Number of points from which transitions are simulated."""
 
 
 def check_discount(probe: Probe) -> None:
-    """`discount_factor` lies between 0 and 1, and a step of another length than 1 is refused."""
+    """Check that `discount_factor` lies between 0 and 1."""
     beta = probe.problem.discount_factor
     require(0 < beta < 1, f"discount_factor must lie between 0 and 1, got {beta!r}")
 
 
 def check_successors(probe: Probe) -> None:
-    """Shapes with any batch axes; probabilities are not negative and sum to one."""
+    """Check shapes of successors with any batch axes, and that probabilities are not negative and sum to one."""
     p, at = probe.problem, probe.points(21)
     for _, x, a in batches(*at):
         after = evaluate("successors", p.successors, x, a)
@@ -34,7 +34,7 @@ def check_successors(probe: Probe) -> None:
 
 
 def check_moments(probe: Probe) -> None:
-    """Mean and variance of what is observed after simulated transitions are those of the successors."""
+    """Check that what is observed after simulated transitions has the mean and variance of the successors."""
     p, rng = probe.problem, probe.rng()
     first = probe.points(STARTS)
     for k in range(STARTS):
@@ -54,7 +54,7 @@ def check_moments(probe: Probe) -> None:
 
 
 def check_bellman(probe: Probe) -> None:
-    """V solves V = r + beta E V' at the policy's action, and no other action, far or near, does better."""
+    """Check that V solves V = r + beta E V' at the policy's action, and that no other action does better."""
     p, found = probe.problem, probe.solution()
     if found is None:
         return

@@ -22,22 +22,34 @@ class Step(NamedTuple):
     """One real step of one row; a step that only resets is none."""
 
     obs: Any
+    """Observation before the step."""
     reward: float
+    """Reward of the step."""
     terminated: bool
+    """Whether the step terminated the episode."""
     truncated: bool
+    """Whether the step truncated the episode."""
     next_obs: Any
+    """Observation after the step, before any reset."""
 
 
 def rows_of(env: Watched, obs: Any) -> list[Any]:
-    """Observations of the rows, one by one."""
+    """Split a batch of observations into a list with one for each row."""
     return [copy(row) for row in iterate(env.env.observation_space, obs)]
 
 
 def play(env: Watched, seed: Any, plan: Plan, steps: int, *, scribble: bool = False) -> list[list[Step]]:
-    """The first real steps of every row; the conventions of the autoreset mode are checked on the way.
+    """Return the first real steps of every row; check the conventions of the autoreset mode on the way.
 
     Args:
+        env: the environment to play in.
+        seed: what `reset` is given.
+        plan: actions of each row.
+        steps: steps to play in every row; those that only reset do not count.
         scribble: overwrite every array after use, as a caller may who owns it.
+
+    Raises:
+        ContractError: a convention is broken.
     """
     n = env.num_envs
     played: list[list[Step]] = [[] for _ in range(n)]
@@ -95,7 +107,13 @@ def _reset_ended(env: Watched, before: list[Any], ended: Any) -> list[Any]:
 
 
 def require_equal(one: list[list[Step]], other: list[list[Step]], promise: str, advice: str) -> None:
-    """The same steps in the same rows, to the last bit."""
+    """Raise ContractError unless two lists of rows hold bitwise the same steps.
+
+    Args:
+        one, other: steps by row, as `play` returns them.
+        promise: what is compared, to begin the message with.
+        advice: what to do about a difference, to end the message with.
+    """
     for i, (a, b) in enumerate(zip(one, other, strict=False)):
         for k, (left, right) in enumerate(zip(a, b, strict=True)):
             if same(left, right):

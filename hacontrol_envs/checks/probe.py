@@ -17,14 +17,14 @@ FINE_STEPS = 32
 
 
 class Points(NamedTuple):
-    """Where a problem is looked at: t (k,), x (k, n), a (k, m)."""
+    """Points at which a problem is looked at: times t (k,), states x (k, n) and actions a (k, m)."""
 
     t: Floats
     x: Floats
     a: Floats
 
     def each(self, copies: int) -> Points:
-        """Every point so many times in a row."""
+        """Return these points with each of them repeated so many times in a row."""
         return Points(*(np.repeat(part, copies, axis=0) for part in self))
 
 
@@ -40,7 +40,7 @@ class Probe:
     """
 
     problem: Any
-    """The problem: a ControlProblem in the checks of one, a DiscreteProblem in those of one."""
+    """Problem under test: a ControlProblem or a DiscreteProblem."""
 
     def __init__(self, problem: Problem, samples: int, seed: int, dt: float | None) -> None:
         self.problem, self.samples, self.seed = problem, samples, seed
@@ -54,11 +54,11 @@ class Probe:
         return self._dt
 
     def rng(self) -> np.random.Generator:
-        """A generator of its own for every check, so that none depends on the others."""
+        """Return a new generator with the probe's seed, so that no check depends on the others."""
         return np.random.default_rng(self.seed)
 
     def solution(self, *dt: float) -> Solution | None:
-        """The problem's solution, an exception while building it being a broken promise."""
+        """Return the problem's solution, for a step dt if given; raise ContractError where building it raises."""
         try:
             found: Solution | None = self.problem.solution(*dt)
         except Exception as error:
@@ -66,11 +66,11 @@ class Probe:
         return found
 
     def solutions(self) -> list[Solution]:
-        """The continuous and the sampled-data solution, those that are known."""
+        """Return those of the continuous and the sampled-data solution that are known."""
         return [found for found in (self.solution(), self.solution(self.dt)) if found is not None]
 
     def points(self, count: int) -> Points:
-        """All over the boxes, at times from which a step of dt stays within the horizon."""
+        """Draw points all over the boxes, at times from which a step of dt stays within the horizon."""
         rng, p = self.rng(), self.problem
         last = 10 * self.dt if p.horizon is None else p.horizon - self.dt
         x = p.some_states(rng, count)
@@ -78,7 +78,7 @@ class Probe:
         return Points(rng.uniform(0.0, last, count), x, a)
 
     def starts(self, count: int) -> Iterator[Points]:
-        """The first of these points, then points at closed edges, each of them `samples` times, to start paths from."""
+        """Yield points to start paths from, each `samples` times: `count` of `points`, then those at closed edges."""
         points = self.points(max(count, 1))
         for k in range(count):
             yield Points(*(part[k : k + 1] for part in points)).each(self.samples)
@@ -86,7 +86,7 @@ class Probe:
             yield corner.each(self.samples)
 
     def corners(self) -> list[Points]:
-        """The first two of these points moved to the low and the high end of every edge that is not open, one each."""
+        """Return two points, at the low and at the high end of every edge that is not open; none where all are open."""
         (t, x, a), box = self.points(2), self.problem.state
         if not box.closed.any():
             return []
@@ -94,13 +94,13 @@ class Probe:
         return [Points(t[k : k + 1], ends[k : k + 1], a[k : k + 1]) for k in range(2)]
 
     def grid_points(self, count: int) -> Points:
-        """The same at whole multiples of dt."""
+        """Draw points all over the boxes, at whole multiples of dt."""
         t, x, a = self.points(count)
         return Points(np.floor(t / self.dt) * self.dt, x, a)
 
 
 def batches(*parts: Floats) -> Iterator[tuple[Any, ...]]:
-    """The same 21 rows with leading axes (21,), (7, 3), (1,) and (); each time with all times, and with the first."""
+    """Yield 21 rows with leading axes (21,), (7, 3), (1,) and (); each time with all times, and with the first."""
     for axes in ((21,), (7, 3), (1,), ()):
         times, *rest = (part[: int(np.prod(axes))].reshape(axes + part.shape[1:]) for part in parts)
         yield times, *rest
@@ -108,7 +108,14 @@ def batches(*parts: Floats) -> Iterator[tuple[Any, ...]]:
 
 
 def require_form(name: str, result: Any, trailing: tuple[int, ...], x: Floats) -> None:
-    """What a function returned for states x (..., n) is float64, finite, and of shape (..., *trailing)."""
+    """Raise ContractError unless a function's result is float64, finite, and of shape (..., *trailing).
+
+    Args:
+        name: name of the function, for messages.
+        result: what it returned.
+        trailing: shape of the result for one state.
+        x: states that it was given, (..., n).
+    """
     given, wanted, kind = np.shape(result), x.shape[:-1] + trailing, np.asarray(result).dtype
     require(given == wanted, f"{name} has shape {given} where x has shape {x.shape}; it must be {wanted}")
     require(kind == np.float64, f"{name} has dtype {kind}; a float64 state must give float64")
@@ -116,7 +123,7 @@ def require_form(name: str, result: Any, trailing: tuple[int, ...], x: Floats) -
 
 
 def natural_step(problem: Problem) -> float:
-    """A tenth of the time in which the state crosses its box, or discounting bites; it divides the horizon.
+    """Return a tenth of the time in which the state crosses its box, or discounting matters; it divides the horizon.
 
     A problem in discrete time has a step of its own, 1.
     """
@@ -131,7 +138,7 @@ def natural_step(problem: Problem) -> float:
 
 
 def speeds(problem: ControlProblem, at: Points) -> Floats:
-    """Rate at which the unit coordinates move, (k,): the largest |drift| + |diffusion|^2 among them."""
+    """Return the rate at which the unit coordinates move, (k,): the largest |drift| + |diffusion|^2 among them."""
     drift, diffusion = problem.state.ito(at.x, problem.drift(*at), problem.diffusion(*at))
     rates: Floats = np.max(np.abs(drift) + np.sum(diffusion**2, axis=-1), axis=-1)
     return rates
@@ -144,7 +151,15 @@ def require(kept: bool | np.bool_, broken: str) -> None:
 
 
 def require_small(gap: Any, tolerance: Any, promise: str, advice: str, at: Points | None = None) -> None:
-    """Every |gap| is within its tolerance; otherwise report the worst of them. The first axis counts the points."""
+    """Raise ContractError, which reports the worst of them, unless every |gap| is within its tolerance.
+
+    Args:
+        gap: differences, with the points along the first axis.
+        tolerance: what each may be in absolute value; it broadcasts with `gap`.
+        promise: what is compared, to begin the message with.
+        advice: what to do about a difference, to end the message with.
+        at: the points, for the message; None leaves them out.
+    """
     gap, tolerance = np.broadcast_arrays(np.abs(gap), tolerance)
     if np.all(gap <= tolerance):
         return
@@ -157,7 +172,13 @@ def require_small(gap: Any, tolerance: Any, promise: str, advice: str, at: Point
 
 
 def evaluate(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """function(*arguments), which must neither raise nor change its arguments."""
+    """Return function(*arguments); raise ContractError where it raises or changes its arguments.
+
+    Args:
+        name: name of the function, for messages.
+        function: what to call.
+        arguments: arrays, numbers or tensors that it is given.
+    """
     before = [np.asarray(argument).copy() for argument in arguments]
     try:
         result = function(*arguments)
@@ -179,14 +200,17 @@ def follow(
     dt: float,
     flow: Callable[..., Floats],
 ) -> tuple[Floats, Floats]:
-    """Euler-Maruyama in unit coordinates over [t, t + dt], from the points `at`, with edges obeyed.
+    """Simulate by Euler-Maruyama in unit coordinates over [t, t + dt], with edges obeyed.
 
     Actions are the nearest admissible ones, constrained components are held at their edges and reflecting ones folded,
     which leaves the scheme of weak order 1 (Bossy, Gobet and Talay, 2004).
 
     Args:
+        problem: the problem whose coefficients are simulated.
+        at: k points to start from.
         control: (t, x) -> a.
         dW: Brownian increments, (steps, k, d).
+        dt: time to simulate.
         flow: (t, x, a) -> (k,), integrated with discounting.
 
     Returns:
@@ -208,13 +232,23 @@ def follow(
 
 
 def increments(rng: np.random.Generator, paths: int, noise_dim: int, dt: float) -> tuple[Floats, Floats, Floats]:
-    """Fine and coarse increments of the same Brownian paths, (steps, paths, d), and W_dt / sqrt(dt), (paths, d)."""
+    """Draw fine and coarse increments of the same Brownian paths, (steps, paths, d), and W_dt / sqrt(dt), (paths, d).
+
+    Args:
+        rng: generator of the draws.
+        paths: number of paths.
+        noise_dim: d, the dimension of the Brownian motion.
+        dt: length of the paths.
+    """
     fine = rng.standard_normal((FINE_STEPS, paths, noise_dim)) * np.sqrt(dt / FINE_STEPS)
     return fine, fine[0::2] + fine[1::2], fine.sum(axis=0) / np.sqrt(dt)
 
 
 def expectation(features: Floats, noise: Floats) -> tuple[Floats, Floats]:
-    """Mean and standard error of features (N, F); z and zz' - I of standard normals z (N, d) are control variates."""
+    """Return mean and standard error (F,) of features (N, F), less what standard normals z (N, d) explain.
+
+    Control variates are z and zz' - I.
+    """
     rows, columns = np.triu_indices(noise.shape[1])
     products = noise[:, rows] * noise[:, columns] - (rows == columns)
     controls = np.hstack([np.ones((len(noise), 1)), noise, products])

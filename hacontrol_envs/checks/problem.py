@@ -33,9 +33,9 @@ from hacontrol_envs.core.problem import ControlProblem, Problem
 from hacontrol_envs.errors import ContractError
 
 ROUNDING = 1e-15
-"""Of moments in unit coordinates, where a component is not random at all."""
+"""Tolerance of moments in unit coordinates, for components that are not random at all."""
 Function = Callable[[Any, Any, Any, Any], Any]
-"""(t, x, a, z) -> an array, z being standard normals (..., exact_noise_dim)."""
+"""A function (t, x, a, z) -> array, with z standard normals (..., exact_noise_dim)."""
 
 
 def check_problem(problem: Problem, *, samples: int = 2000, seed: int = 0, dt: float | None = None) -> None:
@@ -67,7 +67,7 @@ def check_problem(problem: Problem, *, samples: int = 2000, seed: int = 0, dt: f
 
 
 def check_attributes(probe: Probe) -> None:
-    """`state`, `action`, `observation`, `noise_dim`, `discount`, `horizon`."""
+    """Check `state`, `action`, `observation`, `noise_dim`, `discount` and `horizon`."""
     p = probe.problem
     known = isinstance(p, (ControlProblem, DiscreteProblem))
     kinds = "a ControlProblem or a DiscreteProblem"
@@ -94,7 +94,7 @@ def _is_number(given: Any) -> bool:
 
 
 def functions(probe: Probe) -> dict[str, tuple[Function, tuple[int, ...]]]:
-    """Every per-row function of the problem with the trailing shape of its result."""
+    """Return every per-row function of the problem by name, each with the trailing shape of its result."""
     p, n, dt = probe.problem, probe.problem.state.dimension, probe.dt
     own: dict[str, tuple[Function, tuple[int, ...]]] = {
         "drift": (lambda t, x, a, z: p.drift(t, x, a), (n,)),
@@ -120,14 +120,14 @@ def _rows(probe: Probe, count: int) -> tuple[Floats, Floats, Floats, Floats]:
 
 
 def check_shapes(probe: Probe) -> None:
-    """Shapes, dtype and finiteness with leading batch axes (), (1,), (B,) and (B, C), and scalar time."""
+    """Check shapes, dtype and finiteness with leading batch axes (), (1,), (B,) and (B, C), and scalar time."""
     for rows in batches(*_rows(probe, 21)):
         for name, (function, trailing) in functions(probe).items():
             require_form(name, evaluate(name, function, *rows), trailing, rows[1])
 
 
 def check_rows(probe: Probe) -> None:
-    """A row does not depend on its batch: to the last bit among batches, to rounding without batch axes."""
+    """Check that a row does not depend on its batch: to the last bit among batches, to rounding without batch axes."""
     many, few = _rows(probe, max(probe.samples, 50)), 21
     for name, (function, _) in functions(probe).items():
         wanted = evaluate(name, function, *many)[:few]
@@ -143,7 +143,7 @@ def check_rows(probe: Probe) -> None:
 
 
 def check_transition(probe: Probe) -> None:
-    """`exact_transition` is `exact_step` and `exact_reward`, computed at once."""
+    """Check that `exact_transition` is `exact_step` and `exact_reward`, computed at once."""
     p, dt, (t, x, a, z) = probe.problem, probe.dt, _rows(probe, 200)
     wanted = p.exact_step(t, x, a, dt, z), p.exact_reward(t, x, a, dt)
     given = evaluate("exact_transition", lambda t, x, a, z: p.exact_transition(t, x, a, dt, z), t, x, a, z)
@@ -156,7 +156,7 @@ def check_transition(probe: Probe) -> None:
 
 
 def check_controlled_diffusion(probe: Probe) -> None:
-    """`controlled_diffusion = False` is true."""
+    """Check that the diffusion does not depend on the action where `controlled_diffusion = False` says so."""
     p, (t, x, a) = probe.problem, probe.points(200)
     gap = np.abs(p.diffusion(t, x, a) - p.diffusion(t, x, a[::-1].copy())).max()
     promise = "controlled_diffusion is False but the diffusion depends on the action"
@@ -164,7 +164,7 @@ def check_controlled_diffusion(probe: Probe) -> None:
 
 
 def check_initial_state(probe: Probe) -> None:
-    """Shape, reproducibility, and positive components on logarithmic scales."""
+    """Check shape and reproducibility of initial states, and that components on logarithmic scales are positive."""
     p, size = probe.problem, 100
     first, again = (evaluate("initial_state", lambda: p.initial_state(probe.rng(), size)) for _ in range(2))
     wanted = (size, p.state.dimension)
@@ -184,7 +184,7 @@ def check_initial_state(probe: Probe) -> None:
 
 
 def check_parameters(probe: Probe) -> None:
-    """`parameters` survives JSON and rebuilds an equal problem."""
+    """Check that `parameters` survives JSON and rebuilds an equal problem."""
     p = probe.problem
     try:
         parameters = json.loads(json.dumps(p.parameters, allow_nan=False))
@@ -206,7 +206,7 @@ def check_parameters(probe: Probe) -> None:
 
 
 def check_torch(probe: Probe) -> None:
-    """NumPy and torch give the same numbers, where torch is installed."""
+    """Check that NumPy and torch give the same numbers, where torch is installed."""
     if importlib.util.find_spec("torch") is None:
         return
     torch = importlib.import_module("torch")
@@ -236,7 +236,7 @@ def check_torch(probe: Probe) -> None:
 
 
 def check_law(probe: Probe) -> None:
-    """`exact_step` has the mean and covariance of the coefficients' own paths, `exact_reward` their mean reward."""
+    """Check `exact_step` and `exact_reward` against mean, covariance and mean reward of paths of the coefficients."""
     p, known, rng = probe.problem, functions(probe), probe.rng()
     for at in probe.starts(3 if "exact_step" in known or "exact_reward" in known else 0):
         at = at._replace(a=p.admissible(*at, probe.dt))
@@ -259,11 +259,14 @@ def _hold(a: Floats, t: Floats, x: Floats) -> Floats:
 
 
 class Simulated(NamedTuple):
-    """Features of simulated paths, (N, F), with fine and with coarse steps, and their W_dt / sqrt(dt), (N, d)."""
+    """Features of simulated paths, to compare with those of the exact law."""
 
     fine: Floats
+    """Features with fine steps, (N, F)."""
     coarse: Floats
+    """Features with coarse steps, (N, F)."""
     W: Floats
+    """W_dt / sqrt(dt) of each path, (N, d)."""
 
 
 def _compare_moments(exact: Floats, z: Floats, ends: Simulated, at: Points) -> None:

@@ -26,11 +26,11 @@ from hacontrol_envs.core.solution import Jet, Solution
 from hacontrol_envs.numerics.quadrature import gauss_hermite
 
 RELATIVE = 1e-9
-"""How exactly a closed form must solve its equation, relative to the terms of the equation."""
+"""Error up to which a closed form must solve its equation, relative to the terms of the equation."""
 
 
 def check_statement(probe: Probe) -> None:
-    """What a Solution says about itself, continuous and sampled."""
+    """Check what a Solution says about itself, continuous and sampled."""
     for found in probe.solutions():
         require(isinstance(found, Solution), f"solution must be a Solution or None, got {type(found).__name__}")
         require(found.kind in ("closed form", "numerical"), f"solution.kind must be a known one, got {found.kind!r}")
@@ -43,7 +43,7 @@ def check_statement(probe: Probe) -> None:
 
 
 def check_shapes(probe: Probe) -> None:
-    """Shapes, dtype and finiteness with leading batch axes, and scalar time; the policy is in the action box."""
+    """Check shapes, dtype and finiteness with leading batch axes and scalar time, and that actions are in their box."""
     p, at = probe.problem, probe.grid_points(21)
     for found in probe.solutions():
         for time, x in batches(at.t, p.observe(at.x)):
@@ -62,7 +62,14 @@ def _functions(found: Solution, n: int, m: int) -> Iterator[tuple[str, Callable[
 
 
 def require_in_box(a: Floats, box: Domain, at: Points, name: str) -> None:
-    """Actions that a function of this name gave are in the action box."""
+    """Raise ContractError unless actions are in the action box.
+
+    Args:
+        a: physical actions, (k, m).
+        box: the action box.
+        at: the points at which they were given, for the message.
+        name: name of the function that gave them, for the message.
+    """
     beyond = np.maximum(box.low - a, a - box.high)
     advice = "Widen the action domain, or the best action cannot be played"
     allowed = 1e-9 * (box.high - box.low)
@@ -70,7 +77,7 @@ def require_in_box(a: Floats, box: Domain, at: Points, name: str) -> None:
 
 
 def check_derivatives(probe: Probe) -> None:
-    """The jet is the value and its derivatives: v_t and v_x by central differences of value, v_xx by those of v_x."""
+    """Check the jet: v against value, v_t and v_x against central differences of value, v_xx against those of v_x."""
     found = probe.solution()
     if found is None or found.jet is None:
         return
@@ -118,7 +125,7 @@ def _require_slope(given: Floats, slope: Floats, size: Any, error: Any, name: st
 
 
 def check_hjb(probe: Probe) -> None:
-    """V solves the HJB equation: r + V_t + L^a V - rho V = 0 at the optimal action."""
+    """Check that V solves the HJB equation r + V_t + L^a V - rho V = 0 at the optimal action."""
     found = probe.solution()
     if found is None or found.jet is None:
         return
@@ -130,7 +137,7 @@ def check_hjb(probe: Probe) -> None:
 
 
 def check_optimality(probe: Probe) -> None:
-    """No action in the box, far or near, improves the Hamiltonian at the optimal one."""
+    """Check that no action in the box, far or near, improves the Hamiltonian at the optimal one."""
     found = probe.solution()
     if found is None or found.jet is None:
         return
@@ -151,7 +158,13 @@ def _optimal(found: Solution, at: Points) -> Points:
 
 
 def candidates(probe: Probe, a: Floats, count: int) -> Floats:
-    """Actions in the box to try instead of a (k, m): random ones, and a shifted along each axis, (k, tries, m)."""
+    """Return actions in the box to try instead of others, (k, tries, m): random ones, and shifts along each axis.
+
+    Args:
+        probe: the problem, with the seed of the random actions.
+        a: physical actions, (k, m).
+        count: number of random actions for each of the k.
+    """
     box = probe.problem.action
     random = probe.rng().uniform(-1, 1, (len(a), count, box.dimension))
     shifts = np.concatenate([sign * size * np.diag(box.high - box.low) for size in (0.1, 1e-3) for sign in (1, -1)])
@@ -160,9 +173,15 @@ def candidates(probe: Probe, a: Floats, count: int) -> Floats:
 
 
 def tolerance(probe: Probe, at: Points, jet: Jet, error: float) -> Floats:
-    """What a residual may be: a share of the equation's terms, plus the stated error of V at the problem's own rates.
+    """Return the largest residual allowed at each point, (k,): a share of the equation's terms, plus the error of V.
 
-    An error of V that varies over the box's own lengths and times enters the equation multiplied by these rates.
+    An error of V that varies over the box's own lengths and times enters the equation times the problem's rates.
+
+    Args:
+        probe: the problem.
+        at: the k points.
+        jet: V with its derivatives at the points.
+        error: stated error of V.
     """
     p = probe.problem
     transport = np.sum(np.abs(p.drift(*at) * jet.v_x), axis=-1)
@@ -173,7 +192,7 @@ def tolerance(probe: Probe, at: Points, jet: Jet, error: float) -> Floats:
 
 
 def check_terminal(probe: Probe) -> None:
-    """value(T, x) = terminal_reward(x), continuous and sampled."""
+    """Check that value(T, x) = terminal_reward(x), continuous and sampled."""
     p, at = probe.problem, probe.points(100)
     if p.horizon is None:
         return
@@ -186,9 +205,9 @@ def check_terminal(probe: Probe) -> None:
 
 
 def check_dynkin(probe: Probe) -> None:
-    """e^{-rho h} E V(t+h, X_h) - V(t, x) = E int_0^h e^{-rho s} (V_t + L V - rho V) ds along optimal paths.
+    """Check e^{-rho h} E V(t+h, X_h) - V(t, x) = E int_0^h e^{-rho s} (V_t + L V - rho V) ds along optimal paths.
 
-    Without derivatives of V, the same with -r for the integrand, which is the dynamic programming principle.
+    Where derivatives of V are not known -r is the integrand: then this is the dynamic programming principle.
     """
     found, p = probe.solution(), probe.problem
     if found is None:
@@ -218,7 +237,7 @@ def _dynkin_gap(probe: Probe, found: Solution, at: Points, flow: Callable[..., F
 
 
 def check_sampled(probe: Probe) -> None:
-    """solution(dt) solves V = max_a { exact_reward + e^{-rho dt} E V(t+dt, exact_step) }, at the policy's action."""
+    """Check V = max_a { exact_reward + e^{-rho dt} E V(t+dt, exact_step) } of solution(dt), at its policy's action."""
     p, dt, found = probe.problem, probe.dt, probe.solution(probe.dt)
     points = probe.grid_points(6)
     reward = p.exact_reward(*points, dt)

@@ -1,4 +1,4 @@
-"""check_vector_env: what Gymnasium promises of a vector environment, for any of them."""
+"""check_vector_env: checks of what Gymnasium promises of any vector environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hacontrol_envs.checks.watched import Watched, copy, same
 from hacontrol_envs.errors import ParameterError
 
 Factory: TypeAlias = Callable[..., Any]
-"""make(num_envs=..., autoreset_mode=...) -> VectorEnv."""
+"""A callable make(num_envs=..., autoreset_mode=...) that returns a VectorEnv."""
 
 
 def check_vector_env(
@@ -73,7 +73,7 @@ def _declared_rendering(id: str) -> dict[str, Any]:
 
 
 class Bench(NamedTuple):
-    """A factory of vector environments, and how closely to look at them."""
+    """A factory of vector environments, and how closely to look at them; see `check_vector_env`."""
 
     make: Factory
     single: Callable[[], gym.Env[Any, Any]] | None
@@ -83,15 +83,28 @@ class Bench(NamedTuple):
     seed: int
     stochastic: bool
     rendering: dict[str, Any]
+    """Arguments of `make` with which environments draw pictures."""
 
     def open(self, num_envs: int | None = None, mode: AutoresetMode | None = None, **kwargs: Any) -> Watched:
-        """A new environment, watched."""
+        """Make a new environment, watched.
+
+        Args:
+            num_envs: number of rows; None takes the bench's.
+            mode: autoreset mode; None takes the first of the bench's.
+            kwargs: passed on to `make`.
+        """
         rows = self.num_envs if num_envs is None else num_envs
         mode = mode or self.modes[0]
         return Watched(self.make(num_envs=rows, autoreset_mode=mode, **kwargs), rows, mode)
 
     def plan(self, env: Any, rows: int | None = None, *, salt: int = 0) -> Plan:
-        """The same random actions for the same rows every time; another salt gives other ones."""
+        """Draw random actions for each row, the same at every call.
+
+        Args:
+            env: the environment whose single action space is sampled.
+            rows: number of rows; None takes the bench's.
+            salt: another number gives other actions.
+        """
         plan = []
         for row in range(rows or self.num_envs):
             env.single_action_space.seed(self.seed + 1000 * salt + row)
@@ -100,7 +113,7 @@ class Bench(NamedTuple):
 
 
 def check_spaces(bench: Bench) -> None:
-    """Declared autoreset mode; batched spaces are batches of the single ones; sampled actions are in their space."""
+    """Check the declared autoreset mode, that batched spaces are batches of single ones, and that they hold samples."""
     for mode in bench.modes:
         env = bench.open(mode=mode).env
         declared = env.metadata.get("autoreset_mode")
@@ -119,7 +132,7 @@ def check_spaces(bench: Bench) -> None:
 
 
 def check_seeding(bench: Bench) -> None:
-    """The same seed gives the same episodes, other seeds others; None goes on; a list seeds row by row."""
+    """Check that a seed fixes the episodes, other seeds give others, None goes on, and a list seeds row by row."""
     steps = min(bench.steps, 20)
     env = bench.open()
     plan = bench.plan(env)
@@ -151,7 +164,7 @@ def _alike(one: list[list[Step]], other: list[list[Step]]) -> bool:
 
 
 def check_autoreset(bench: Bench) -> None:
-    """Every mode plays the same episodes, and so does the single environment; `play` checks each mode's conventions."""
+    """Check that every mode plays the same episodes, and so does the single environment; `play` checks conventions."""
     reference: list[list[Step]] | None = None
     for mode in bench.modes:
         env = bench.open(mode=mode)
@@ -183,7 +196,7 @@ def _play_single(bench: Bench, seed: int, actions: list[Any]) -> list[Step]:
 
 
 def check_rows(bench: Bench) -> None:
-    """A row depends neither on the number of rows nor on the actions of others."""
+    """Check that a row depends neither on the number of rows nor on the actions of others."""
     n, steps = bench.num_envs, bench.steps
     for mode in bench.modes:
         few, many, one = (bench.open(rows, mode) for rows in (n, n + 2, 1))
@@ -206,7 +219,7 @@ def check_rows(bench: Bench) -> None:
 
 
 def check_partial_reset(bench: Bench) -> None:
-    """DISABLED mode: a reset_mask in mid-episode resets those rows, and leaves no trace in the others."""
+    """Check that in DISABLED mode a reset_mask in mid-episode resets those rows and does not touch the others."""
     if DISABLED not in bench.modes:
         return
     touched, left = (bench.open(mode=DISABLED) for _ in range(2))
@@ -233,7 +246,7 @@ def check_partial_reset(bench: Bench) -> None:
 
 
 def check_ownership(bench: Bench) -> None:
-    """What was handed out is the caller's: overwriting it does not disturb the environment."""
+    """Check that a caller who overwrites what was handed out does not disturb the environment."""
     for mode in bench.modes:
         env = bench.open(mode=mode)
         plan = bench.plan(env)
@@ -244,7 +257,7 @@ def check_ownership(bench: Bench) -> None:
 
 
 def check_render(bench: Bench) -> None:
-    """With a render mode, `render` returns one frame for each row, as Gymnasium's video wrappers require."""
+    """Check that `render`, where declared, returns a frame for each row, as Gymnasium's video wrappers require."""
     env = bench.open(**bench.rendering)
     if env.env.render_mode in ("rgb_array", "ansi"):
         env.reset(bench.seed)

@@ -15,7 +15,13 @@ from hacontrol_envs.errors import ContractError
 
 @final
 class Watched:
-    """A vector environment whose every reset and step is checked for form, and whose outputs are kept for `close`."""
+    """A vector environment whose every reset and step is checked for form, and whose outputs are kept for `close`.
+
+    Args:
+        env: the environment.
+        num_envs: number of rows that it should have.
+        mode: autoreset mode that it should have.
+    """
 
     def __init__(self, env: Any, num_envs: int, mode: AutoresetMode) -> None:
         require(isinstance(env, VectorEnv), f"make must return a gymnasium.vector.VectorEnv, got {type(env).__name__}")
@@ -26,6 +32,7 @@ class Watched:
         self._blank = list(leaves(create_empty_array(env.single_observation_space, num_envs, fn=np.zeros)))
 
     def reset(self, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment, check what it returns for form, and return a copy."""
         self.obs, infos = self.env.reset(seed=seed, options=options)
         self._check_obs(self.obs, "reset")
         require(
@@ -35,6 +42,7 @@ class Watched:
         return copy(self.obs), infos
 
     def step(self, actions: Sequence[Any]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Step with one action per row, check what comes back for form, and return a copy."""
         batch = self.batch(actions)
         before = copy(batch)
         self.obs, reward, terminated, truncated, infos = self.env.step(batch)
@@ -50,7 +58,7 @@ class Watched:
         return copy(self.obs), reward.copy(), terminated.copy(), truncated.copy(), infos
 
     def batch(self, actions: Sequence[Any]) -> Any:
-        """One batched action from one action per row."""
+        """Return one batched action from one action per row."""
         space = self.single_action_space
         empty: Any = create_empty_array(space, len(actions))
         return concatenate(space, actions, empty)
@@ -79,7 +87,7 @@ class Watched:
         self._handed_out.append((verb, fresh, [leaf.copy() for leaf in fresh]))
 
     def close(self) -> None:
-        """Close, and look whether what was handed out is still what it was."""
+        """Close the environment; raise ContractError where an array that it handed out has changed since."""
         for verb, outputs, copies in self._handed_out:
             kept = all(same(*pair) for pair in zip(outputs, copies, strict=True))
             require(
@@ -96,7 +104,7 @@ class Watched:
 
 
 def leaves(data: Any) -> Iterator[Any]:
-    """The arrays in a nest of dicts, tuples and arrays of objects."""
+    """Yield the arrays in a nest of dicts, tuples and arrays of objects."""
     if isinstance(data, dict):
         for part in data.values():
             yield from leaves(part)
@@ -108,7 +116,7 @@ def leaves(data: Any) -> Iterator[Any]:
 
 
 def copy(data: Any) -> Any:
-    """A nest of dicts, tuples and arrays, with its arrays copied."""
+    """Return a nest of dicts, tuples and arrays with its arrays copied."""
     if isinstance(data, dict):
         return {key: copy(part) for key, part in data.items()}
     if isinstance(data, (tuple, list)):
@@ -117,7 +125,7 @@ def copy(data: Any) -> Any:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Bitwise equality of the arrays in two nests."""
+    """Tell whether the arrays in two nests are equal to the last bit."""
     return _bits(one) == _bits(other)
 
 

@@ -36,13 +36,13 @@ class EulerConditions(abc.ABC):
     """
 
     discount_factor: float
-    """beta, per period."""
+    """beta, the discount factor per period."""
     limit: float
-    """a_min."""
+    """a_min, the least that can be saved."""
 
     @abc.abstractmethod
     def resources(self, x: Array) -> Array:
-        """m, (...)."""
+        """Return m(x), (...), the resources that are consumed or saved at points x (..., n)."""
 
     def spending(self, x: Array, c: Array) -> Array:
         """Return s, what consuming c (...) takes from resources, (...): c itself, unless work is chosen."""
@@ -54,48 +54,48 @@ class EulerConditions(abc.ABC):
 
     @abc.abstractmethod
     def gross_return(self, x: Array, c: Array) -> Array:
-        """R, what one more unit saved the period before adds to what can be divided, at given c and work, (...)."""
+        """Return R(x, c), (...), what one more unit saved the period before adds to what is divided, at given c."""
 
     @abc.abstractmethod
     def following(self, x: Array, saving: Array, capital: Array) -> Successors:
-        """The points x' (..., S, n) that may follow, and their probabilities (..., S).
+        """Return the points x' (..., S, n) that may follow, and their probabilities (..., S).
 
         Args:
-            x: (..., n).
+            x: points, (..., n).
             saving: a', (...).
-            capital: the mean of a' over all savers, (...); not read but by `PopulationConditions`.
+            capital: the mean of a' over all savers, (...); only `PopulationConditions` reads it.
         """
 
     @abc.abstractmethod
     def marginal_utility(self, c: Array) -> Array:
-        """u'(c)."""
+        """Return u'(c), (...), at consumption c (...)."""
 
     @abc.abstractmethod
     def inverse_marginal_utility(self, u: Array) -> Array:
-        """The c with u'(c) = u."""
+        """Return the consumption c, (...), at which u'(c) = u, for u (...)."""
 
     @abc.abstractmethod
     def coordinates(self, x: Array) -> Array:
-        """The point in coordinates (..., k) in which choices vary evenly, for whoever approximates them."""
+        """Return points x (..., n) in coordinates (..., k) in which choices vary evenly, for their approximation."""
 
     @abc.abstractmethod
     def simple_consumption(self, x: Array, resources: Array) -> Array:
-        """A rule of thumb for c, (...), that nothing had to be solved for; positive, and affordable."""
+        """Return a rule of thumb for c, (...), positive and affordable, at points x (..., n) with resources m (...)."""
 
     def near_consumption(self) -> Consumption | None:
-        """A rule near the equilibrium's, where something simpler than the equilibrium is known; or None.
+        """Return a rule near the equilibrium's; None unless something simpler than the equilibrium is known.
 
-        It need not stop at the resources: where it is above them a saver is at the limit.
+        It may exceed the resources: there a saver is at the limit.
         """
         return None
 
     @abc.abstractmethod
     def start(self, rng: np.random.Generator, size: int) -> Floats:
-        """Points (size, n) to start from."""
+        """Draw points (size, n) to start from."""
 
 
 class PopulationConditions(EulerConditions):
-    """The same where savers are many, and differ: the economy's state is an aggregate state z and the law of (a, e).
+    """Euler conditions of many different savers: the economy's state is an aggregate state z and the law of (a, e).
 
     Laws are histograms (..., n_e, n_a) of mass one. What matters to everyone is the mean of a, capital; it is part of
     every point, and its next value is the mean of a' under the law.
@@ -104,30 +104,49 @@ class PopulationConditions(EulerConditions):
     assets: Floats
     """Nodes of the law, (n_a,)."""
     states: int
-    """n_e."""
+    """n_e, the number of idiosyncratic states e."""
     representative_capital: float
     """Mean assets if savers pooled their risks: with risks of their own they save more, but not many times as much."""
     spread: float
-    """About how far log capital wanders from its mean."""
+    """Roughly the standard deviation of log capital."""
 
     @abc.abstractmethod
     def place(self, assets: Floats, e: Any, z: Any, capital: Floats) -> Floats:
-        """Points (..., n) of savers with these assets and states, in economies with these z and this capital."""
+        """Return points (..., n) of savers in economies.
+
+        Args:
+            assets: a of each saver, (...).
+            e, z: numbers of the saver's own and of the aggregate state, (...).
+            capital: mean assets of each economy, (...).
+        """
 
     @abc.abstractmethod
     def capital_of(self, law: Array) -> Array:
-        """Mean assets (...)."""
+        """Return mean assets (...) of laws (..., n_e, n_a)."""
 
     @abc.abstractmethod
     def populations(self, rng: np.random.Generator, near: bool, size: int) -> tuple[NDArray[np.int64], Floats]:
-        """States z (size,) and laws (size, n_e, n_a) to start from: near the equilibrium's, or of some simple form."""
+        """Draw states z (size,) and laws (size, n_e, n_a) to start from.
+
+        Args:
+            rng: generator of the draws.
+            near: whether laws are near the equilibrium's; otherwise they have a simple form.
+            size: number of economies.
+        """
 
     @abc.abstractmethod
     def scaled(self, law: Floats, factor: Floats) -> Floats:
-        """Laws (..., n_e, n_a) with all wealth above the limit times factors (...)."""
+        """Return laws (..., n_e, n_a) with all wealth above the limit times factors (...)."""
 
     @abc.abstractmethod
     def moved(
         self, law: Floats, saving: Floats, z: NDArray[np.int64], rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], Floats]:
-        """States and laws a period later, where savers (..., n_e, n_a) chose these a'."""
+        """Draw the states (...) and laws (..., n_e, n_a) of economies a period later.
+
+        Args:
+            law: laws now, (..., n_e, n_a).
+            saving: a' of the savers in each cell of the law, (..., n_e, n_a).
+            z: numbers of the aggregate states now, (...).
+            rng: generator of the next aggregate states.
+        """

@@ -45,28 +45,34 @@ class DiscreteProblem(Problem):
     """
 
     discount_factor: float
-    """beta, per period."""
+    """beta, the discount factor per period."""
     horizon = None
 
     @property
     def discount(self) -> float:  # type: ignore[override]
-        """-log(beta), per period."""
+        """The discount rate -log(beta), per period."""
         return -math.log(self.discount_factor)
 
     @abc.abstractmethod
     def transition(self, x: Floats, a: Floats, noise: Floats) -> Floats:
-        """X' given X = x (..., n) and the action a (..., m), by standard normals (..., noise_dim), (..., n)."""
+        """Return the next states X', (..., n).
+
+        Args:
+            x: states, (..., n).
+            a: physical actions, (..., m).
+            noise: standard normals, (..., noise_dim).
+        """
 
     @abc.abstractmethod
     def reward(self, x: Array, a: Array) -> Array:
-        """r(x, a), (...)."""
+        """Return r(x, a), (...), the reward of a period in states x (..., n) under actions a (..., m)."""
 
     @abc.abstractmethod
     def successors(self, x: Array, a: Array) -> Successors:
-        """What follows x (..., n) under a (..., m): all of it where shocks are discrete, else a quadrature rule."""
+        """Return what follows x (..., n) under a (..., m): every state of discrete shocks, else a quadrature rule."""
 
     def conditions(self) -> EulerConditions | None:
-        """The Euler equation that an optimum of the problem, or its economy's equilibrium, meets; None if undeclared.
+        """Return the Euler equation that an optimum, or the equilibrium of the economy behind it, meets; None by default.
 
         A problem that declares it also translates: `decode_observation` and `action_of_saving`.
         """
@@ -86,19 +92,31 @@ class DiscreteProblem(Problem):
 
     @final
     def expectation(self, x: Array, a: Array, value: Callable[[Array], Array]) -> Array:
-        """E[value(observe(X')) | x, a], (...), for a function of what is observed."""
+        """Return E[value(observe(X')) | x, a], (...).
+
+        Args:
+            x: states, (..., n).
+            a: physical actions, (..., m).
+            value: a function of what is observed of states, (..., k) -> (...).
+        """
         after = self.successors(x, a)
         return namespace(x).sum(value(self.observe(after.x)) * after.probability, axis=-1)
 
     @final
     def bellman_residual(self, x: Array, a: Array, value: Callable[[Array], Array]) -> Array:
-        """r + beta E[V(X')] - V, (...): zero at the optimum, and <= 0 for any other action there."""
+        """Return r + beta E[V(X')] - V, (...): zero at the optimum, and <= 0 for any other action there.
+
+        Args:
+            x: states, (..., n).
+            a: physical actions, (..., m).
+            value: V, a function of what is observed of states, (..., k) -> (...).
+        """
         later = self.expectation(x, a, value)
         return self.reward(x, a) + self.discount_factor * later - value(self.observe(x))
 
     @final
     def exact_step(self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats) -> Floats:
-        """The transition: a step is one period.
+        """Return the next states, (..., n): a step is one period.
 
         Raises:
             ParameterError: dt is not 1.
@@ -109,6 +127,6 @@ class DiscreteProblem(Problem):
 
     @final
     def exact_reward(self, t: Array, x: Floats, a: Floats, dt: float) -> Floats:
-        """The reward of the period."""
+        """Return the reward of the period, (...)."""
         paid: Floats = self.reward(x, a)
         return paid

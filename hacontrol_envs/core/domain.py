@@ -86,12 +86,12 @@ class Domain:
         return len(self.names)
 
     def label(self, component: int) -> str:
-        """The name of a component with its unit, as axes say it."""
+        """Return the name of a component with its unit, for the label of an axis."""
         unit = self.units[component]
         return f"{self.names[component]} ({unit})" if unit else self.names[component]
 
     def coordinates(self, x: Array) -> Array:
-        """c(x): the logarithm of the components on a logarithmic scale, the others unchanged, (..., n)."""
+        """Return c(x): the logarithm of the components on a logarithmic scale, the others unchanged, (..., n)."""
         if not self.log.any():
             return x
         xp = namespace(x)
@@ -101,7 +101,7 @@ class Domain:
         return xp.where(log, xp.log(xp.where(log, x, xp.ones_like(x))), x)
 
     def from_coordinates(self, c: Array) -> Array:
-        """The inverse of `coordinates`, (..., n)."""
+        """Return the physical points x (..., n) with coordinates c(x) = c (..., n)."""
         if not self.log.any():
             return c
         xp = namespace(c)
@@ -111,19 +111,19 @@ class Domain:
         return xp.where(log, xp.exp(xp.where(log, c, xp.zeros_like(c))), c)
 
     def to_unit(self, x: Array) -> Array:
-        """Unit coordinates of physical points, (..., n) -> (..., n)."""
+        """Return the unit coordinates of physical points, (..., n) -> (..., n)."""
         return (self.coordinates(x) - like(self.center, x)) / like(self.half_width, x)
 
     def from_unit(self, u: Array) -> Array:
-        """Physical points of unit coordinates, (..., n) -> (..., n)."""
+        """Return the physical points with these unit coordinates, (..., n) -> (..., n)."""
         return self.from_coordinates(like(self.center, u) + like(self.half_width, u) * u)
 
     def clip(self, x: Array) -> Array:
-        """The nearest point of the box, componentwise, (..., n)."""
+        """Return the nearest point of the box, componentwise, (..., n)."""
         return namespace(x).minimum(namespace(x).maximum(x, like(self.low, x)), like(self.high, x))
 
     def confine(self, x: Array) -> Array:
-        """Points beyond an edge brought back, (..., n): folded where it reflects, clipped where it is constrained.
+        """Bring points beyond an edge back, (..., n): fold them where it reflects, clip them where it is constrained.
 
         Folding is in the component's own coordinate. Points within the box, and open components, stay as they are.
         """
@@ -137,7 +137,7 @@ class Domain:
         return xp.where(like_mask(self.closed, x) & beyond, inside, x)
 
     def unit_derivatives(self, x: Array) -> tuple[Array, Array]:
-        """du/dx and d2u/dx2, componentwise, each (..., n)."""
+        """Return du/dx and d2u/dx2 of the unit coordinates u, componentwise, each (..., n)."""
         xp = namespace(x)
         width = like(self.half_width, x)
         if not self.log.any():
@@ -147,9 +147,14 @@ class Domain:
         return 1 / (safe * width), xp.where(log, -1 / (safe * safe * width), xp.zeros_like(x))
 
     def ito(self, x: Array, drift: Array, diffusion: Array) -> tuple[Array, Array]:
-        """Drift (..., n) and diffusion (..., n, d) of the unit coordinates of a process with these coefficients at x.
+        """Return drift (..., n) and diffusion (..., n, d) of the unit coordinates of a process.
 
         Ito's formula, componentwise: du_i = (u_i' b_i + 1/2 u_i'' |sigma_i|^2) dt + u_i' sigma_i dW.
+
+        Args:
+            x: physical states, (..., n).
+            drift: b of the process at x, (..., n).
+            diffusion: sigma of the process at x, (..., n, d).
         """
         first, second = self.unit_derivatives(x)
         xp = namespace(x)
@@ -158,5 +163,5 @@ class Domain:
 
 
 def like_mask(mask: Array, x: Array) -> Array:
-    """A boolean constant in the library and on the device of `x`."""
+    """Return a boolean constant in the library and on the device of `x`."""
     return mask if type(x) is np.ndarray else namespace(x).asarray(mask, device=x.device)

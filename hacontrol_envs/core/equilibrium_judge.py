@@ -13,9 +13,9 @@ from hacontrol_envs.errors import ParameterError
 
 @final
 class EquilibriumJudge(Judge):
-    """What any economy can be judged by: agents offer `signal` and a `solution` of the individual at it.
+    """Judge of any economy: agents offer `signal` and a `solution` of the individual at it.
 
-    Points at which they are compared are drawn from no one's seed: they are the states of the true law.
+    They are compared at the states of the true law, which no seed draws.
     """
 
     metrics = (
@@ -35,7 +35,7 @@ class EquilibriumJudge(Judge):
     headlines = ("signal_error",)
 
     def compute(self, agent: Any, subject: Any, evaluation: Any) -> dict[str, Score]:
-        """Every one of `metrics`, against `subject.equilibrium()`."""
+        """Measure every one of `metrics` against `subject.equilibrium()`."""
         for name in ("signal", "solution"):
             if not hasattr(agent, name):
                 raise ParameterError(
@@ -58,14 +58,19 @@ class EquilibriumJudge(Judge):
 
 
 def relative_distance(learnt: Floats, true: Floats, mass: Floats) -> Floats:
-    """Root mean square of learnt - true (M, ...) over that of true, by masses (M,), each (...)."""
+    """Return the root mean square of learnt - true over that of true, (...).
+
+    Args:
+        learnt, true: values at M states, (M, ...).
+        mass: shares of the M states in both means, (M,).
+    """
     gap, size = (np.tensordot(mass, part**2, axes=1) for part in (learnt - true, true))
     found: Floats = np.sqrt(gap / size)
     return found
 
 
 def finite(scores: dict[str, Score]) -> dict[str, Score]:
-    """The scores, if all numbers in them are finite.
+    """Return the scores, if all numbers in them are finite.
 
     Raises:
         FloatingPointError: one is not.

@@ -14,11 +14,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NORMAL_95 = 1.96
-"""Standard errors on each side of a mean in an interval of 95 %."""
+"""Standard errors on each side of the mean in a 95 % interval."""
 
 
 def panels(columns: int, width: float = 4.6, rows: int = 1) -> tuple[Any, Any]:
-    """A matplotlib Figure with so many axes side by side in each row, and an array of these, row by row.
+    """Make a matplotlib Figure with axes side by side, and an array of these axes, row by row.
+
+    Args:
+        columns: axes in each row.
+        width: width of each axes, inches.
+        rows: number of rows.
 
     Raises:
         ParameterError: matplotlib is not installed.
@@ -36,7 +41,15 @@ def panels(columns: int, width: float = 4.6, rows: int = 1) -> tuple[Any, Any]:
 
 
 def draw_response(axes: Any, time: Floats, path: Floats, colour: str, error: Floats | None = None) -> None:
-    """Draw a response (T + 1,) around a line at zero, with intervals of 95 % where its standard error is not zero."""
+    """Draw a response around a line at zero, with intervals of 95 % where its standard error is not zero.
+
+    Args:
+        axes: the matplotlib Axes to draw on.
+        time: dates, (T + 1,).
+        path: the response at these dates, (T + 1,).
+        colour: colour of the line and of the intervals.
+        error: standard errors of the response, (T + 1,); None draws no intervals.
+    """
     axes.axhline(0.0, color="black", linewidth=0.8)
     if error is not None and np.any(error > 0):
         axes.fill_between(
@@ -46,7 +59,7 @@ def draw_response(axes: Any, time: Floats, path: Floats, colour: str, error: Flo
 
 
 def filled(count: int) -> tuple[Figure, list[Axes]]:
-    """A matplotlib Figure with so many axes, at most three in a row, rows as even as can be: none is left empty.
+    """Make a matplotlib Figure with `count` axes, at most three in a row and rows as even as can be, and list the axes.
 
     Raises:
         ParameterError: matplotlib is not installed.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, final
 
 Score: TypeAlias = "float | dict[str, float] | None"
-"""What a metric is: a number, or one by name; None where it does not apply."""
+"""The value of a metric: a number, or numbers by name; None where it does not apply."""
 
 
 @final
@@ -17,19 +17,19 @@ class Metric:
     """A number that says how far something learnt is from the truth, or what it cost."""
 
     name: str
-    """Its name in results."""
+    """Name of the metric in results."""
     meaning: str
-    """One sentence or two for the reader of a report."""
+    """Meaning of the metric, in one sentence or two for the reader of a report."""
     column: str = ""
-    """Title of its column in a leaderboard; without one it has no column."""
+    """Title of the metric's column in a leaderboard; "" where it has no column."""
     key: str = ""
-    """Entry that the column shows, of a metric that is several numbers by name."""
+    """Entry that the column shows of a metric that is several numbers by name."""
     style: Literal["small", "plain"] = "small"
-    """How the column shows it: "small" for numbers whose order of magnitude matters, "plain" for others."""
+    """How the column shows the number: "small" where the order of magnitude matters, otherwise "plain"."""
 
 
 class Judge(abc.ABC):
-    """What is measured of everything that learns about one kind of subject: environments of a kind, or an economy.
+    """Metrics of everything that learns about one kind of subject: environments of a kind, or an economy.
 
     A subclass states `metrics`, `headlines` and `compute`. A problem or an economy names its judge in `judge`.
     """
@@ -37,7 +37,7 @@ class Judge(abc.ABC):
     metrics: tuple[Metric, ...]
     """What `compute` returns, in the order in which a report explains it."""
     headlines: tuple[str, ...]
-    """Names of metrics by which a leaderboard may rank, the smaller the better: it takes the first that is known."""
+    """Names of metrics by which a leaderboard may rank, smaller being better: the first that is known is taken."""
 
     @abc.abstractmethod
     def compute(self, agent: Any, subject: Any, evaluation: Any) -> dict[str, Score]:
@@ -58,11 +58,11 @@ class Judge(abc.ABC):
 
     @final
     def meaning(self, name: str) -> str:
-        """Meaning of the metric of this name, or "" if there is none."""
+        """Return the meaning of the metric of this name, or "" if there is none."""
         return next((metric.meaning for metric in self.metrics if metric.name == name), "")
 
     @final
     def headline(self, known: Iterable[str]) -> str | None:
-        """The first of `headlines` that is among these names of metrics, or None."""
+        """Return the first of `headlines` that is among these names of metrics, or None."""
         names = set(known)
         return next((name for name in self.headlines if name in names), None)

@@ -32,7 +32,15 @@ def page(id: str) -> str:
 
 
 def environment_page(id: str | None, problem: Problem, dt: float, scheme: str, episode_steps: int | None) -> str:
-    """Return the page of a sampled problem; without an `id`, nothing says how to make and plot it."""
+    """Return the page of a sampled problem.
+
+    Args:
+        id: name of the environment; None leaves out how to make and plot it.
+        problem: the problem, at the parameters that the page tells.
+        dt: length of a step, in the problem's unit of time.
+        scheme: how steps are computed, such as "exact".
+        episode_steps: steps after which an infinite horizon is truncated; None for never.
+    """
     kind = type(problem)
     parts = [f"# {id or kind.__name__}", description(kind)]
     parts += ["## In short", table(["", ""], _facts(problem, dt, scheme, episode_steps))]

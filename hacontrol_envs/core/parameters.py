@@ -32,16 +32,21 @@ ALIASES = {
 
 
 def spelt_out(init: Callable[..., None], keywords: Mapping[str, Any]) -> inspect.Signature:
-    """The signature of a class: its `__init__`'s, with these keywords and defaults in place of the **parameters."""
+    """Return the signature of `init` with these keywords and defaults in place of its **parameters."""
     own = [one for one in list(inspect.signature(init).parameters.values())[1:] if one.kind is not one.VAR_KEYWORD]
     named = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=given) for name, given in keywords.items()]
     return inspect.Signature([*own, *named])
 
 
 def refuse_unknown(name: str, make: Callable[..., Any], given: Iterable[str]) -> None:
-    """Raise UnknownParameterError for the first of these names that `make`, which users know as `name`, does not take.
+    """Raise UnknownParameterError for the first given name that a callable does not take.
 
     The message names the nearest parameter that there is, or the one that a symbol of the literature stands for.
+
+    Args:
+        name: what users call the callable.
+        make: the callable whose parameters are known.
+        given: names of the arguments that it was given.
     """
     known = inspect.signature(make).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
@@ -50,7 +55,13 @@ def refuse_unknown(name: str, make: Callable[..., Any], given: Iterable[str]) ->
 
 
 def refuse_unlisted(name: str, known: Iterable[str], given: Iterable[str]) -> None:
-    """Raise UnknownParameterError for the first given name that is not one of the known; see `refuse_unknown`."""
+    """Raise UnknownParameterError for the first given name that is not one of the known; see `refuse_unknown`.
+
+    Args:
+        name: what users call the thing that was given the arguments.
+        known: names of the parameters that there are.
+        given: names of the arguments given.
+    """
     known = list(known)
     for one in given:
         if one in known:
@@ -63,7 +74,17 @@ def refuse_unlisted(name: str, known: Iterable[str], given: Iterable[str]) -> No
 
 
 def number(name: str, given: Any, *, above: float = -np.inf, at_least: float = -np.inf) -> float:
-    """A finite real number above one bound, or at least another."""
+    """Read a finite real number.
+
+    Args:
+        name: name of the parameter, for messages.
+        given: what the user gave.
+        above: a bound that the number must exceed.
+        at_least: a bound that the number must not be below.
+
+    Raises:
+        ParameterError: anything else.
+    """
     if isinstance(given, (bool, np.bool_, str, bytes)) or given is None:
         raise ParameterError(f"{name} must be a number, got {short(given)}")
     try:
@@ -81,7 +102,17 @@ def number(name: str, given: Any, *, above: float = -np.inf, at_least: float = -
 
 
 def count(name: str, given: Any, *, at_least: int = 1, at_most: int = 2**53, optional: bool = False) -> int:
-    """A whole number between two bounds; `optional` only adds "or None" to what a refusal says is allowed."""
+    """Read a whole number between two bounds.
+
+    Args:
+        name: name of the parameter, for messages.
+        given: what the user gave.
+        at_least, at_most: the bounds, themselves allowed.
+        optional: whether messages say that None would be allowed, too; None itself is the caller's to catch.
+
+    Raises:
+        ParameterError: anything else.
+    """
     wanted = f"at least {at_least}{' or None' if optional else ''}"
     try:
         result = operator.index(given)
@@ -95,7 +126,7 @@ def count(name: str, given: Any, *, at_least: int = 1, at_most: int = 2**53, opt
 
 
 def short(given: Any) -> str:
-    """A repr that fits into a message, of whatever it was."""
+    """Return the repr of any object, cut to 80 characters so that it fits into a message."""
     try:
         text = repr(given)
     except Exception:  # an object may do anything; of an integer, Python itself refuses to print many digits
@@ -104,7 +135,16 @@ def short(given: Any) -> str:
 
 
 def one_of(name: str, given: Any, allowed: Iterable[str]) -> str:
-    """One of these words."""
+    """Read one of several words.
+
+    Args:
+        name: name of the parameter, for messages.
+        given: what the user gave.
+        allowed: the words.
+
+    Raises:
+        ParameterError: anything else.
+    """
     words = tuple(allowed)
     if not isinstance(given, str) or given not in words:
         raise ParameterError(f"{name} must be one of {', '.join(map(repr, words))}, got {short(given)}")
@@ -112,7 +152,7 @@ def one_of(name: str, given: Any, allowed: Iterable[str]) -> str:
 
 
 def array(name: str, given: Any) -> Floats:
-    """A finite real array of at most two axes."""
+    """Read a finite real array of at most two axes; raise ParameterError for anything else."""
     try:
         raw = np.asarray(given)
     except ValueError as error:
@@ -127,7 +167,7 @@ def array(name: str, given: Any) -> Floats:
 
 
 def whole_numbers(name: str, given: Any) -> NDArray[np.int64]:
-    """An array of whole numbers."""
+    """Read an array of whole numbers; raise ParameterError for anything else."""
     try:
         raw = np.asarray(given)
     except (TypeError, ValueError) as error:
@@ -138,7 +178,17 @@ def whole_numbers(name: str, given: Any) -> NDArray[np.int64]:
 
 
 def matrix(name: str, given: Any, rows: int, columns: int | None = None) -> Floats:
-    """A (rows, columns) matrix; a number stands for that multiple of the identity. `columns=None` leaves them free."""
+    """Read a matrix; a number stands for that multiple of the identity.
+
+    Args:
+        name: name of the parameter, for messages.
+        given: what the user gave.
+        rows: number of rows.
+        columns: number of columns; None allows any, and makes a number a square matrix.
+
+    Raises:
+        ParameterError: anything else.
+    """
     result = array(name, given)
     if result.ndim == 0:
         result = float(result) * np.eye(rows, columns)
@@ -149,7 +199,17 @@ def matrix(name: str, given: Any, rows: int, columns: int | None = None) -> Floa
 
 
 def weight(name: str, given: Any, size: int, *, definite: bool) -> Floats:
-    """A symmetric positive semidefinite (or definite) matrix."""
+    """Read a symmetric positive semidefinite (or definite) matrix; a number stands for that multiple of the identity.
+
+    Args:
+        name: name of the parameter, for messages.
+        given: what the user gave.
+        size: number of rows and columns.
+        definite: whether the matrix must be positive definite.
+
+    Raises:
+        ParameterError: anything else.
+    """
     result = matrix(name, given, size, size)
     largest = np.abs(result).max()
     if np.any(np.abs(result / 2 - result.T / 2) > 1e-12 * largest):
@@ -167,7 +227,7 @@ def weight(name: str, given: Any, size: int, *, definite: bool) -> Floats:
 
 
 def steps(horizon: float, dt: float) -> int:
-    """The whole number of steps of length dt in a horizon."""
+    """Return the whole number of steps of length dt in a horizon; raise ParameterError where there is none."""
     ratio = horizon / dt
     if not ratio <= 2**53:
         raise ParameterError(f"dt={dt} is too short a step for the horizon {horizon}: {ratio:.3g} steps")

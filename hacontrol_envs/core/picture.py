@@ -16,18 +16,19 @@ class LawPicture:
     """A distribution over increasing nodes that is part of the state, drawn as a histogram."""
 
     nodes: Floats
-    """(n,)."""
+    """Increasing nodes, (n,)."""
     label: str
     """What is measured along the nodes, with its unit."""
     masses: Callable[[Floats], Floats]
-    """Of a state (n,), masses by group and node, (k, n), that sum to one."""
+    """Function from a state (n,) to masses by group and node, (k, n), that sum to one."""
     groups: tuple[str, ...]
     """Names of the k groups."""
     usual: Floats
     """Masses by node, (n,), that the histogram is compared with."""
     usual_name: str
+    """Name of these masses in the title."""
     own: Callable[[Floats], float] | None = None
-    """Of a state (n,), the place along the nodes that is the learner's own, if it has one."""
+    """Function from a state (n,) to the learner's own place along the nodes; None where it has none."""
     action_label: str = ""
     """What actions are, where they are numbers by group and node, (k n,); "" where they are not."""
 
@@ -38,7 +39,8 @@ class Picture:
     """Components of the state that are drawn over time and, where one is part of the state, the distribution."""
 
     states: Domain
-    """Name, unit and scale of k components."""
+    """Names, units and scales of the k components that are drawn."""
     components: Callable[[Floats], Floats]
-    """Of states (..., n), these components (..., k)."""
+    """Function from states (..., n) to these components (..., k)."""
     law: LawPicture | None = None
+    """The distribution that is part of the state; None where there is none."""

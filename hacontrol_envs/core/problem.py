@@ -19,7 +19,7 @@ from hacontrol_envs.core.solution import Jet, Solution
 class Problem(abc.ABC):
     """A controlled Markov process and what it pays: what an environment needs, and what agents of any kind may read.
 
-    Its children say how time runs: `ControlProblem` is a diffusion and has a generator, `DiscreteProblem` moves once a
+    Subclasses say how time runs: `ControlProblem` is a diffusion and has a generator, `DiscreteProblem` moves once a
     period and has an expectation. Whatever their time, `discount` is a rate per unit of it, states are float64
     (..., n) and actions (..., m), with any leading batch axes.
 
@@ -41,11 +41,11 @@ class Problem(abc.ABC):
     time_unit: str = "the problem's own unit"
     """What time is measured in, for plots."""
     judge: ClassVar[Judge | None] = None
-    """What agents are judged by on it; None for the distance from the optimum that `solution` knows."""
+    """What judges agents on the problem; None judges their distance from the optimum that `solution` knows."""
 
     @abc.abstractmethod
     def initial_state(self, rng: np.random.Generator, size: int) -> Floats:
-        """Independent draws of X_0, (size, n)."""
+        """Draw independent initial states X_0, (size, n)."""
 
     @property
     def observation(self) -> Domain:
@@ -54,35 +54,35 @@ class Problem(abc.ABC):
 
     @property
     def observation_bounds(self) -> tuple[Floats, Floats]:
-        """The least and the largest that can be observed, in physical units, (n,) each; infinite where nothing bounds.
+        """Least and largest values that can be observed, in physical units, (n,) each; infinite where nothing bounds.
 
-        The ends of the box of `observation` where its edges are closed, unless a subclass knows more.
+        They are the ends of the box of `observation` where its edges are closed, unless a subclass knows more.
         """
         box = self.observation
         return np.where(box.closed, box.low, -np.inf), np.where(box.closed, box.high, np.inf)
 
     def observe(self, x: Array) -> Array:
-        """What is observed of states x (..., n): the state itself, unless a subclass says otherwise."""
+        """Return what is observed of states x (..., n): the state itself, unless a subclass says otherwise."""
         return x
 
     def picture(self) -> Picture:
-        """What `render` draws of the state: every observed component over time, unless a subclass knows better."""
+        """Return what `render` draws of the state: every observed component over time, unless a subclass differs."""
         return Picture(self.observation, self.observe)
 
     def some_states(self, rng: np.random.Generator, size: int) -> Floats:
-        """States (size, n) all over the box, to look at the problem: uniform in unit coordinates."""
+        """Draw states (size, n) all over the box, uniform in unit coordinates, at which to look at the problem."""
         found: Floats = self.state.from_unit(rng.uniform(-1, 1, (size, self.state.dimension)))
         return found
 
     def refuse_state(self, x: Floats) -> None:  # noqa: B027  (most boxes of states hold nothing but states)
-        """Raise ResetError where states x (..., n) that a caller wants to start from cannot be."""
+        """Raise ResetError where a caller wants to start from states x (..., n) that cannot occur."""
 
     def terminal_reward(self, x: Array) -> Array:
-        """g(x), (...); zero unless a subclass says otherwise."""
+        """Return g(x), (...); zero unless a subclass says otherwise."""
         return namespace(x).zeros_like(x[..., 0])
 
     def solution(self, dt: float | None = None) -> Solution | None:
-        """The known optimum, or None.
+        """Return the known optimum, or None.
 
         With `dt`, the optimum of the sampled-data problem: the action is held over steps of length dt, the transition
         is exact in law and the reward of a step is its exact expectation. None where it is not known.
@@ -91,33 +91,47 @@ class Problem(abc.ABC):
 
     @property
     def exact_noise_dim(self) -> int:
-        """Standard normals per row that `exact_step` consumes; may exceed `noise_dim` (Van Loan, 1978)."""
+        """Standard normals per row that `exact_step` uses; may exceed `noise_dim` (Van Loan, 1978)."""
         return self.noise_dim
 
     def exact_step(self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats) -> Floats | None:
-        """X_{t+dt} given X_t = x and the action a held, exact in law, (..., n); None where the law is not known.
+        """Return X_{t+dt} given X_t = x and the action a held, exact in law, (..., n); None where the law is not known.
 
-        `noise` is (..., exact_noise_dim) independent standard normals.
+        Args:
+            t: time, a number or (...).
+            x: states, (..., n).
+            a: physical actions, (..., m).
+            dt: length of the step, in the problem's unit of time.
+            noise: independent standard normals, (..., exact_noise_dim).
         """
         return None
 
     def exact_reward(self, t: Array, x: Floats, a: Floats, dt: float) -> Floats | None:
-        """E[ int_0^dt e^{-rho s} r(t+s, X_{t+s}, a) ds | X_t = x ], (...); None where it is not known."""
+        """Return E[ int_0^dt e^{-rho s} r(t+s, X_{t+s}, a) ds | X_t = x ], (...); None where it is not known.
+
+        Args:
+            t: time, a number or (...).
+            x: states, (..., n).
+            a: physical actions, (..., m), held over the step.
+            dt: length of the step, in the problem's unit of time.
+        """
         return None
 
     def exact_transition(
         self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats, out: tuple[Floats, Floats] | None = None
     ) -> tuple[Floats | None, Floats | None]:
-        """`exact_step` and `exact_reward` of the same step, for problems that save work by computing both at once.
+        """Return `exact_step` and `exact_reward` of the same step, which some problems compute at once to save work.
 
-        With `out`, arrays (N, n) and (N,), the others are contiguous rows (N, ...); an override may write there and
-        return it.
+        Args:
+            t, x, a, dt, noise: see `exact_step`.
+            out: arrays (N, n) and (N,), in which an override may write what it returns; the other arrays are then
+                contiguous rows (N, ...). None for arrays with any leading axes.
         """
         return self.exact_step(t, x, a, dt, noise), self.exact_reward(t, x, a, dt)
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The constructor's arguments as given, JSON-serialisable."""
+        """Arguments of the constructor as given, by name, JSON-serialisable."""
         if not dataclasses.is_dataclass(self):
             return {}
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
@@ -153,51 +167,108 @@ class ControlProblem(Problem):
 
     @abc.abstractmethod
     def drift(self, t: Array, x: Array, a: Array) -> Array:
-        """b(t, x, a), (..., n), per unit of time."""
+        """Return b(t, x, a), (..., n), per unit of time.
+
+        Args:
+            t: time, a number or (...).
+            x: states, (..., n).
+            a: physical actions, (..., m).
+        """
 
     @abc.abstractmethod
     def diffusion(self, t: Array, x: Array, a: Array) -> Array:
-        """sigma(t, x, a), (..., n, d), per square root of a unit of time."""
+        """Return sigma(t, x, a), (..., n, d), per square root of a unit of time.
+
+        Args:
+            t: time, a number or (...).
+            x: states, (..., n).
+            a: physical actions, (..., m).
+        """
 
     @abc.abstractmethod
     def reward(self, t: Array, x: Array, a: Array) -> Array:
-        """r(t, x, a), (...), per unit of time."""
+        """Return r(t, x, a), (...), per unit of time.
+
+        Args:
+            t: time, a number or (...).
+            x: states, (..., n).
+            a: physical actions, (..., m).
+        """
 
     def admissible(self, t: Array, x: Array, a: Array, dt: float = 0.0) -> Array:
-        """The admissible action nearest to a, (..., m): where x lies on a constrained edge, one that does not leave.
+        """Return the admissible action nearest to a, (..., m): on a constrained edge, one that does not leave.
 
-        With `dt`, one that does not leave while it is held over [t, t + dt]; `exact_step` and `exact_reward` are those
-        of that action.
+        Args:
+            t: time, a number or (...).
+            x: states, (..., n).
+            a: physical actions, (..., m).
+            dt: time over which the action is held and may not leave; `exact_step` and `exact_reward` are those of that
+                action.
         """
         return a
 
     def maximiser(self, t: Array, x: Array, v_x: Array, v_xx: Array) -> Array | None:
-        """argmax over the action box of r + b . V_x + 1/2 tr(sigma sigma' V_xx), (..., m), at given derivatives of V.
+        """Return the maximum point of r + b . V_x + 1/2 tr(sigma sigma' V_xx) over the action box, (..., m).
 
         None, unless a subclass knows it in closed form: learners and solvers then maximise numerically.
+
+        Args:
+            t: time, a number or (...).
+            x: states, (..., n).
+            v_x: gradient of V, (..., n).
+            v_xx: Hessian of V, (..., n, n).
         """
         return None
 
     @final
     def generator(self, t: Array, x: Array, a: Array, jet: Jet) -> Array:
-        """L^a V = b . V_x + 1/2 tr(sigma sigma' V_xx), (...)."""
+        """Return L^a V = b . V_x + 1/2 tr(sigma sigma' V_xx), (...).
+
+        Args:
+            t: time, a number or (...).
+            x: states, (..., n).
+            a: physical actions, (..., m).
+            jet: V with its derivatives at (t, x).
+        """
         return dot(self.drift(t, x, a), jet.v_x) + self.second_order(t, x, a, jet.v_xx)
 
     @final
     def second_order(self, t: Array, x: Array, a: Array, v_xx: Array) -> Array:
-        """q = 1/2 tr(sigma sigma' M), (...), for a symmetric M (..., n, n)."""
+        """Return q = 1/2 tr(sigma sigma' V_xx), (...).
+
+        Args:
+            t: time, a number or (...).
+            x: states, (..., n).
+            a: physical actions, (..., m).
+            v_xx: a symmetric matrix, such as the Hessian of V, (..., n, n).
+        """
         xp = namespace(x)
         sigma = self.diffusion(t, x, a)
         return xp.sum(sigma * xp.matmul(v_xx, sigma), axis=(-2, -1)) / 2
 
     @final
     def hamiltonian(self, t: Array, x: Array, a: Array, p: Array, q: Array) -> Array:
-        """r + b . p + q, (...), with p = V_x (..., n) and q = 1/2 tr(sigma sigma' V_xx) (...)."""
+        """Return r + b . p + q, (...).
+
+        Args:
+            t: time, a number or (...).
+            x: states, (..., n).
+            a: physical actions, (..., m).
+            p: V_x, (..., n).
+            q: 1/2 tr(sigma sigma' V_xx), (...); see `second_order`.
+        """
         return self.reward(t, x, a) + dot(self.drift(t, x, a), p) + q
 
     @final
     def hjb_residual(self, t: Array, x: Array, a: Array, jet: Jet) -> Array:
-        """r + V_t + L^a V - rho V, (...): zero at the optimum, and <= 0 for any other action there."""
+        """Return r + V_t + L^a V - rho V, (...): zero at the optimum, and <= 0 for any other action there.
+
+        Args:
+            t: time, a number or (...).
+            x: states, (..., n).
+            a: physical actions, (..., m).
+            jet: V with its derivatives at (t, x).
+        """
         q = self.second_order(t, x, a, jet.v_xx)
         return self.hamiltonian(t, x, a, jet.v_x, q) + jet.v_t - self.discount * jet.v
 

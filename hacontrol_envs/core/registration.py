@@ -50,7 +50,7 @@ def register(id: str, problem: type[Problem], *, dt: float, max_episode_steps: i
 
 
 def registered_ids() -> list[str]:
-    """The bare ids of every problem registered with hacontrol, sorted."""
+    """Return the bare ids of every problem registered with hacontrol, sorted."""
     return sorted(name.split("/", 1)[1] for name in gym.registry if name.startswith(f"{NAMESPACE}/"))
 
 
@@ -60,12 +60,12 @@ def register_economy(id: str, economy: type[Economy]) -> None:
 
 
 def registered_economies() -> dict[str, type[Economy]]:
-    """Every registered economy by name."""
+    """Return every registered economy by name."""
     return dict(sorted(_ECONOMIES.items()))
 
 
 def build_problem(path: str, parameters: dict[str, Any]) -> Problem:
-    """The problem at "module:Class" with these parameters.
+    """Make the problem at "module:Class" with these parameters.
 
     A saved spec may name the module in which a registered class once was: then the class is found by its name.
 

@@ -25,15 +25,15 @@ class Jet(NamedTuple):
 
 
 class CrossSection(NamedTuple):
-    """How many decision makers are where: a law as masses at states."""
+    """Shares of many decision makers by state: a law as masses at states."""
 
     x: Floats
     """Physical states, (M, n)."""
     mass: Floats
-    """Shares of the decision makers at these, (M,); they sum to one."""
+    """Shares of the decision makers at the states, (M,); they sum to one."""
 
     def mean(self, values: Floats) -> Floats:
-        """The mean (...) over decision makers of values (M, ...) at the states."""
+        """Return the mean (...) over decision makers of values (M, ...) at the states."""
         found: Floats = np.tensordot(self.mass, values, axes=1)
         return found
 
@@ -45,12 +45,12 @@ class Solution:
     value: Callable[[Array, Array], Array]
     """V(t, x), (...): the largest attainable expected discounted reward, in reward units, discounted to t."""
     policy: Callable[[Array, Array], Array]
-    """a*(t, x), (..., m): the physical action that attains it."""
+    """a*(t, x), (..., m): the physical action that attains the value."""
     kind: Literal["closed form", "numerical"]
-    """How it is known."""
+    """Whether the optimum is a formula or was computed."""
     source: str
     """Citation of the formula, or the method with its grid and tolerance."""
     error: float
     """Bound or estimate of sup |value - V*| on the problem's box; 0 for a closed form."""
     jet: Callable[[Array, Array], Jet] | None = None
-    """V with its derivatives at (t, x), where they are known as well as V is."""
+    """V with its derivatives at (t, x); None where they are not known."""

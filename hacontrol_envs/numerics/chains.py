@@ -18,12 +18,12 @@ HINT = (
 
 
 def rouwenhorst(persistence: float, deviation: float, states: int) -> tuple[Floats, Floats]:
-    """x' = persistence x + noise as a chain of equidistant states, with its own mean, deviation and autocorrelation.
+    """Return x' = persistence x + noise as a chain of equidistant states, with the deviation and autocorrelation of x.
 
     Args:
-        persistence: in (-1, 1).
+        persistence: autocorrelation of x, in (-1, 1).
         deviation: unconditional standard deviation of x.
-        states: n of them, symmetric around 0; one is no process at all.
+        states: n, the number of states, symmetric around 0; with one, x is always 0.
 
     Returns:
         States (n,) and chain (n, n); the stationary law is binomial. (Rouwenhorst 1995; Kopecky and Suen 2010.)
@@ -43,11 +43,17 @@ def rouwenhorst(persistence: float, deviation: float, states: int) -> tuple[Floa
 
 
 def tauchen(persistence: float, deviation: float, states: int, reach: float = 3.0) -> tuple[Floats, Floats]:
-    """x' = persistence x + Gaussian noise as a chain of equidistant states.
+    """Return x' = persistence x + Gaussian noise as a chain of equidistant states (Tauchen 1986).
 
-    Probabilities are those of the cells around states at up to `reach` deviations, each tail from its own side; the
-    states are then scaled so that the deviation of the chain, too, is `deviation`. Its autocorrelation is another than
-    `persistence`: see `autocorrelation`; with 5 states .9315 for .9 and .99999993 for .99. (Tauchen 1986.)
+    Probabilities are those of the cells around states, each tail from its own side; the states are then scaled so that
+    the deviation of the chain, too, is `deviation`. The autocorrelation of the chain differs from `persistence`: see
+    `autocorrelation`; with 5 states it is .9315 for .9 and .99999993 for .99.
+
+    Args:
+        persistence: autocorrelation of x, in (-1, 1).
+        deviation: unconditional standard deviation of x.
+        states: n, the number of states, symmetric around 0; with one, x is always 0.
+        reach: the highest state for the probabilities, in deviations of x.
 
     Returns:
         States (n,) and chain (n, n).
@@ -75,7 +81,7 @@ def tauchen(persistence: float, deviation: float, states: int, reach: float = 3.
 
 
 def autocorrelation(x: Floats, chain: Floats) -> float:
-    """Corr(x, x') of a chain (n, n) with levels x (n,) under its stationary law; 1 if x is constant."""
+    """Return Corr(x, x') of a chain (n, n) with levels x (n,) under its stationary law; 1 if x is constant."""
     law = stationary(chain)
     if (variance := law @ (x - law @ x) ** 2) == 0:
         return 1.0
@@ -83,9 +89,9 @@ def autocorrelation(x: Floats, chain: Floats) -> float:
 
 
 def stationary(chain: Floats) -> Floats:
-    """The stationary law of an irreducible chain (n, n), as accurate relative to small masses as to large.
+    """Find the stationary law of an irreducible chain (n, n), as accurate relative to small masses as to large.
 
-    By elimination without subtraction (Grassmann, Taksar and Heyman 1985).
+    Elimination without subtraction finds it (Grassmann, Taksar and Heyman 1985).
 
     Raises:
         ParameterError: it is not irreducible.
@@ -108,16 +114,17 @@ def stationary(chain: Floats) -> Floats:
 def employment(
     aggregate: Floats, rates: tuple[float, float], durations: tuple[float, float], factors: tuple[float, float]
 ) -> Floats:
-    """Unemployment (state 0) and employment (1) along a chain of bad (0) and good (1) times.
+    """Return the chain of unemployment (state 0) and employment (1) along a chain of bad (0) and good (1) times.
 
     The share of unemployed is a function of the times alone, at every date. A spell lasts `durations` on average while
     times do not change; when they turn good, or bad, the probability of staying unemployed is `factors[0]` times that
     of continued good times, or `factors[1]` times that of continued bad ones (Den Haan, Judd and Juillard 2010).
 
     Args:
-        aggregate: (2, 2).
-        rates, durations: in bad and in good times.
-        factors: on turning good, on turning bad.
+        aggregate: chain of the times, (2, 2).
+        rates: unemployment rates in bad and in good times.
+        durations: mean periods of a spell of unemployment in bad and in good times.
+        factors: on turning good, and on turning bad.
 
     Returns:
         P(e'|e, Z, Z'), (2, 2, 2, 2).
@@ -140,12 +147,13 @@ def employment(
 
 
 def expected(chain: Floats, first: Floats, values: Floats, quarters: int) -> Floats:
-    """Expectations of values (n,) of a chain's states at quarters 0, 1, ..., (quarters + 1,).
+    """Return expectations of values of a chain's states at quarters 0, 1, ..., (quarters + 1,).
 
     Args:
-        chain: (n, n).
+        chain: transition probabilities, (n, n).
         first: probabilities of the states at quarter 0, or a difference of such, (n,).
-        values, quarters: see above.
+        values: value of each state, (n,).
+        quarters: the last quarter.
     """
     found = np.empty(quarters + 1)
     for t in range(quarters + 1):
@@ -155,9 +163,14 @@ def expected(chain: Floats, first: Floats, values: Floats, quarters: int) -> Flo
 
 
 def draw(chain: Floats, first: NDArray[np.int64], uniforms: Floats) -> NDArray[np.int64]:
-    """Paths of the chain from the states `first` (...): uniforms (T, ...) in [0, 1) give (T + 1, ...).
+    """Draw paths of the chain, (T + 1, ...).
 
     Chains with a common order of their states are moved the same way by the same uniforms.
+
+    Args:
+        chain: transition probabilities, (n, n).
+        first: numbers of the states at the start, (...).
+        uniforms: uniform variates in [0, 1), (T, ...).
     """
     above = np.cumsum(chain, axis=1)[:, :-1]
     path = np.empty((len(uniforms) + 1, *np.shape(first)), dtype=np.int64)

@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, compiled when it is first called, and from then on kept on disk where that is possible.
+    """Return `function` as one that is compiled when first called, and from then on kept on disk where possible.
 
     numba is imported at that moment too: importing hacontrol_envs stays quick.
     """
@@ -57,7 +57,13 @@ def over_rows(
     noise: Floats,
     out: tuple[Floats, Floats] | None,
 ) -> tuple[Floats, Floats]:
-    """Call `fill(x, a, noise, x_next, reward)` on rows: as they are where `out` is given, else on any leading axes."""
+    """Call `fill(x, a, noise, x_next, reward)` on rows, and return x_next and reward.
+
+    Args:
+        fill: writes the last two of its arguments, all contiguous rows.
+        x, a, noise: states, actions and standard normals, (..., n), (..., m) and (..., d).
+        out: arrays (N, n) and (N,) to fill, where the others have N rows; None makes them, for any leading axes.
+    """
     if out is not None:
         fill(x, a, noise, *out)
         return out

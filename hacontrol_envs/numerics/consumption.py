@@ -14,32 +14,39 @@ from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import ParameterError
 
 DIGITS = 80
-"""Decimal digits in which the portfolio is computed: more than rows of volatility 1e-6 apart and nu near 0 cost."""
+"""Decimal digits of the portfolio: more than cancel where rows of volatility are 1e-6 apart or nu is near 0."""
 SERIES = np.array([(-1) ** n / (math.factorial(n) * (n + 2)) for n in range(12)])
 """Coefficients of int_0^1 s e^{-zs} ds in z."""
 SMALL = 0.15
-"""Largest |z| for that series; beyond, the closed form loses at most two digits of sixteen."""
+"""Largest |z| at which `SERIES` is used; beyond, the closed form loses at most two digits of sixteen."""
 MOST_STEPS = 200_000
-"""In backward induction, one after the other: seconds."""
+"""Most steps of backward induction, which take seconds."""
 
 
 class Portfolio(NamedTuple):
-    """What Merton's formulas give, each rounded once."""
+    """Results of Merton's formulas, each rounded once."""
 
     fractions: Floats
-    """pi* = (Sigma Sigma')^{-1} (mu - r_f)/g, (assets,)."""
+    """pi* = (Sigma Sigma')^{-1} (mu - r_f)/g, fractions of wealth in the risky assets, (assets,)."""
     riskless_equivalent: float
-    """M = r_f + (mu - r_f)'pi*/2."""
+    """M = r_f + (mu - r_f)'pi*/2, the riskless rate that is as good as the portfolio."""
     nu: float
-    """(rho - (1-g) M)/g."""
+    """nu = (rho - (1-g) M)/g, the best consumption per unit of wealth over an infinite horizon."""
 
 
 def best_portfolio(
     expected_return: Floats, sigma: Floats, risk_free_rate: float, risk_aversion: float, discount: float
 ) -> Portfolio:
-    """Merton's portfolio of assets (assets,) with volatility sigma (assets, noise_dim) by elimination in long decimals.
+    """Return Merton's portfolio, by elimination in long decimals.
 
-    mu - r_f, the elimination and rho - (1-g) M all cancel, of which nothing is left to see in 80 digits.
+    mu - r_f, the elimination and rho - (1-g) M all cancel; 80 digits leave no trace of it.
+
+    Args:
+        expected_return: mu, (assets,), per unit of time.
+        sigma: volatility, (assets, noise_dim), per square root of a unit of time.
+        risk_free_rate: r_f, per unit of time.
+        risk_aversion: g.
+        discount: rho, per unit of time.
     """
     with localcontext() as context:
         context.prec, context.Emax, context.Emin = DIGITS, MAX_EMAX, MIN_EMIN
@@ -68,13 +75,13 @@ def _solve(matrix: NDArray[np.object_], right: NDArray[np.object_]) -> NDArray[n
 
 
 def discounting(rate: Floats | float, time: Floats | float) -> Floats:
-    """int_0^time e^{-rate s} ds, for any sign of the rate."""
+    """Return int_0^time e^{-rate s} ds, for any sign of the rate."""
     result: Floats = time * scipy.special.exprel(-np.asarray(rate * time))
     return result
 
 
 def discounted_time(rate: float, time: Floats | float) -> Floats:
-    """int_0^time s e^{-rate s} ds, by its series where the closed form would cancel."""
+    """Return int_0^time s e^{-rate s} ds, by its series where the closed form would cancel."""
     z, time = np.asarray(rate * time), np.asarray(time)
     far = np.where(np.abs(z) > SMALL, z, 1.0)
     closed = (-np.expm1(-far) - far * np.exp(-far)) / far / far
@@ -84,12 +91,18 @@ def discounted_time(rate: float, time: Floats | float) -> Floats:
 
 
 def log_level(rate: float, M: float, bequest: float, left: Floats) -> tuple[Floats, Floats]:
-    """h of V = f log x + h under log utility with this time left (...), and dh/dt.
+    """Return h of the value V = f log x + h under log utility, and dh/dt, (...) each.
 
     -h_t + rho h = (M f - 1) - log f, h = 0 at the end, where f = b e^{-rho tau} + A(tau), A = int_0^tau e^{-rho s} ds
     and D = int_0^tau s e^{-rho s} ds. With A = e^{-rho tau} E, integration by parts and partial fractions give
 
         h = (M - rho) D + M b tau e^{-rho tau} - A log f - b e^{-rho tau} log(1 + E/b).
+
+    Args:
+        rate: rho, the discount rate.
+        M: the riskless rate that is as good as the best portfolio.
+        bequest: b, the weight of log utility of wealth at the end.
+        left: tau, the time left, (...).
     """
     faded, A = np.exp(-rate * left), discounting(rate, left)
     log_f = np.log(bequest * faded + A)
@@ -101,7 +114,7 @@ def log_level(rate: float, M: float, bequest: float, left: Floats) -> tuple[Floa
 
 
 def held_ratios(f_end: float, growth: float, g: float, dt: float, steps: int) -> tuple[Floats, Floats]:
-    """k and f of V = f^g x^{1-g}/(1-g) with 0 .. steps steps to go, (steps + 1,) each, for g other than 1.
+    """Return k and f of V = f^g x^{1-g}/(1-g) with 0 .. steps steps to go, (steps + 1,) each, for g other than 1.
 
     Over a step k is held, and maximises (k^{1-g} int_0^dt e^{-c s} ds + e^{-c dt} f^g)/(1-g) with c = growth + (1-g) k,
     growth = rho - (1-g) M. Of kappa = k dt, phi = f/dt and z = c dt the first-order condition is
@@ -109,6 +122,13 @@ def held_ratios(f_end: float, growth: float, g: float, dt: float, steps: int) ->
         int_0^1 e^{z (1-s)} (1 - kappa s) ds = (kappa phi)^g,
 
     whose left side is positive at 0 and negative beyond some kappa, while the right side rises from 0.
+
+    Args:
+        f_end: f at the end.
+        growth: rho - (1-g) M, per unit of time.
+        g: relative risk aversion.
+        dt: length of a step.
+        steps: number of steps.
 
     Raises:
         ParameterError: numbers that no float holds, or more than 200,000 steps.

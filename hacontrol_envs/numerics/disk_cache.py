@@ -20,21 +20,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 VARIABLE = "HACONTROL_CACHE"
-"""The environment variable that names the folder."""
+"""Name of the environment variable that names the folder."""
 LABEL, SEAL = "parameters", "sha256"
-"""The entries that say what a file is about, and the digest of the others."""
+"""Names of the entries that say what a file is about, and that hold the digest of the others."""
 
 WRONG = (
     *(OSError, ValueError, LookupError, EOFError, AttributeError, TypeError, RuntimeError, MemoryError),
     *(ArithmeticError, zipfile.BadZipFile),
 )
-"""What reading a file raises that is torn, foreign or forged."""
+"""Errors that reading a torn, foreign or forged file raises."""
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 def folder() -> Path:
-    """Where results are kept: $HACONTROL_CACHE, or "hacontrol" in the user's folder of caches."""
+    """Return the folder of results: $HACONTROL_CACHE, or "hacontrol" in the user's folder of caches."""
     if given := os.environ.get(VARIABLE):
         return Path(given)
     if sys.platform == "win32":
@@ -45,12 +45,12 @@ def folder() -> Path:
 
 
 def place(name: str, about: Mapping[str, Any]) -> Path:
-    """The file of a result: its name, and a hash of all that it depends on."""
+    """Return the file of a result, named by `name` and a hash of all that the result depends on."""
     return folder() / f"{name}-{hashlib.sha256(_label(about).encode()).hexdigest()[:20]}.npz"
 
 
 def read(name: str, about: Mapping[str, Any]) -> dict[str, NDArray[Any]] | None:
-    """The arrays kept under this name about this, or None: absent, torn, unreadable, or about something else."""
+    """Read the arrays kept under this name about this; None if absent, torn, unreadable or about something else."""
     try:
         with place(name, about).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -67,7 +67,13 @@ def read(name: str, about: Mapping[str, Any]) -> dict[str, NDArray[Any]] | None:
 
 
 def write(name: str, about: Mapping[str, Any], arrays: Arrays) -> None:
-    """Keep arrays, all at once or not at all; who cannot write there does without."""
+    """Keep arrays on disk, all at once or not at all; where that is not possible do nothing.
+
+    Args:
+        name: name of the result, with which the file's name begins.
+        about: all that the result depends on, JSON-serialisable.
+        arrays: the result, arrays by name.
+    """
     path = place(name, about)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

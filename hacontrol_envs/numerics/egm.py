@@ -20,8 +20,12 @@ from hacontrol_envs.numerics.compiled import compiled
 def asset_grid(low: float, high: float, nodes: int) -> Floats:
     """Place nodes from `low` to `high`, dense at `low`: a = low + (high - low) u^2.5 with u uniform, (nodes,).
 
-    The lottery spreads wealth by a variance in proportion to the square of the spacing, so that it is the spacing where
-    most wealth is that decides how true capital is: of several forms this one came nearest with the same nodes.
+    The lottery spreads wealth by a variance in proportion to the square of the spacing, so that the spacing where most
+    wealth is decides how true capital is: of several forms this one came nearest with the same nodes.
+
+    Args:
+        low, high: least and largest assets.
+        nodes: number of nodes.
     """
     grid: Floats = low + (high - low) * np.linspace(0.0, 1.0, nodes) ** 2.5
     return grid
@@ -44,23 +48,22 @@ def iterate(
 ) -> tuple[int, float]:
     """Iterate on the Euler equation u'(c) = beta E[(1 + r') u'(c')], in place.
 
+    Powers are taken of consumption relative to the lowest that may follow, so that none overflows whatever the risk
+    aversion; where zero may follow (no income at a limit of zero), consumption is zero.
+
     Args:
-        thresholds: (n_z, n_k, n_e, n_a).
-        assets: (n_a,).
+        thresholds: assets at which each node is chosen, (n_z, n_k, n_e, n_a).
+        assets: nodes, (n_a,).
         weights: of tomorrow's capital between the nodes, for every z', (n_z, n_k, n_z, n_k).
-        gross: 1 + r today, (n_z, n_k).
-        income: from work, today, (n_z, n_k, n_e).
-        forecast_gross: 1 + r' at tomorrow's capital, (n_z, n_k, n_z).
-        forecast_income: from work, tomorrow, (n_z, n_k, n_z, n_e).
+        gross, forecast_gross: 1 + r today, (n_z, n_k), and at tomorrow's capital, (n_z, n_k, n_z).
+        income, forecast_income: from work, today, (n_z, n_k, n_e), and tomorrow, (n_z, n_k, n_z, n_e).
         chain: P(z', e'|z, e), (n_z, n_e, n_z, n_e).
+        discount_factor, risk_aversion: beta per period, and gamma of u(c) = c^{1-gamma}/(1-gamma).
         most: iterations.
         tolerance: of the largest change of a threshold relative to consumption.
 
     Returns:
         Iterations and the last change: not a number as soon as one is not, infinite where consumption is negative.
-
-    Powers are taken of consumption relative to the lowest that may follow, so that none overflows whatever the risk
-    aversion; where zero may follow (no income at a limit of zero), consumption is zero.
     """
     n_z, n_k, n_e, n_a = thresholds.shape
     future, known = np.empty((n_e, n_a)), thresholds.copy()
@@ -181,15 +184,15 @@ def choose(
     e: NDArray[np.int64],
     out: Floats,
 ) -> None:
-    """a' of households in N economies.
+    """Fill `out` with the savings a' of households in N economies.
 
     Args:
-        thresholds: (n_z, n_k, n_e, n_a).
-        assets: (n_a,).
-        z: (N,).
+        thresholds: assets at which each node is chosen, (n_z, n_k, n_e, n_a).
+        assets: nodes, (n_a,).
+        z: aggregate states, (N,).
         weights: of capital between the nodes, (N, n_k).
         points: own assets, (N, m).
-        e: (N, m).
+        e: own states, (N, m).
         out: a', (N, m).
     """
     n_k, n_e, n_a = thresholds.shape[1:]

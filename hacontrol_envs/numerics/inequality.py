@@ -8,7 +8,7 @@ from hacontrol_envs.arrays import Floats
 
 
 def lorenz(values: Floats, masses: Floats) -> tuple[Floats, Floats]:
-    """The Lorenz curve of values (M,) that people of these masses (M,) hold.
+    """Return the Lorenz curve of values (M,) that people of these masses (M,) hold.
 
     Returns:
         Shares of people, poorest first, and of what they hold together, (M + 1,) each, from 0 to 1.
@@ -19,7 +19,7 @@ def lorenz(values: Floats, masses: Floats) -> tuple[Floats, Floats]:
 
 
 def gini(law: Floats, assets: Floats) -> Floats:
-    """Half the mean distance between two households' assets over mean assets, (...).
+    """Return the Gini coefficient, half the mean distance of two households' assets over mean assets, (...).
 
     Args:
         law: masses of households by state and assets, (..., n_e, n_a).
@@ -31,7 +31,7 @@ def gini(law: Floats, assets: Floats) -> Floats:
 
 
 def gini_gradient(law: Floats, assets: Floats) -> Floats:
-    """Derivative of `gini` in the mass of each cell, (..., n_e, n_a), at a law whose mass stays one."""
+    """Return the derivative of `gini` in the mass of each cell, (..., n_e, n_a), at a law whose mass stays one."""
     masses = np.asarray(law).sum(axis=-2)
     mean = (masses @ assets)[..., None]
     slope = _distances(masses, assets) / mean - gini(law, assets)[..., None] * assets / mean

@@ -10,14 +10,14 @@ Problem = TypeVar("Problem")
 Result = TypeVar("Result")
 
 MOST = 8
-"""Step lengths that are kept; few are used with a problem."""
+"""Step lengths for which a problem keeps results; few are used with a problem."""
 
 
 def kept_by_step(method: Callable[[Problem, float], Result]) -> Callable[[Problem, float], Result]:
-    """A method of the step length that is computed once for each problem and step length.
+    """Return a method of the step length that is computed once for each problem and step length.
 
-    Not `functools.lru_cache`, whose size all problems would share: 64 environments, each with a problem of its own,
-    would then push one another's results out at every step.
+    `functools.lru_cache` would not do: all problems would share its size, and 64 environments, each with a problem of
+    its own, would drop one another's results at every step.
     """
     name = f"{method.__name__} by step"
 

@@ -23,44 +23,47 @@ from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.numerics.compiled import compiled
 
 Reals: TypeAlias = NDArray[Any]
-"""An array of float64 or of float32; sums are float64 either way."""
+"""Array of float64 or of float32; sums are float64 either way."""
 
 Nodes: TypeAlias = NDArray[np.int32]
-"""For each cell, the node k at or below its choice."""
+"""Array with the node k at or below the choice in each cell."""
 
 LARGEST_TABLE = 4096
-"""Entries: 16 KiB, half of what a core has nearest."""
+"""Most entries of a table: 16 KiB, half of a core's nearest cache."""
 
 NOT_CLOSED = 1e-9
-"""By how much a row of a shock's matrix may miss one."""
+"""Amount by which the sum of a row of a shock's matrix may differ from one."""
 
 
 ONE = np.uint64(1)
-"""Indices are unsigned, because a negative one would count from the end, and asking each time takes a while."""
+"""An unsigned one: indices are unsigned, because a negative one would count from the end, and testing each is slow."""
 
 
 class Lookup(NamedTuple):
-    """A grid a_0 < ... < a_{n-1} and how to find a number in it, in the order in which `locate` takes them."""
+    """A grid a_0 < ... < a_{n-1} and what finds a number in it, in the order in which `locate` takes them."""
 
     low: float
+    """Lowest node a_0."""
     high: float
+    """Highest node a_{n-1}."""
     nodes: Floats
-    """a_0, ..., a_{n-2}, and infinity from there on: k is never the last."""
+    """Nodes a_0, ..., a_{n-2}, and infinity from there on: k is never the last."""
     inverse: Floats
-    """1/(a_{k+1} - a_k), (n - 1,)."""
+    """Inverse spacings 1/(a_{k+1} - a_k), (n - 1,)."""
     table: Nodes
-    """The lowest k for each value of the top bits."""
+    """Lowest node k for each value of the top bits."""
     shift: float
+    """Number that is added to a - a_0 before its bits are read."""
     drop: int
-    """How many low bits do not count."""
+    """Number of low bits that do not count."""
     first: int
-    """The top bits at a_0."""
+    """Top bits at a_0."""
     jumps: NDArray[np.int64]
-    """Steps 2^p, ..., 2, 1 by which k can still be too low."""
+    """Steps 2^p, ..., 2, 1 by which k is raised while it is too low."""
 
 
 def lookup(assets: Floats) -> Lookup:
-    """How to find numbers in this grid; made once for each grid.
+    """Return what finds numbers in this grid (n_a,); it is made once for each grid.
 
     Raises:
         ParameterError: not two or more finite numbers that increase, or spacings of less than 1e-307.
@@ -99,7 +102,7 @@ def _table(grid: Floats, shift: float) -> tuple[int, int, Nodes, float, int, int
 
 @compiled
 def all_finite(choice: Reals) -> bool:
-    """Whether the numbers (M, n) are."""
+    """Tell whether all numbers (M, n) are finite."""
     strays = False
     for i in range(len(choice)):
         for j in range(choice.shape[1]):
@@ -109,10 +112,10 @@ def all_finite(choice: Reals) -> bool:
 
 @compiled
 def close_rows(shock: Floats) -> bool:
-    """Make rows (N, n, n) sum to one beyond rounding, in place; whether they are probabilities but for that.
+    """Make rows (N, n, n) sum to one beyond rounding, in place; tell whether they are probabilities but for that.
 
-    What a row misses, the largest entry takes, and of what that cannot take the second largest: a defect in the last
-    bit would be felt after 10 000 quarters.
+    The largest entry takes what a row misses, and the second largest what that cannot take: a defect in the last bit
+    would be felt after 10 000 quarters.
     """
     for i in range(len(shock)):
         for e in range(shock.shape[1]):
@@ -154,7 +157,13 @@ def locate(
     k: Nodes,
     w: Floats,
 ) -> None:
-    """The node k below each choice (M, n) and the share w of its mass that goes to the next; see `Lookup`."""
+    """Write the node k at or below each choice, and the share w of its mass that goes to node k + 1.
+
+    Args:
+        choice: a' of each cell, (M, n).
+        low, high, nodes, inverse, table, shift, drop, first, jumps: see `Lookup`.
+        k, w: nodes and shares, (M, n), filled.
+    """
     n, crowded = choice.shape[1], len(jumps) > 1
     for i in range(len(choice)):
         for j in range(n):
@@ -177,10 +186,16 @@ def locate(
 
 @compiled
 def push(law: Reals, k: Nodes, w: Floats, shock: Floats, out: Reals) -> None:
-    """out(e', a) = sum over e of shock(e, e') times the mass of law(e) that the lottery sends to a: (N, n_e, n_a).
+    """Write out(e', a) = sum over e of shock(e, e') times the mass of law(e) that the lottery sends to a.
 
-    What goes down and what goes up is summed apart: the next cell often goes where this one's upper share went, and
-    would wait for it.
+    Lower and upper shares are summed apart: the upper node of a cell is often the lower node of the next, and to add to
+    it twice in a row is slow.
+
+    Args:
+        law: masses, (N, n_e, n_a).
+        k, w: nodes and shares of the choices, (N, n_e, n_a), as `locate` writes them.
+        shock: P(e'|e), (N, n_e, n_e).
+        out: the masses after the move, (N, n_e, n_a), filled.
     """
     n_e, n_a = out.shape[1:]
     moved, total, down, up = np.empty((n_e, n_a)), np.empty(n_a), np.empty(n_a), np.empty(n_a)
@@ -208,7 +223,14 @@ def push(law: Reals, k: Nodes, w: Floats, shock: Floats, out: Reals) -> None:
 
 @compiled
 def pull(values: Reals, k: Nodes, w: Floats, shock: Floats, out: Reals) -> None:
-    """out(e, a) = E[values(e', a')], the adjoint of `push`: (N, n_e, n_a)."""
+    """Write out(e, a) = E[values(e', a') | e, a], the adjoint of `push`.
+
+    Args:
+        values: values of the cells after the move, (N, n_e, n_a).
+        k, w: nodes and shares of the choices, (N, n_e, n_a), as `locate` writes them.
+        shock: P(e'|e), (N, n_e, n_e).
+        out: their expectations, (N, n_e, n_a), filled.
+    """
     n_e, n_a = out.shape[1:]
     mean = np.empty(n_a)
     for i in range(len(out)):
@@ -238,7 +260,18 @@ def pull_with_slope(
     out: Reals,
     slope: Reals,
 ) -> None:
-    """What `pull` gives, and law times its derivative in the choice, which is zero beyond the grid: (N, n_e, n_a)."""
+    """Write the expectations that `pull` writes, and law times their derivative in the choice.
+
+    Args:
+        low, high, inverse: see `Lookup`.
+        values: values of the cells after the move, (N, n_e, n_a).
+        law: masses, (N, n_e, n_a).
+        choice: a' of each cell, (N, n_e, n_a).
+        k, w: nodes and shares of the choices, (N, n_e, n_a), as `locate` writes them.
+        shock: P(e'|e), (N, n_e, n_e).
+        out: expectations, (N, n_e, n_a), filled.
+        slope: law times the derivative, (N, n_e, n_a), filled; zero where the choice lies beyond the grid.
+    """
     n_e, n_a = out.shape[1:]
     mean = np.empty(n_a)
     for i in range(len(out)):

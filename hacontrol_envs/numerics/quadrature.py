@@ -11,7 +11,7 @@ from hacontrol_envs.arrays import Floats
 
 
 def gauss_hermite(order: int, dimension: int) -> tuple[Floats, Floats]:
-    """Nodes (k, d) and weights (k,), k = order^d, for E f(Z), Z standard normal; exact to degree 2 order - 1."""
+    """Return nodes (k, d) and weights (k,), k = order^d, for E f(Z), Z standard normal; exact to degree 2 order - 1."""
     node, weight = np.polynomial.hermite_e.hermegauss(order)
     nodes = np.array(list(product(node, repeat=dimension)))
     return nodes, np.array([math.prod(row) for row in product(weight / weight.sum(), repeat=dimension)])

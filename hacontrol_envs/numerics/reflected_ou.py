@@ -14,23 +14,23 @@ from hacontrol_envs.arrays import Floats, dot
 from hacontrol_envs.errors import NumericalError, ParameterError
 
 NEAR = 9.0
-"""Standard deviations from an edge beyond which a step does not know of it: it gets there with probability 1e-18."""
+"""Standard deviations from an edge beyond which a step ignores it: it is reached with probability 1e-18."""
 MODES = 30.0, 3.4
-"""How many Legendre polynomials carry the density: a number, and more for each standard deviation of the window."""
+"""Legendre polynomials of the density: a number, and more for each standard deviation of the window."""
 TAIL = 5.5
-"""Up to this |xi| the law is tabulated; beyond (probability 4e-8) it goes on along a straight line."""
+"""Largest |xi| at which the law is tabulated; beyond (probability 4e-8) it goes on along a straight line."""
 LONGEST = 20.0
-"""Most that kappa dt may be."""
+"""Largest kappa dt."""
 NEWTON_STEPS = 4
-"""To invert distribution functions, from linear interpolation in cells a few hundredths of a deviation wide."""
+"""Newton steps to invert a distribution function, from linear interpolation in cells of hundredths of a deviation."""
 INVERTED = 1e-7
-"""By how much an inverse may miss its distribution function; mostly it does by 1e-10."""
+"""Largest error of the distribution function at its computed inverse; mostly it is 1e-10."""
 PLACES, SHOCKS, TIMES = 161, 265, 32
 """Sizes of the tables: distances from the edge, xi, and times within a step at which E[e^z] is known near an edge."""
 
 
 class ReflectedOU:
-    """dz = -kappa z dt + sigma dW, reflected (Skorokhod, 1961) at -bound and bound, over a step of length dt.
+    """The process dz = -kappa z dt + sigma dW, reflected (Skorokhod, 1961) at -bound and bound, over a step of dt.
 
     Far from the edges z_dt is Gaussian, z e^{-kappa dt} + s xi with s^2 = sigma^2 (1 - e^{-2 kappa dt})/(2 kappa). Near
     an edge folding that Gaussian is not the law, since drift does not fold with it. There the transition density
@@ -74,7 +74,7 @@ class ReflectedOU:
         return self.sigma * float(np.sqrt(-np.expm1(-2 * self.kappa * time) / (2 * self.kappa)))
 
     def _time_at_the_edge(self) -> tuple[float, float]:
-        """How long a step knows of the edge, and the time left to it then.
+        """Return how long a step knows of the edge, and the time left to it then.
 
         It knows until bound (1 - e^{-kappa t}), how far the drift takes z from the edge, is `NEAR` deviations. Where
         that takes long, for all the step, or the time in which the law becomes the stationary one: 40 over the
@@ -89,7 +89,7 @@ class ReflectedOU:
         return float(min(self.dt, 40 / gap)), 0.0
 
     def step(self, z: Floats, xi: Floats) -> Floats:
-        """z_dt from z (N,) between the edges and standard normals xi (N,), (N,)."""
+        """Return z_dt (N,) from z (N,) between the edges and standard normals xi (N,)."""
         moved = z * np.exp(-self.kappa * self.dt) + self._deviation * xi
         near = self._near(z)
         if near.any():
@@ -101,7 +101,7 @@ class ReflectedOU:
         return inside
 
     def discounted_exponential(self, z: Floats, rate: Floats) -> Floats:
-        """int_0^dt e^{rate s} E[e^{z_s} | z_0 = z] ds, (N,), for z (N,) between the edges and rates (N,)."""
+        """Return int_0^dt e^{rate s} E[e^{z_s} | z_0 = z] ds, (N,), for z (N,) between the edges and rates (N,)."""
         near = self._near(z)
         if not near.any():
             return self._far_exponential(z, rate)
@@ -113,7 +113,7 @@ class ReflectedOU:
         return total
 
     def _far_exponential(self, z: Floats, rate: Floats) -> Floats:
-        """The same away from the edges, where E e^{z_s} = exp(z e^{-kappa s} + var(s)/2)."""
+        """Return `discounted_exponential` away from the edges, where E e^{z_s} = exp(z e^{-kappa s} + var(s)/2)."""
         total = np.zeros_like(z)
         for decay, time, shift in self._far_rule:
             total += np.exp(z * decay + (rate * time + shift))
@@ -174,7 +174,7 @@ class ReflectedOU:
         return scipy.interpolate.RectBivariateSpline(self._places, xi, drops, kx=5, ky=5, s=0)
 
     def _carried(self, density: Floats, xi: Floats) -> Floats:
-        """The same where the rest of the step is free: z_dt = q z + N(0, rest^2), z with that density in the window."""
+        """Return `_drops` where the rest of the step is free: z_dt = q z + N(0, rest^2), z with this density."""
         q, rest = np.exp(-self.kappa * self._free), self._deviation_after(self._free)
         node, weight = _legendre(len(density), -1.0, 1.0)
         mass, behind = legval(node, density, tensor=True) * weight, q * self._half * (1 - node) / rest

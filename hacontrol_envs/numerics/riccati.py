@@ -18,7 +18,7 @@ from hacontrol_envs.numerics.riccati_map import EPS, Span, symmetric
 NODES = 8
 """Gauss-Legendre nodes over a time in which e^{2As} changes by less than a third: exact to rounding."""
 SERIES = 14
-"""Terms of int_0^s e^{Au} du there."""
+"""Terms of the series of int_0^s e^{Au} du, for s at the nodes of that rule."""
 WORST = 1e-6
 """Relative error beyond which a Riccati solution is refused."""
 
@@ -31,21 +31,24 @@ class Quadratic(NamedTuple):
     """A value function -1/2 x'Px - c with its greedy feedback -Kx."""
 
     P: Floats
+    """Cost matrix, (..., n, n)."""
     c: Floats
+    """Cost of the noise, (...)."""
     K: Floats
+    """Gain, (..., m, n)."""
     error: float = 0.0
-    """Of P, relative to sqrt(P_ii P_jj): how far rounding may put it off, and Newton's method would still change it."""
+    """Relative error of P, in units of sqrt(P_ii P_jj): from rounding, or what Newton's method would still change."""
 
 
 class Core(NamedTuple):
     """A linear-quadratic problem in y = T x, all of the state that its cost sees, now or later."""
 
     T: Floats
-    """(k, n)."""
+    """The map from x to y, (k, n)."""
     matrices: tuple[Floats, Floats, Floats, Floats, Floats]
-    """A, B, Q, R and D of y."""
+    """A, B, Q, R and D of the problem in y."""
     terminal: Floats
-    """S of y, (k, k)."""
+    """S of the problem in y, (k, k)."""
 
     @classmethod
     def of(
@@ -59,14 +62,21 @@ class Core(NamedTuple):
         tolerance: float,
         order: Sequence[int] | None = None,
     ) -> Core:
-        """What is seen through links above a tolerance, in terms of the first states in an order; see `seen`."""
+        """Find what the cost of a problem in x (n,) sees; see `riccati_map.seen`.
+
+        Args:
+            A, B, Q, R, D: the problem, with n states; see `continuous`.
+            S: terminal cost, (n, n).
+            tolerance: relative size below which a link between states, or to the cost, counts as rounding.
+            order: numbers of the states, those to keep in y first; None takes them as they stand.
+        """
         T, states = riccati_map.seen(A, (Q, S), tolerance, order)
         among = np.ix_(states, states)
         A, B, D = (riccati_map.moved(T, part, tolerance) for part in (A[:, states], B, D))
         return cls(T.astype(np.float64), (A, B, Q[among], R, D), S[among])
 
     def lift(self, found: Quadratic) -> Quadratic:
-        """A solution in y as one in x."""
+        """Return a solution in y as one in x."""
         return Quadratic(symmetric(self.T.T @ found.P @ self.T), found.c, found.K @ self.T, found.error)
 
 
@@ -78,24 +88,36 @@ class HeldSystem(NamedTuple):
     """
 
     F: Floats
+    """Response of the state to the state, (n, n)."""
     G: Floats
+    """Response of the state to the action, (n, m)."""
     noise: Floats
+    """Symmetric root of the covariance, (n, n)."""
     M: Floats
+    """Cost matrix of (x, a), (n + m, n + m)."""
     constant: float
+    """Cost of the noise of the step."""
     covariance: Floats
+    """Covariance of the next state, (n, n)."""
     change: Floats
-    """e^{(A - rho/2) dt} - I, which at a short step says more than F does."""
+    """e^{(A - rho/2) dt} - I, which is more precise than F at a short step."""
     decay: float
     """rho dt: a step is discounted by e^{-rho dt}."""
 
 
 @np.errstate(all="ignore")
 def continuous(A: Floats, B: Floats, Q: Floats, R: Floats, D: Floats, rho: float) -> Quadratic:
-    """Stationary optimum: rho P = Q + A'P + PA - P B R^{-1} B'P and c = tr(DD'P) / (2 rho).
+    """Find the stationary optimum: rho P = Q + A'P + PA - P B R^{-1} B'P and c = tr(DD'P) / (2 rho).
 
-    Of its solutions P is the least, the limit of finite horizons, found as such by doubling; where (A - rho/2, Q) is
-    not detectable it is not the stabilising one. Newton's method (Kleinman, 1968), which shares nothing with the
-    doubling, then corrects P to rounding and says how far it was off.
+    P is the least solution, the limit of finite horizons, found as such by doubling; where (A - rho/2, Q) is not
+    detectable it is not the stabilising one. Newton's method (Kleinman, 1968), which shares nothing with the doubling,
+    then corrects P to rounding and says how far it was off.
+
+    Args:
+        A, B: state and control matrix, (n, n) and (n, m).
+        Q, R: state and control cost, (n, n) and (m, m).
+        D: noise matrix, (n, d).
+        rho: discount rate.
 
     Raises:
         InfiniteCostError: the cost is infinite under any control.
@@ -117,9 +139,9 @@ def continuous(A: Floats, B: Floats, Q: Floats, R: Floats, D: Floats, rho: float
 
 @np.errstate(all="ignore")
 def sampled(held: HeldSystem) -> Quadratic:
-    """Stationary optimum of the sampled-data problem: the discrete Riccati equation with cross terms.
+    """Find the stationary optimum of the sampled-data problem: the discrete Riccati equation with cross terms.
 
-    Found as that of `continuous` is, in terms of F - I, so that short steps cost no digits.
+    It is found as in `continuous`, in terms of F - I, so that short steps cost no digits.
 
     Raises:
         InfiniteCostError, NumericalError: see `continuous`.
@@ -145,7 +167,7 @@ def sampled(held: HeldSystem) -> Quadratic:
 
 
 def in_like_units(Q: Floats, S: Floats) -> tuple[Floats, Floats, float]:
-    """Q and S over and times a power of two, in which P is then, that makes them equally large."""
+    """Return Q / unit, S unit and the power of two `unit` that makes them equally large; P is then in that unit."""
     sizes = [float(np.abs(part).max()) for part in (Q, S)]
     if not all(map(math.isfinite, sizes)):
         raise NumericalError("what control does for its cost, B R^{-1} B', is more than floats hold")
@@ -161,10 +183,12 @@ def _limit(span: Span) -> Floats:
 
 
 class Newton(NamedTuple):
-    """What is to be solved for Newton's correction X of P: closed' X + X closed + rest = 0, closed being stable."""
+    """Coefficients of Newton's correction X of P: closed' X + X closed + rest = 0, closed being stable."""
 
     closed: Floats
+    """Stable matrix that multiplies X, (n, n)."""
     rest: Floats
+    """Remainder of the equation of P, (n, n)."""
     size: Floats
     """The sum of the sizes of what cancels in `rest`."""
 
@@ -203,10 +227,17 @@ def _per_unit(spent: float, rate: float) -> Floats:
 
 @np.errstate(all="ignore")
 def hold(A: Floats, B: Floats, Q: Floats, R: Floats, D: Floats, rho: float, dt: float) -> HeldSystem:
-    """The system and its cost over a step with the action held.
+    """Return the system and its cost over a step with the action held.
 
-    All integrals are taken over dt / 2^k, in which little happens, and doubled k times: int_0^2h = int_0^h + the same
+    All integrals are taken over dt / 2^k, in which little happens, and doubled k times: int_0^2h is int_0^h and that
     moved by h. Sums of positive matrices do not cancel, as block exponentials (Van Loan, 1978) do of stiff systems.
+
+    Args:
+        A, B, Q, R, D, rho: see `continuous`.
+        dt: length of the step.
+
+    Raises:
+        ParameterError: a step over which numbers outgrow what floats hold.
     """
     (n, m), eye = B.shape, np.eye(len(A))
     rate = 2 * min(np.abs(A).sum(axis=0).max(), np.abs(A).sum(axis=1).max()) + rho
@@ -259,7 +290,7 @@ def _faded(z: Floats) -> Floats:
 
 
 def sampled_span(held: HeldSystem) -> Span:
-    """The map of a cost over one step, discounted: what remains of M and F once a = v - M_aa^{-1} M_ax x is put in."""
+    """Return the discounted map of a cost over one step, for M and F with a = v - M_aa^{-1} M_ax x put in."""
     n, fade = len(held.F), math.exp(-held.decay / 2)
     M, G = held.M, fade * held.G
     crossed = np.linalg.solve(M[n:, n:], np.hstack([M[n:, :n], G.T]))
@@ -270,9 +301,14 @@ def sampled_span(held: HeldSystem) -> Span:
 
 @np.errstate(all="ignore")
 def sampled_backward(held: HeldSystem, steps: int, terminal: Floats) -> Quadratic:
-    """Finite-horizon sampled-data optimum with k steps to go, k = 0 .. steps, stacked on the first axis.
+    """Find the finite-horizon sampled-data optimum with k steps to go, k = 0 .. steps, stacked on the first axis.
 
-    What is known of 0 .. 2^j - 1 steps to go tells, by the map of 2^j steps, as much again.
+    The map of 2^j steps takes what is known of 0 .. 2^j - 1 steps to go to the next 2^j.
+
+    Args:
+        held: the problem over one step.
+        steps: number of steps of the horizon.
+        terminal: cost matrix at the end, (n, n).
     """
     P, span, gamma = terminal[None], sampled_span(held), math.exp(-held.decay)
     while len(P) <= steps:
@@ -284,7 +320,7 @@ def sampled_backward(held: HeldSystem, steps: int, terminal: Floats) -> Quadrati
 
 
 def improve(held: HeldSystem, P: Floats) -> tuple[Floats, Floats]:
-    """Greedy gain against continuation values -1/2 x'Px, and the cost matrix of using it for a step, (..., n, n)."""
+    """Return the greedy gain against values -1/2 x'Px, and the cost matrix of using it for a step, (..., n, n)."""
     n = len(held.F)
     joint = np.hstack([held.F, held.G])
     H = held.M + math.exp(-held.decay) * joint.T @ P @ joint

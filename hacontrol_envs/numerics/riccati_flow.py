@@ -13,25 +13,32 @@ from hacontrol_envs.numerics.riccati import WORST, Quadratic, in_like_units
 from hacontrol_envs.numerics.riccati_map import EPS, Span, pace, short_span, symmetric
 
 DEGREE = 24
-"""Of the polynomial in time on each panel."""
+"""Degree of the polynomial in time on each panel."""
 RESOLVED = (1e-12, 1e-9)
 """Largest of its last two coefficients, of c and of P, relative to the largest values on the panel; the second where
 rounding, as of cheap control of a stiff system, does not allow the first."""
 DECAYED = 1e-18
-"""The same relative to the largest values so far."""
+"""Largest of the last two coefficients, relative to the largest values so far."""
 AMPLE = 4.0
-"""How many times the effect of random rounding the error from rounding is said to be."""
+"""Factor by which the stated error from rounding exceeds the effect of random rounding."""
 PANELS = 4000
-"""At most; they double in length wherever the solution lets them."""
+"""Most panels; they double in length wherever the solution lets them."""
 
 
 class Flow:
-    """dP/dtau = Q + A'P + PA - rho P - P B R^{-1} B'P and dc/dtau = tr(DD'P)/2 - rho c from P(0) = S, c(0) = 0.
+    """The optimum of a linear-quadratic problem as a function of the time to go tau.
+
+    dP/dtau = Q + A'P + PA - rho P - P B R^{-1} B'P and dc/dtau = tr(DD'P)/2 - rho c from P(0) = S, c(0) = 0.
 
     P is carried from panel to panel of time by the exact maps of `riccati_map`, which stiffness does not touch; within
     a panel of length T/2^k it is known at Chebyshev nodes, and c by collocation there. A panel is halved until both
-    are resolved, so that their number grows with the logarithm of the horizon, however long. Beside it goes a second P
-    whose every number is rounded at random; how far the two part says what rounding makes of P.
+    are resolved, so that their number grows with the logarithm of the horizon, however long. A second P, whose every
+    number is rounded at random, is carried, too: the distance between the two says what rounding does to P.
+
+    Args:
+        A, B, Q, R, D, rho: see `riccati.continuous`.
+        horizon: T, the longest time to go.
+        terminal: S, the cost matrix at the end, (n, n).
 
     Raises:
         NumericalError: values overflow, or oscillate more often than `PANELS` can follow.

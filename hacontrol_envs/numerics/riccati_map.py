@@ -1,4 +1,4 @@
-"""What a span of optimal control does to a quadratic cost, how spans are doubled, and which states a cost sees."""
+"""Maps of a quadratic cost over a span of optimal control, doubling of spans, and the states that a cost sees."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hacontrol_envs.arrays import Floats
 SERIES = 16
 """Terms of the exponential series, which is used for matrices of norm 1/2 at most."""
 DOUBLINGS = 200
-"""After so many doublings a cost that still grows is taken to be infinite."""
+"""Doublings after which a cost that still grows is taken to be infinite."""
 CONTEXT = Context(prec=100)
-"""Of decimals in which floats of very different sizes add up without rounding."""
+"""Context of decimals in which floats of very different sizes add up without rounding."""
 EPS = float(np.finfo(np.float64).eps)
 DISTINCT, DOUBTFUL = 4 * EPS, 1e-13
 """What is left of links between states and the cost, relative to what cancels in them: below `DISTINCT` n it is
@@ -34,9 +34,13 @@ class Span(NamedTuple):
     """
 
     E: Floats
+    """Motion of the state over the span under the best control, in the absence of later costs, (..., n, n)."""
     change: Floats
+    """E - I, (..., n, n)."""
     G: Floats
+    """Reach of control over the span, (..., n, n)."""
     H: Floats
+    """Least cost of the span, (..., n, n)."""
 
     def __call__(self, P: Floats) -> Floats:
         """The cost at the beginning, (..., n, n)."""
@@ -44,7 +48,7 @@ class Span(NamedTuple):
         return self.H + symmetric(_transposed(self.E) @ left @ self.E)
 
     def twice(self) -> Span:
-        """The span followed by itself."""
+        """Return the span followed by itself."""
         E, change, G, H = self
         eye = np.eye(E.shape[-1])
         both = _solved(eye + G @ H, np.concatenate([G @ H @ E, E, G @ _transposed(E)], axis=-1))
@@ -60,9 +64,13 @@ class Span(NamedTuple):
 
 
 def short_span(A: Floats, S: Floats, Q: Floats, times: Floats) -> Span:
-    """Spans of these lengths (...) of dP/dtau = Q + A'P + PA - PSP, by the exponential of the Hamiltonian matrix.
+    """Return spans of dP/dtau = Q + A'P + PA - PSP, by the exponential of the Hamiltonian matrix.
 
-    The longest may be 1/2 of `pace`. U = exp(tau [[-A, S], [Q, A']]) gives E = U_11^{-1}, G = E U_12, H = U_21 E.
+    U = exp(tau [[-A, S], [Q, A']]) gives E = U_11^{-1}, G = E U_12, H = U_21 E.
+
+    Args:
+        A, S, Q: matrices of the equation, (n, n).
+        times: lengths of the spans, (...), at most 1/2 of `pace`.
     """
     n = len(A)
     X = np.block([[-A, S], [Q, A.T]]) * np.asarray(times)[..., None, None]
@@ -77,13 +85,17 @@ def short_span(A: Floats, S: Floats, Q: Floats, times: Floats) -> Span:
 
 
 def pace(A: Floats, S: Floats, Q: Floats) -> float:
-    """A time in which little happens: 1 / (2 norm of the Hamiltonian matrix)."""
+    """Return a time in which little happens: 1 / (2 norm of the Hamiltonian matrix).
+
+    Args:
+        A, S, Q: matrices of the equation dP/dtau = Q + A'P + PA - PSP, (n, n).
+    """
     size = np.abs(np.block([[A, S], [Q, A.T]])).sum(axis=0).max()
     return float(1 / (2 * size)) if size > 0 else 1.0
 
 
 def limit(span: Span) -> Floats | None:
-    """The cost of doubling a span without end, (n, n): the least solution of its Riccati equation; None if infinite."""
+    """Return the cost of doubling a span without end, (n, n), the least solution of its equation; None if infinite."""
     for _ in range(DOUBLINGS):
         before = np.diag(span.H)
         span = span.twice()
@@ -100,22 +112,34 @@ class Seen(NamedTuple):
     T: NDArray[Any]
     """(k, n), long decimals; one row of zeros where nothing costs anything."""
     states: NDArray[np.intp]
-    """k of the n states, which are y where the others are zero: T is the identity on them, but for that case."""
+    """Numbers of k of the n states, which are y where the others are zero: T, unless zero, is the identity on them."""
 
 
 def moved(T: NDArray[Any], part: Floats, tolerance: float) -> Floats:
-    """T part, for T in decimals, with zeros where it is below `tolerance` n of what cancels in it."""
+    """Return T part, with zeros where it is below `tolerance` n of what cancels in it.
+
+    Args:
+        T: decimals, (k, n).
+        part: floats, (n, m).
+        tolerance: relative size of what counts as zero.
+    """
     with localcontext(CONTEXT):
         exact = decimals(part)
         return _cleaned(T @ exact, abs(T) @ abs(exact), tolerance).astype(np.float64)
 
 
 def seen(A: Floats, costs: Sequence[Floats], tolerance: float, order: Sequence[int] | None = None) -> Seen:
-    """The states that costs x'Qx see through dX = A x dt: rows of Q, Q A, Q A^2, ... by Gaussian elimination.
+    """Find the states that costs x'Qx see through dX = A x dt: rows of Q, Q A, Q A^2, ... by Gaussian elimination.
 
     It is done in long decimals, which take floats as they are; what is left of an entry is rounding of the floats where
     it is below `tolerance` n of what cancels in it. A weak link, in which nothing cancels, is none, and states that no
-    chain of entries connects to the cost are left out. The states kept are, of those that can be, the first in `order`.
+    chain of entries connects to the cost are left out.
+
+    Args:
+        A: state matrix, (n, n).
+        costs: matrices Q, (n, n) each.
+        tolerance: relative size of what counts as rounding.
+        order: numbers of the states: of those that can be kept the first in this order are; None takes 0, 1, ....
     """
     n, diagonals = len(A), [np.diag(Q) > 0 for Q in costs]
     T, states = np.zeros((0, n), dtype=object), list[int]()
@@ -143,7 +167,7 @@ def seen(A: Floats, costs: Sequence[Floats], tolerance: float, order: Sequence[i
 
 
 def _in_terms_of(T: NDArray[Any], order: Sequence[int], tolerance: float) -> Seen:
-    """The same rows combined so that they are the identity on the first states in an order on which they can be."""
+    """Combine rows so that they are the identity on the first states in an order on which they can be."""
     free, row_of = list(range(len(T))), dict[int, int]()
     for state in order:
         if not free or not T[free, state].any():
@@ -170,7 +194,7 @@ def _cleaned(rows: NDArray[Any], sizes: NDArray[Any], tolerance: float) -> NDArr
 
 
 def symmetric(M: NDArray[Any]) -> Floats:
-    """(M + M')/2, (..., n, n)."""
+    """Return (M + M')/2, (..., n, n)."""
     half: Floats = (M + _transposed(M)) / 2
     return half
 

@@ -10,13 +10,13 @@ from hacontrol_envs.arrays import Array, Floats, namespace
 
 
 def whole(x: Array) -> Array:
-    """Numbers of states, as whole numbers."""
+    """Return numbers of states as whole numbers."""
     xp = namespace(x)
     return xp.astype(xp.round(x), xp.int64)
 
 
 def draw(odds: Floats, noise: Floats) -> NDArray[np.int64]:
-    """Numbers drawn with these odds (..., k) by standard normals (...): the inverse of the distribution function."""
+    """Draw numbers with these odds (..., k), by the inverse of the distribution function at standard normals (...)."""
     reached = np.cumsum(odds, axis=-1)
     uniform = scipy.special.ndtr(noise)[..., None] * reached[..., -1:]
     found: NDArray[np.int64] = np.minimum(np.sum(uniform > reached, axis=-1), odds.shape[-1] - 1)

@@ -13,20 +13,20 @@ from hacontrol_envs.errors import EquilibriumError, ParameterError
 from hacontrol_envs.numerics import chains
 
 ROUNDING = 1e-12
-"""By how much a stationary law may differ from itself one period later, in mass."""
+"""Mass by which a stationary law may differ from itself one period later."""
 
 SETTLING = 30
-"""Periods by which a uniform law has found nodes that have mass."""
+"""Periods after which a uniform law has found nodes that have mass."""
 
 FEW = 1000
-"""Nodes among which a law is found by elimination without subtraction where all else failed."""
+"""Most nodes among which elimination without subtraction finds a law where all else failed."""
 
 UNPIVOTED: dict[str, Any] = {"permc_spec": "COLAMD", "diag_pivot_thresh": 0.0}
 """SuperLU for 1 - T', whose diagonal dominates its columns: it needs no pivoting."""
 
 
 def balanced(generator: Any, nodes: int | NDArray[np.intp], **options: Any) -> Floats:
-    """m (N,) with L'm = 0 and m = 1 at these nodes, for L sparse with rows that sum to zero.
+    """Return m (N,) with L'm = 0 and m = 1 at given nodes, for L sparse with rows that sum to zero.
 
     Args:
         generator: L, (N, N): a difference operator, or T - 1.
@@ -43,7 +43,7 @@ def balanced(generator: Any, nodes: int | NDArray[np.intp], **options: Any) -> F
 
 
 def stationary(chain: Any) -> Floats:
-    """The law (N,) with law @ T = law, nonnegative and of mass one.
+    """Find the law (N,) with law @ T = law, nonnegative and of mass one.
 
     Nodes that are left for ever have no mass. If the others fall into two or more classes that do not communicate,
     every mixture of their laws is stationary, and the result is the one to which a uniform law moves (on average over
@@ -118,7 +118,7 @@ def _heaviest(law: Floats, member: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def _arriving(matrix: Any, stays: NDArray[np.intp]) -> Floats:
-    """How much of a uniform law first arrives at each node that is not left for ever, (len(stays),)."""
+    """Return the share of a uniform law that first arrives at each node that is not left for ever, (len(stays),)."""
     count = matrix.shape[0]
     left = np.setdiff1d(np.arange(count), stays)
     if not len(left):

@@ -26,7 +26,7 @@ def linear_quadratic(
     Args:
         x, a, noise: (N, n), (N, m), (N, n) states, actions and standard normals.
         response: (n + m + n, n).
-        M: (n + m, n + m).
+        M, constant: expected cost of a step, (n + m, n + m) and a number.
         x_next, reward: (N, n) and (N,), filled.
     """
     n, m, width = x.shape[1], a.shape[1], 64
@@ -64,11 +64,11 @@ def linear_quadratic(
 
 
 LEAST_WEALTH, MOST_UTILITY = 1e-300, 1e300
-"""Wealth after a step is at least the one, and its utility in absolute value at most the other: floats end there."""
+"""Least wealth after a step, and largest utility in absolute value: floats end there."""
 
 
 def saturated(utility: Array) -> Array:
-    """Utility that NumPy's floats hold, as `portfolio` pays it; of other libraries as it is."""
+    """Return utility that NumPy's floats hold, as `portfolio` pays it; that of other libraries as it is."""
     return np.clip(utility, -MOST_UTILITY, MOST_UTILITY) if isinstance(utility, (np.ndarray, np.generic)) else utility
 
 

@@ -1,10 +1,10 @@
-"""How a population's law moves from one period to the next, as an operator: `law @ T`, `T @ values`, `T.T`.
+"""The move of a population's law from one period to the next, as an operator: `law @ T`, `T @ values`, `T.T`.
 
 Households hold assets a_j and an idiosyncratic state e; a law is their masses (..., n_e, n_a), summing to one. T moves
 each to its choice a' by Young's lottery and then e to e' by the shock's matrix, and so is to a discrete-time economy
 what the adjoint of a generator is to a diffusion: (law @ T) . V = law . (T @ V), with T @ V = E[V(a', e') | a, e].
 A law that does not move solves law @ (T - 1) = 0, in the same shape as the stationary Fokker-Planck equation L'm = 0,
-and by the same sparse solution (`reference.stationary`).
+and by the same sparse solution (`numerics.stationary`).
 
 Young, E. (2010). Solving the incomplete markets model with aggregate uncertainty using the Krusell-Smith algorithm and
 non-stochastic simulations. Journal of Economic Dynamics and Control 34, 36-41.
@@ -29,18 +29,18 @@ from hacontrol_envs.numerics.stationary import stationary
 __all__ = ["Adjoint", "Ends", "Transport", "stationary_law"]
 
 CHUNK = 32768
-"""Cells that are located at a time: few enough that where they fall is still at hand when they are moved."""
+"""Cells that are located at a time, few enough to be in the cache still when they are moved."""
 
 
 class Ends(NamedTuple):
-    """What happens at the ends of the grid: masses (...,), one for each economy."""
+    """Masses (...) at the ends of the grid, one for each economy."""
 
     top: Floats
-    """At the highest node after the move. Where it is not negligible the grid is too short."""
+    """Mass at the highest node after the move. Where it is not negligible the grid is too short."""
     above: Floats
-    """Whose choice lies above the grid; the lottery takes its highest node instead."""
+    """Mass whose choice lies above the grid; the lottery takes its highest node instead."""
     below: Floats
-    """Whose choice lies below the grid; the lottery takes its lowest node instead."""
+    """Mass whose choice lies below the grid; the lottery takes its lowest node instead."""
 
 
 @final
@@ -100,11 +100,11 @@ class Transport:
 
     @property
     def T(self) -> Adjoint:
-        """The adjoint: `T.T @ law` is `law @ T`, and `values @ T.T` is `T @ values`."""
+        """The adjoint operator: `T.T @ law` is `law @ T`, and `values @ T.T` is `T @ values`."""
         return Adjoint(self)
 
     def gradients(self, law: ArrayLike, values: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Derivatives of (law @ T) . values in the law, which is T @ values, and in the choice: (..., n_e, n_a) each.
+        """Return the derivatives of (law @ T) . values in the law, T @ values, and in the choice: (..., n_e, n_a) each.
 
         That in the choice is law times the slope of E[values(a', e')] in a', at a node that to its right, and zero
         where the choice lies beyond the grid.
@@ -115,14 +115,14 @@ class Transport:
         return in_law, in_choice
 
     def ends(self, law: ArrayLike) -> Ends:
-        """How much of a law ends at the top of the grid, and how much chose to leave it."""
+        """Return the mass of a law that ends at the top of the grid, and the masses that chose to leave it."""
         mass = self._read("a law", law)
         beyond = (self.choice > self.assets[-1], self.choice < self.assets[0])
         above, below = (np.sum(np.where(where, mass, 0), axis=(-2, -1)) for where in beyond)
         return Ends((mass @ self)[..., -1].sum(axis=-1), above, below)
 
     def matrix(self) -> Any:
-        """T of one economy, sparse (N, N) with N = n_e n_a and cells in C order; rows sum to one.
+        """Return T of one economy, sparse (N, N) with N = n_e n_a and cells in C order; rows sum to one.
 
         Raises:
             ParameterError: a batch of more than one economy.
@@ -186,12 +186,12 @@ class Adjoint:
         return self.T @ values
 
     def matrix(self) -> Any:
-        """The transposed matrix of one economy."""
+        """Return the transposed matrix of one economy."""
         return self.T.matrix().T.tocsr()
 
 
 def stationary_law(operator: Transport | Any) -> Floats:
-    """The law with law @ T = law, nonnegative and of mass one: (n_e, n_a) of a `Transport`, (N,) of a matrix.
+    """Find the law with law @ T = law, nonnegative and of mass one: (n_e, n_a) of a `Transport`, (N,) of a matrix.
 
     Args:
         operator: a `Transport` of one economy, or a square matrix with nonnegative rows that sum to one, sparse or not.

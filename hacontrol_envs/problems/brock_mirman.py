@@ -21,7 +21,7 @@ from hacontrol_envs.numerics.quadrature import gauss_hermite
 ORDER = 9
 """Nodes of Gauss and Hermite's rule for productivity: exact for polynomials in log Z to degree 17."""
 LEAST_DEVIATION = 1e-10
-"""Of log productivity, so that its box has a width."""
+"""Least deviation of log productivity, so that its box has a width."""
 MOST_LOG = 600.0
 """Largest |log K| and log Z over the box."""
 
@@ -82,7 +82,7 @@ class BrockMirman(DiscreteProblem):
 
     @property
     def saving_share(self) -> float:
-        """s* = alpha beta."""
+        """The optimal saving share s* = alpha beta."""
         return self.capital_share * self.discount_factor
 
     @property
@@ -105,7 +105,7 @@ class BrockMirman(DiscreteProblem):
         return found
 
     def output(self, x: Array) -> Array:
-        """Y = Z K^alpha, (...)."""
+        """Return output Y = Z K^alpha, (...), in states x (..., 2)."""
         return x[..., 1] * x[..., 0] ** self.capital_share
 
     def reward(self, x: Array, a: Array) -> Array:
@@ -113,12 +113,12 @@ class BrockMirman(DiscreteProblem):
         return namespace(x).log((1 - a[..., 0]) * self.output(x))
 
     def transition(self, x: Floats, a: Floats, noise: Floats) -> Floats:
-        """Capital is what was saved; the logarithm of productivity is autoregressive."""
+        """Return what was saved as capital, and productivity, whose logarithm is autoregressive."""
         after: Floats = self._next(x, a, noise[..., 0])
         return after
 
     def successors(self, x: Array, a: Array) -> Successors:
-        """By Gauss and Hermite's rule for productivity."""
+        """Return the next states at the nodes of Gauss and Hermite's rule for productivity."""
         nodes, weights = gauss_hermite(ORDER, 1)
         after = self._next(x[..., None, :], a[..., None, :], like(nodes[:, 0], x))
         return Successors(after, like(weights, x))
@@ -130,7 +130,7 @@ class BrockMirman(DiscreteProblem):
         return xp.stack(xp.broadcast_arrays(capital, productivity), axis=-1)
 
     def conditions(self) -> EulerConditions:
-        """The Euler equation 1/c = beta E[alpha Z' K'^(alpha-1) / c']."""
+        """Return the Euler equation 1/c = beta E[alpha Z' K'^(alpha-1) / c']."""
         return _Conditions(self)
 
     def action_of_saving(self, x: Array, saving: Array) -> Array:

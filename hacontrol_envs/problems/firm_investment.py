@@ -26,13 +26,13 @@ from hacontrol_envs.solvers.hjb import GridValue, grid_solution, monotone_soluti
 Adjustment = Literal["kinked", "smoothed", "as-published"]
 
 STEEPNESS = 5.0
-"""How fast the smoothed cost goes from theta_- to theta_+ as the shadow price passes the price of capital."""
+"""Steepness of the smoothed cost from theta_- to theta_+ as the shadow price passes the price of capital."""
 SHAPES = ((41, 61), (61, 91), (81, 141))
 """Nodes of capital and productivity in the grids of `solution()`: the last two tell its error."""
 NESTED = ((41, 61), (81, 121), (161, 241))
-"""The same in grids of order 1, each twice as fine as the one before."""
+"""Nodes of capital and productivity in grids of order 1, each twice as fine as the one before."""
 NEWTON_STEPS = 12
-"""To invert the smoothed rule; it converges to rounding in at most eight from where it starts."""
+"""Newton steps to invert the smoothed rule; it converges to rounding in at most eight from where it starts."""
 
 
 @final
@@ -153,13 +153,13 @@ class FirmInvestment(ControlProblem):
 
     @property
     def _marginal_product(self) -> float:
-        """That at which capital neither grows nor falls without noise: V_k = p_+ + theta_+ delta, iota = delta."""
+        """Marginal product at which capital rests without noise: V_k = p_+ + theta_+ delta, iota = delta."""
         delta, theta = self.depreciation, self.adjustment_cost_up
         return (self.discount + delta) * (self.purchase_price + theta * delta) - theta * delta**2 / 2
 
     @property
     def _highest_rate(self) -> float:
-        """The rate where V_k is that marginal product's present value from z = 6 standard deviations on."""
+        """Rate where V_k is the present value of `_marginal_product` from z = 6 standard deviations on."""
         z, kappa, rate = 6 * self.productivity_deviation, self.mean_reversion, self.discount + self.depreciation
         z = min(z, self.productivity_bound)
         worth = scipy.integrate.quad(lambda t: np.exp(-rate * t + z * np.exp(-kappa * t)), 0, np.inf)[0]
@@ -173,7 +173,7 @@ class FirmInvestment(ControlProblem):
 
     @cached_property
     def resting_capital(self) -> float:
-        """Capital, within the bounds, at rest without noise: alpha P k^{alpha-1} is that product."""
+        """Capital, within the bounds, that would neither grow nor fall without noise."""
         low, high = self.capital_bounds
         if self.returns_to_scale == 1:
             return float(np.sqrt(low * high))
@@ -193,11 +193,11 @@ class FirmInvestment(ControlProblem):
         return self.revenue(x) - x[..., 0] * self.cost(a[..., 0])
 
     def revenue(self, x: Array) -> Array:
-        """P e^z k^alpha, (...)."""
+        """Return revenue P e^z k^alpha, (...), in money per year, in states x (..., 2)."""
         return self.price * namespace(x).exp(x[..., 1]) * x[..., 0] ** self.returns_to_scale
 
     def cost(self, rate: Array) -> Array:
-        """L(iota), the cost of adjustment per unit of capital, (...)."""
+        """Return L(iota), (...), the cost of adjustment per unit of capital and year, at rates iota (...)."""
         xp = namespace(rate)
         if self.adjustment == "kinked":
             up, down = xp.maximum(rate, 0 * rate), xp.minimum(rate, 0 * rate)
@@ -207,7 +207,7 @@ class FirmInvestment(ControlProblem):
         return rate * (self.purchase_price + q) - self._smooth_rule(q).gain
 
     def maximiser(self, t: Array, x: Array, v_x: Array, v_xx: Array) -> Array:
-        """iota* of the class docstring at V_k = v_x[..., 0]; under "as-published" its control, which is no argmax."""
+        """Return iota* of the class docstring at V_k = v_x[..., 0]; of "as-published" the control, no argmax."""
         xp, v_k = namespace(x), v_x[..., 0]
         if self.adjustment == "kinked":
             up = xp.maximum(v_k - self.purchase_price, 0 * v_k) / self.adjustment_cost_up
@@ -217,7 +217,7 @@ class FirmInvestment(ControlProblem):
         return self.admissible(t, x, self.action.clip(rate[..., None]))
 
     def admissible(self, t: Array, x: Array, a: Array, dt: float = 0.0) -> Array:
-        """At k_min at least, and at k_max at most, iota = delta; with dt, the bounds of the class docstring."""
+        """Cut iota to at least delta at k_min and at most delta at k_max; with dt, to what the class says."""
         xp, k, (low, high) = namespace(x), x[..., :1], self.capital_bounds
         delta = xp.ones_like(a) * self.depreciation
         if dt == 0:
@@ -233,7 +233,7 @@ class FirmInvestment(ControlProblem):
     def exact_transition(
         self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats, out: tuple[Floats, Floats] | None = None
     ) -> tuple[Floats, Floats]:
-        """k_s = k e^{(iota - delta) s} at the admissible rate; z is a reflected Ornstein-Uhlenbeck process.
+        """Return k e^{(iota - delta) dt} at the admissible rate with a reflected Ornstein-Uhlenbeck z, and the reward.
 
         The reward is P k^alpha int_0^dt e^{(alpha (iota - delta) - r) s} E[e^{z_s}] ds
         - k L(iota) int_0^dt e^{(iota - delta - r) s} ds. A state beyond its bounds counts as the nearest within.
@@ -301,7 +301,7 @@ class FirmInvestment(ControlProblem):
 
     @cached_property
     def _numerical(self) -> Solution:
-        """Of order 4; where policy iteration does not settle on that, of order 1, extrapolated."""
+        """Solution of order 4; where policy iteration does not settle on that, of order 1, extrapolated."""
         try:
             return grid_solution(refine(self, (edge_nodes, edge_nodes), SHAPES))
         except NumericalError:

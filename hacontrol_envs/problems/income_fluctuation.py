@@ -25,13 +25,13 @@ from hacontrol_envs.numerics.transport import Transport, stationary_law
 MOST_SAVED = 0.9999
 """Largest share of cash on hand that can be saved."""
 MOST, CONVERGED, FOUND = 20_000, 1e-13, 1e-10
-"""Iterations on the policy, the change relative to consumption at which they end, and that at which one is found."""
+"""Most iterations on the policy, relative change of consumption that ends them, and change up to which one is found."""
 PROBABLE = 1e-9
-"""By how much a row of the chain may miss one."""
+"""Amount by which the sum of a row of the chain may differ from one."""
 NOTICED = 1e-4
-"""Share of households at the end of the grid that is warned of."""
+"""Share of households at the end of the grid above which `cross_section` warns."""
 STARTING = 0.2
-"""Share of the range of assets in which episodes start."""
+"""Share of the range of assets, from its lower end, in which episodes start."""
 
 
 @final
@@ -134,7 +134,7 @@ class IncomeFluctuation(DiscreteProblem):
         return self._drawn(rng, size, STARTING)
 
     def some_states(self, rng: np.random.Generator, size: int) -> Floats:
-        """Assets uniform over the box, income by its stationary law."""
+        """Draw assets uniform over the box, and income by its stationary law."""
         return self._drawn(rng, size, 1.0)
 
     def _drawn(self, rng: np.random.Generator, size: int, share: float) -> Floats:
@@ -152,12 +152,12 @@ class IncomeFluctuation(DiscreteProblem):
             raise ResetError(f"the income state must be a whole number from 0 to {last}, got {x[..., 1]}")
 
     def cash_above_limit(self, x: Array) -> Array:
-        """m - a_min, goods, (...)."""
+        """Return m - a_min, goods, (...), in states x (..., 2)."""
         income = like(self._levels, x)[whole(x[..., 1])]
         return (1 + self.interest_rate) * x[..., 0] + income - self.borrowing_limit
 
     def utility(self, c: Array) -> Array:
-        """u(c), (...)."""
+        """Return u(c), (...), of consumption c (...), goods."""
         gamma = self.risk_aversion
         return namespace(c).log(c) if gamma == 1 else c ** (1 - gamma) / (1 - gamma)
 
@@ -169,12 +169,12 @@ class IncomeFluctuation(DiscreteProblem):
         return self.borrowing_limit + a[..., 0] * self.cash_above_limit(x)
 
     def transition(self, x: Floats, a: Floats, noise: Floats) -> Floats:
-        """What was saved, and the next income state."""
+        """Return what was saved, and the next income state."""
         e = draw(self._odds[whole(x[..., 1])], noise[..., 0])
         return np.stack([self._saved(x, a), e], axis=-1, dtype=np.float64)
 
     def successors(self, x: Array, a: Array) -> Successors:
-        """All income states, with their probabilities."""
+        """Return all income states, with their probabilities."""
         xp, n = namespace(x), len(self._levels)
         odds = like(self._odds, x)[whole(x[..., 1])]
         saved = xp.broadcast_to(self._saved(x, a)[..., None], odds.shape)

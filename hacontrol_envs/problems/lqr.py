@@ -27,7 +27,7 @@ from hacontrol_envs.numerics.riccati_map import DISTINCT, DOUBTFUL
 from hacontrol_envs.numerics.transitions import linear_quadratic
 
 HUGE = 1e280
-"""A cost or a motion of this size is refused: a few steps later it would be infinite."""
+"""Size of a cost or a motion at which it is refused: a few steps later it would be infinite."""
 FAST = 1e30
 """Largest speed at which actions may move what is observed, in half-widths of the box per unit of time."""
 MOST_STATES = 1000
@@ -158,12 +158,12 @@ class LQR(ControlProblem):
 
     @property
     def noise_dim(self) -> int:  # type: ignore[override]
-        """d."""
+        """d, the number of columns of the noise matrix."""
         return int(self.D.shape[1])
 
     @property
     def exact_noise_dim(self) -> int:
-        """n: over a step noise reaches every state, whatever d is."""
+        """n, as noise reaches every state over a step, whatever d is."""
         return self._size
 
     @cached_property
@@ -211,7 +211,7 @@ class LQR(ControlProblem):
         return -(quadratic(self.Q, x) + quadratic(self.R, a)) / 2
 
     def maximiser(self, t: Array, x: Array, v_x: Array, v_xx: Array) -> Array | None:
-        """R^{-1} B' V_x where R is diagonal, so that the box can be met one action at a time."""
+        """Return R^{-1} B' V_x where R is diagonal, so that the box can be met one action at a time; else None."""
         if np.count_nonzero(self.R - np.diag(np.diag(self.R))):
             return None
         return self.action.clip(matvec(np.linalg.solve(self.R, self.B.T), v_x))
@@ -234,7 +234,7 @@ class LQR(ControlProblem):
     def exact_transition(
         self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats, out: tuple[Floats, Floats] | None = None
     ) -> tuple[Floats, Floats]:
-        """State F x + G a + N(0, noise noise'), and minus half the expected cost z'Mz + constant, z = (x, a)."""
+        """Return F x + G a + N(0, noise noise'), and minus half the expected cost z'Mz + constant, z = (x, a)."""
 
         def fill(x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
             linear_quadratic(x, a, noise, *self._held_loops(dt), x_next, reward)

@@ -23,11 +23,11 @@ from hacontrol_envs.numerics.kept import kept_by_step
 from hacontrol_envs.numerics.transitions import portfolio, saturated
 
 LEAST_INDEPENDENCE = 1e-6
-"""Of assets: smallest over largest singular value of their volatility, each row scaled to length 1. The best portfolio
-solves a system whose condition number is the inverse square of that: what is known to a millionth of a millionth then
-decides where all wealth is."""
+"""Smallest over largest singular value that the volatility of assets may have, each row scaled to length 1. The best
+portfolio solves a system whose condition number is the inverse square of that: what is known to a millionth of a
+millionth then decides where all wealth is."""
 MOST_ASSETS = 100
-"""Risky assets: the best portfolio of more, in long decimals, takes many seconds."""
+"""Most risky assets: the best portfolio of more, in long decimals, takes many seconds."""
 LARGEST = 290.0
 """Powers of ten, up and down, within which utilities, values and their derivatives must lie over the box."""
 
@@ -125,7 +125,7 @@ class Merton(ControlProblem):
 
     @cached_property
     def expected(self) -> Floats:
-        """mu, (assets,)."""
+        """Expected returns mu of the risky assets, (assets,), per year."""
         mu = np.atleast_1d(read.array("expected_return", self.expected_return))
         if mu.ndim != 1:
             raise ParameterError(f"expected_return must be a number or a vector, got shape {mu.shape}")
@@ -135,7 +135,7 @@ class Merton(ControlProblem):
 
     @cached_property
     def excess(self) -> Floats:
-        """mu - r_f, (assets,)."""
+        """Excess returns mu - r_f of the risky assets, (assets,), per year."""
         excess: Floats = self.expected - self.risk_free_rate
         return excess
 
@@ -146,7 +146,7 @@ class Merton(ControlProblem):
 
     @cached_property
     def sigma(self) -> Floats:
-        """Sigma, (assets, noise_dim)."""
+        """Volatility Sigma, (assets, noise_dim), per square root of a year."""
         given = read.array("volatility", self.volatility)
         if given.ndim == 1 and len(given) == self.assets:
             given = np.diag(given)
@@ -165,7 +165,7 @@ class Merton(ControlProblem):
 
     @property
     def fractions(self) -> Floats:
-        """pi*, (assets,)."""
+        """Optimal fractions of wealth in the risky assets pi*, (assets,)."""
         return self._portfolio.fractions
 
     @property
@@ -213,7 +213,7 @@ class Merton(ControlProblem):
 
     @property
     def _shortfall(self) -> float:
-        """How far below log k* the action box goes."""
+        """Distance from log k* down to the lower end of the action box."""
         return float(np.log(4.0) * min(1.0, 36 / max(self.risk_aversion - 1, 1.0)))
 
     def drift(self, t: Array, x: Array, a: Array) -> Array:
@@ -227,7 +227,7 @@ class Merton(ControlProblem):
         return self._utility(a[..., -1] * x[..., 0])
 
     def maximiser(self, t: Array, x: Array, v_x: Array, v_xx: Array) -> Array | None:
-        """pi = -(Sigma Sigma')^{-1}(mu - r_f) V_x/(x V_xx) and k = V_x^{-1/g}/x, with one asset clipped to the box.
+        """Return pi = -(Sigma Sigma')^{-1}(mu - r_f) V_x/(x V_xx) and k = V_x^{-1/g}/x, one asset clipped to the box.
 
         None with several assets, whose fractions the box may bind together. Where V is not concave the Hamiltonian
         is largest at an end of the box; where it does not rise with wealth, at the most consumption.
@@ -275,7 +275,7 @@ class Merton(ControlProblem):
     def exact_transition(
         self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats, out: tuple[Floats, Floats] | None = None
     ) -> tuple[Floats, Floats]:
-        """Lognormal wealth; u(k x) int_0^dt e^{-c s} ds, c = rho - (1-g)(growth - g variance/2), affine at g = 1."""
+        """Return lognormal wealth and u(k x) int_0^dt e^{-c s} ds, c = rho - (1-g)(growth - g variance/2)."""
 
         def fill(x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats) -> None:
             portfolio(x, a, noise, self._constants(dt), self.excess, self.sigma, x_next, reward)
@@ -290,7 +290,7 @@ class Merton(ControlProblem):
         return np.array([self.risk_free_rate, rho, self.risk_aversion, dt, flow, consumption.discounted_time(rho, dt)])
 
     def constant_action_value(self, x: Floats, a: Floats) -> Floats:
-        """Value from wealth x (..., 1) of holding action a (..., assets + 1) forever, (...); -inf where it diverges.
+        """Return the value of holding action a (..., assets + 1) forever from wealth x (..., 1), (...); or -inf.
 
         x^{1-g}/(1-g) k^{1-g} / (rho - (1-g)(r_f + pi'(mu - r_f) - k - g |Sigma'pi|^2/2)). Infinite horizon only.
         """

@@ -43,6 +43,10 @@ class SDEEnv(SampledProblem, gym.Env[Observations, Any]):
     `reset(options={"state": x, "time": t})` starts from a given physical state (n,), at a given multiple of dt.
     `__doc__` of an environment is the page of its problem.
 
+    Args:
+        problem, dt, scheme, episode_steps: see `SampledProblem`.
+        render_mode: None or "rgb_array".
+
     Raises:
         ParameterError: an argument that makes no sense, or a scheme that the problem does not have.
     """
@@ -76,7 +80,7 @@ class SDEEnv(SampledProblem, gym.Env[Observations, Any]):
 
     @property
     def state(self) -> Floats:
-        """A copy of the physical state, (n,)."""
+        """Copy of the physical state, (n,)."""
         row: Floats = self._rows.state[0]
         return row
 
@@ -102,7 +106,7 @@ class SDEEnv(SampledProblem, gym.Env[Observations, Any]):
         return observation[0], reward.item(), terminated.item(), truncated.item(), info
 
     def render(self) -> NDArray[np.uint8] | None:
-        """A picture of the episode so far, (H, W, 3) uint8; None without a render mode."""
+        """Draw the episode so far, (H, W, 3) uint8; None without a render mode."""
         return self._rows._films[0].frame() if self._rows._films else None
 
 
@@ -115,7 +119,16 @@ def make_env(
     render_mode: str | None = None,
     **parameters: Any,
 ) -> SDEEnv:
-    """What `gym.make` calls: the problem at "module:Class" with these parameters, as a single environment."""
+    """Make the single environment of a problem, for `gym.make`.
+
+    Args:
+        problem: "module:Class" of the problem.
+        dt, scheme: see `SampledProblem`.
+        episode_steps: steps after which an infinite horizon is truncated, unless the caller of `gym.make` says
+            otherwise; None for never.
+        render_mode: None or "rgb_array".
+        parameters: arguments of the problem.
+    """
     built = build_problem(problem, parameters)
     steps = cut_off(built, *_limits_of_gym_make(), episode_steps)
     return SDEEnv(built, dt=dt, scheme=scheme, episode_steps=steps, render_mode=render_mode)
@@ -133,10 +146,16 @@ def make_vector_env(
     max_episode_steps: int | None = None,
     **parameters: Any,
 ) -> SDEVectorEnv:
-    """What `gym.make_vec` calls. `max_episode_steps` is Gymnasium's word for `episode_steps`; see `cut_off`.
+    """Make the vector environment of a problem, for `gym.make_vec`.
 
-    Give `autoreset_mode` as a string ("NextStep", "SameStep", "Disabled"): then `env.spec.to_json()` is the record of
-    the run.
+    Args:
+        num_envs: number of rows.
+        problem: "module:Class" of the problem.
+        dt, scheme, episode_steps: see `make_env`.
+        autoreset_mode: a string ("NextStep", "SameStep", "Disabled") keeps `env.spec.to_json()` a record of the run.
+        render_mode: None or "rgb_array".
+        max_episode_steps: Gymnasium's word for `episode_steps`, see `cut_off`; None leaves that as it is.
+        parameters: arguments of the problem.
     """
     built = build_problem(problem, parameters)
     return SDEVectorEnv(
@@ -154,11 +173,15 @@ make_env.metadata = make_vector_env.metadata = SDEEnv.metadata  # type: ignore[a
 
 
 def cut_off(problem: Problem, asked: Any, recorded: Any, episode_steps: Any) -> Any:
-    """After how many steps `gym.make` and `gym.make_vec` truncate an episode; None for never.
+    """Return after how many steps `gym.make` and `gym.make_vec` truncate an episode; None for never.
 
-    `max_episode_steps` counts where the caller asks for it, -1 meaning never; else `episode_steps` does, or the length
-    that a spec of an environment made earlier has recorded where that is shorter. A finite horizon ends at T and
-    nowhere else, so that it refuses `max_episode_steps`.
+    A finite horizon ends at T and nowhere else, so that it refuses `max_episode_steps`.
+
+    Args:
+        problem: the problem of the environment.
+        asked: `max_episode_steps` of the caller, which counts where given, -1 meaning never; else None.
+        recorded: the length that a spec of an environment made earlier has, which counts where it is shorter; or None.
+        episode_steps: the length that counts otherwise; None for never.
 
     Raises:
         ParameterError: a length that makes no sense, or one below a finite horizon.

@@ -1,4 +1,4 @@
-"""What callers hand to `reset` and `step`, read or refused at the door, before anything changes."""
+"""Reading of what callers hand to `reset` and `step`, which is refused before anything changes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read_action(given: Any, out: Floats) -> None:
 
 
 def read_seed(given: Any) -> int | None:
-    """A non-negative integer, or None.
+    """Read a seed, a non-negative integer or None.
 
     Raises:
         SeedError: anything else.
@@ -50,7 +50,7 @@ def read_seed(given: Any) -> int | None:
 
 
 def read_seeds(given: Any, num_envs: int) -> list[int | None]:
-    """One seed per row: s becomes s, s + 1, ...; a list gives each row its own.
+    """Read one seed per row: s becomes s, s + 1, ...; a list gives each row its own.
 
     Raises:
         SeedError: anything else.
@@ -65,20 +65,28 @@ def read_seeds(given: Any, num_envs: int) -> list[int | None]:
 
 @dataclass(frozen=True)
 class ResetOptions:
-    """What `reset(options=...)` asks for."""
+    """Options of `reset(options=...)`, as read."""
 
     rows: NDArray[np.intp]
     """Rows to reset."""
     state: Floats | None
-    """Where to start them, (len(rows), n); None draws the initial state."""
+    """States in which they start, (len(rows), n); None draws the initial state."""
     steps: NDArray[np.int64]
-    """After how many steps to start them, (len(rows),)."""
+    """Numbers of steps at which they start, (len(rows),)."""
 
 
 def read_options(
     given: Any, num_envs: int, problem: Problem, dt: float, last: int | None, known: tuple[str, ...]
 ) -> ResetOptions:
-    """Read reset options; `last` is the number of steps of an episode, or None.
+    """Read options of `reset`.
+
+    Args:
+        given: what the caller gave, a dictionary or None.
+        num_envs: number of rows.
+        problem: the problem of the environment.
+        dt: length of a step.
+        last: number of steps of an episode; None where it has no end.
+        known: names of the options that there are.
 
     Raises:
         ResetError: an unknown option, or one that makes no sense.

@@ -14,31 +14,39 @@ from hacontrol_envs.core.problem import ControlProblem, Problem
 from hacontrol_envs.errors import ParameterError
 
 Step: TypeAlias = Callable[[Floats, Floats, Floats, Floats, Floats, Floats], None]
-"""Given t (N,), x (N, n), a (N, m), standard normals (N, noise_dim), fill X_{t+dt} (N, n), reward of the step (N,)."""
+"""A function of t (N,), x (N, n), a (N, m) and standard normals (N, noise_dim) that fills X_{t+dt} (N, n) and the
+reward of the step (N,)."""
 
 LONGEST = 1e100
 """Longest step, in the problem's unit of time."""
 FLOOR = 1e-6
-"""A discretised step keeps a state on a logarithmic scale at or above this fraction of the low end of its box."""
+"""Fraction of the low end of its box at or above which a discretised step keeps a state on a logarithmic scale."""
 
 
 class Integrator(NamedTuple):
-    """A step and the number of standard normals per row that it consumes."""
+    """A step and the number of standard normals per row that it uses."""
 
     step: Step
+    """The step, which fills the next states and rewards."""
     noise_dim: int
+    """Standard normals per row."""
 
 
 def schemes(problem: Problem) -> tuple[str, ...]:
-    """The schemes that a problem may be stepped by: a diffusion by all, other problems by their law alone."""
+    """Return the schemes that a problem may be stepped by: all for a diffusion, the law alone for other problems."""
     return tuple(SCHEMES) if isinstance(problem, ControlProblem) else ("exact",)
 
 
 def integrator(problem: Problem, dt: float, scheme: str = "exact") -> Integrator:
-    """The step of length `dt` of a problem by one of `SCHEMES`.
+    """Return the step of a problem by a scheme.
 
     The reward of a step is its exact conditional expectation where the problem knows it, otherwise
     r(t, x, a) int_0^dt e^{-rho s} ds, whatever the scheme.
+
+    Args:
+        problem: the problem to step.
+        dt: length of the step, in the problem's unit of time.
+        scheme: one of `SCHEMES`.
 
     Raises:
         ParameterError: no such scheme; "exact" where the transition law is not known; a dt too long to compute with.
@@ -123,7 +131,15 @@ SCHEMES: dict[str, Callable[..., None]] = {
 
 
 def step_reward(problem: ControlProblem, t: Array, x: Floats, a: Floats, dt: float) -> Floats:
-    """E[ int_0^dt e^{-rho s} r ds ], (...), where the problem knows it, otherwise r(t, x, a) int_0^dt e^{-rho s} ds."""
+    """Return E[ int_0^dt e^{-rho s} r ds ], (...), where the problem knows it, otherwise r int_0^dt e^{-rho s} ds.
+
+    Args:
+        problem: the problem that is stepped.
+        t: time, a number or (...).
+        x: states, (..., n).
+        a: physical actions, (..., m), held over the step.
+        dt: length of the step, in the problem's unit of time.
+    """
     exact = problem.exact_reward(t, x, a, dt)
     return _held_reward(problem, t, x, a, dt) if exact is None else exact
 

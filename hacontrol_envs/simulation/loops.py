@@ -16,12 +16,18 @@ from hacontrol_envs.numerics.compiled import compiled
 LOG_2 = math.log(2.0)
 
 SQRT_HALF = 0x3FE6A09E667F3BCD
-"""The bits of the float64 sqrt(1/2)."""
+"""Bits of the float64 sqrt(1/2)."""
 
 
 @compiled
 def clip_and_scale(action: Floats, center: Floats, half_width: Floats, out: Floats) -> bool:
-    """out = center + half_width * (action clipped to [-1, 1]), (N, m); whether every action is finite."""
+    """Write out = center + half_width * (action clipped to [-1, 1]); tell whether every action is finite.
+
+    Args:
+        action: actions in unit coordinates, (N, m).
+        center, half_width: middle and half width of the action box, in its coordinates, (m,).
+        out: actions in the box's coordinates, (N, m), filled.
+    """
     strays = False
     for u in action.flat:
         strays |= u - u != 0.0  # infinite or not a number
@@ -34,7 +40,14 @@ def clip_and_scale(action: Floats, center: Floats, half_width: Floats, out: Floa
 
 @compiled
 def tick(steps: NDArray[np.int64], time: Floats, dt: float, last: int, over: NDArray[np.bool_]) -> int:
-    """Count a step of every row; which rows have taken `last` or more, and how many."""
+    """Count a step of every row, and return how many rows have come to their end.
+
+    Args:
+        steps, time: number of steps taken, and time, of each row, (N,), moved on in place.
+        dt: length of a step.
+        last: number of steps at which a row ends.
+        over: which rows have taken `last` steps or more, (N,), filled.
+    """
     ended = 0
     for i in range(len(steps)):
         steps[i] += 1
@@ -54,7 +67,15 @@ def observe(
     span: float,
     out: NDArray[np.float32],
 ) -> None:
-    """Unit coordinates of states (N, n); where `out` has room for it, then the time to go (span - t)/span in [0, 1]."""
+    """Write unit coordinates of states and, where there is room, the time to go (span - t)/span in [0, 1].
+
+    Args:
+        x, t: physical states, (N, n), and times, (N,).
+        log: which components are on a logarithmic scale, (n,).
+        center, half_width: middle and half width of the box, in logarithms where `log`, (n,).
+        span: the horizon.
+        out: observations, (N, n) or (N, n + 1), filled.
+    """
     n = x.shape[1]
     for j in range(n):
         middle, half = center[j], half_width[j]

@@ -20,14 +20,14 @@ Streams: TypeAlias = NDArray[np.uint64]
 """States of N generators, (N, 4)."""
 
 TAIL = 3.6541528853610088
-"""Where the ziggurat's lowest layer gives way to the tail."""
+"""Point at which the ziggurat's lowest layer ends and the tail begins."""
 
 UNIT = 2.0**-53
-"""Turns 53 random bits into a uniform variate in [0, 1)."""
+"""Factor that turns 53 random bits into a uniform variate in [0, 1)."""
 
 
 def stream(entropy: int) -> Streams:
-    """The state of one row's Brownian stream, (4,)."""
+    """Return the state of one row's Brownian stream, (4,)."""
     state: Streams = np.random.SFC64(np.random.SeedSequence(entropy, spawn_key=(1,))).state["state"]["state"]
     return state
 
@@ -54,7 +54,13 @@ WIDTH, HEIGHT, INSIDE = _layers()
 
 @compiled
 def draw(streams: Streams, idle: NDArray[np.bool_], out: Floats) -> None:
-    """Fill `out` (N, d) with standard normals, each row from its own stream; idle rows draw nothing and get zeros."""
+    """Draw standard normals, each row from its own stream.
+
+    Args:
+        streams: states of the generators, (N, 4), moved on in place.
+        idle: which rows draw nothing and get zeros, (N,).
+        out: the draws, (N, d), filled.
+    """
 
     def advance(s0: int, s1: int, s2: int, s3: int) -> tuple[int, int, int, int, int]:
         bits = s0 + s1 + s3

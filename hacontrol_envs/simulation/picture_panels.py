@@ -32,6 +32,13 @@ class Panel(abc.ABC):
     """An axes of a figure. What moves in it is in `artists`; all the rest depends on `show`'s answer alone.
 
     Axes are linear in the coordinates of a `Scale`, so that a line is placed by the panel and not by matplotlib.
+
+    Args:
+        figure: the matplotlib Figure to draw on.
+        where: place of the axes in the figure.
+        title: title of the axes.
+        x_label: label below the axes; "" leaves that, and the labels of its ticks, out.
+        most: most ticks along x and y.
     """
 
     def __init__(self, figure: Any, where: Rectangle, title: str, x_label: str = "", most: tuple[int, int] = (4, 4)):
@@ -64,7 +71,7 @@ class Panel(abc.ABC):
         self.axes.set_yticks(*self.y.ticks(limits[1], self.most[1]))
 
     def area(self) -> Any:
-        """All that the axes with its title, ticks and labels takes of the figure, in pixels, up to the next panel."""
+        """Return the pixels that the axes with title, ticks and labels take of the figure, up to the next panel."""
         box, pad = self.axes.bbox, self.axes.figure.dpi / 72
         below = 30 if self.axes.get_xlabel() else 4
         return type(box.frozen()).from_extents(
@@ -79,7 +86,13 @@ class Panel(abc.ABC):
 
 @final
 class StatePanel(Panel):
-    """A component of the state over time."""
+    """A component of the state over time.
+
+    Args:
+        figure, where, title, x_label: see `Panel`.
+        y: scale of the component.
+        component: number of the component.
+    """
 
     def __init__(self, figure: Any, where: Rectangle, title: str, x_label: str, y: Scale, component: int) -> None:
         super().__init__(figure, where, title, x_label)
@@ -97,7 +110,13 @@ class StatePanel(Panel):
 
 @final
 class ActionPanel(Panel):
-    """A component of the action over time, against the optimum at the states of the path."""
+    """A component of the action over time, against the optimum at the states of the path.
+
+    Args:
+        figure, where, title, x_label: see `Panel`.
+        y: scale of the component.
+        component: number of the component.
+    """
 
     def __init__(self, figure: Any, where: Rectangle, title: str, x_label: str, y: Scale, component: int) -> None:
         super().__init__(figure, where, title, x_label)
@@ -116,7 +135,12 @@ class ActionPanel(Panel):
 
 @final
 class NodeActionPanel(Panel):
-    """Actions over the nodes of a law, by group: those of the lowest, a middle and the highest."""
+    """Actions over the nodes of a law, by group: those of the lowest, a middle and the highest.
+
+    Args:
+        figure, where: see `Panel`.
+        law: the law over whose nodes there are actions.
+    """
 
     def __init__(self, figure: Any, where: Rectangle, law: LawPicture) -> None:
         super().__init__(figure, where, law.action_label, law.label, (6, 5))
@@ -136,7 +160,13 @@ class NodeActionPanel(Panel):
 
 @final
 class ValuePanel(Panel):
-    """The value along the first component observed, the others as they are now."""
+    """The value along the first component observed, the others as they are now.
+
+    Args:
+        figure, where, title: see `Panel`.
+        problem: the problem that is filmed.
+        solution: its optimum.
+    """
 
     def __init__(self, figure: Any, where: Rectangle, title: str, problem: Problem, solution: Solution) -> None:
         self.box = problem.observation
@@ -168,7 +198,12 @@ class ValuePanel(Panel):
 
 @final
 class LawPanel(Panel):
-    """A law as a histogram over its nodes, each bin holding the same number of them."""
+    """A law as a histogram over its nodes, each bin holding the same number of them.
+
+    Args:
+        figure, where, title: see `Panel`.
+        law: the law.
+    """
 
     def __init__(self, figure: Any, where: Rectangle, title: str, law: LawPicture) -> None:
         super().__init__(figure, where, title, law.label, (6, 4))
@@ -203,13 +238,13 @@ class LawPanel(Panel):
 
 
 def shown_groups(law: LawPicture) -> list[int]:
-    """The numbers of the lowest, a middle and the highest group of a law."""
+    """Return the numbers of the lowest, a middle and the highest group of a law."""
     last = len(law.groups) - 1
     return sorted({0, last // 2, last})
 
 
 def histogram_end(law: LawPicture, scale: Scale) -> Limits:
-    """From the first node to the one that leaves a thousandth of the usual law beyond, in coordinates."""
+    """Return the first node and the one that leaves a thousandth of the usual law beyond, in coordinates."""
     last = min(int(np.searchsorted(np.cumsum(law.usual), 0.999)) + 1, len(law.nodes) - 1)
     ends = scale.place(law.nodes[[0, last]])
     return float(ends[0]), float(ends[1])

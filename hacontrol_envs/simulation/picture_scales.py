@@ -14,11 +14,11 @@ from hacontrol_envs.core.domain import Domain
 
 Limits = tuple[float, float]
 FAR_OFF = 1e100
-"""Coordinates beyond are drawn there: a picture of a state that exploded is still a picture."""
+"""Largest coordinate: a picture of a state that exploded is still a picture."""
 DECADES = 40
 """Powers of ten, from the top, at which a logarithmic axis may have ticks."""
 POWER = 0.4
-"""Stretches wealth near its lower end: the coordinate of the k-th node of `egm.asset_grid` is even in k."""
+"""Exponent that stretches wealth near its lower end, in which the nodes of `egm.asset_grid` are evenly spaced."""
 
 
 @final
@@ -39,12 +39,12 @@ class Scale:
 
     @classmethod
     def linear(cls, least: float = 0.0) -> Scale:
-        """c(x) = x."""
+        """Make the scale c(x) = x."""
         return cls(lambda x: x, lambda c: c, least, True)
 
     @classmethod
     def of(cls, box: Domain, component: int) -> Scale:
-        """Linear or decimal logarithms, as a component of a domain is; at least 1/8 of its width."""
+        """Make the scale of a component of a box, linear or of decimal logarithms; windows show at least 1/8 of it."""
         low, high = float(box.low[component]), float(box.high[component])
         if not box.log[component]:
             return cls.linear((high - low) / 8)
@@ -52,18 +52,18 @@ class Scale:
 
     @classmethod
     def stretched(cls, low: float) -> Scale:
-        """c(x) = (x - low)^0.4, for wealth above its limit."""
+        """Make the scale c(x) = (x - low)^0.4, for wealth above its limit."""
         return cls(
             lambda x: np.maximum(x - low, 0.0) ** POWER, lambda c: low + np.maximum(c, 0.0) ** (1 / POWER), 0.0, False
         )
 
     def place(self, x: Floats | float) -> Floats:
-        """Coordinates (...) of what is to be drawn, (...); not-a-number stays, infinity is far off."""
+        """Return coordinates (...) of what is to be drawn, (...); not-a-number stays, infinity is far off."""
         placed: Floats = np.clip(self.forward(np.asarray(x, dtype=np.float64)), -FAR_OFF, FAR_OFF)
         return placed
 
     def window(self, placed: Floats) -> Limits:
-        """Limits around coordinates, rounded outward so that they rarely change: to 1, 2 or 5 times a power of ten."""
+        """Return limits around coordinates, rounded outward to 1, 2 or 5 times a power of ten to change rarely."""
         seen = placed[np.isfinite(placed)]
         low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 1.0)
         scale = max(abs(low), abs(high), 1e-290)
@@ -74,7 +74,7 @@ class Scale:
         return float(f"{step * math.floor(low / step):.12g}"), float(f"{step * math.ceil(high / step):.12g}")
 
     def ticks(self, limits: Limits, most: int) -> tuple[Floats, list[str]]:
-        """Coordinates and labels of at most so many ticks within the limits, and at least two."""
+        """Return coordinates and labels of at most so many ticks within the limits, and at least two."""
         x = _even(limits, most) if self.even else self._uneven(limits, most)
         return self.place(x), labels(x, self.even)
 
@@ -91,7 +91,7 @@ class Scale:
 
 
 def nice(x: float) -> float:
-    """The smallest of 1, 2, 5 times a power of ten that is no less than x > 0."""
+    """Return the smallest of 1, 2, 5 times a power of ten that is no less than x > 0."""
     power = 10.0 ** math.floor(math.log10(x))
     return next((first * power for first in (1.0, 2.0, 5.0) if first * power >= x * (1 - 1e-9)), 10 * power)
 
@@ -108,7 +108,7 @@ def _even(limits: Limits, most: int) -> Floats:
 
 
 def labels(x: Floats, even: bool = True) -> list[str]:
-    """What ticks at x say: as many digits as tell them apart and, where they are even, the same number after the point.
+    """Return labels of ticks at x: as many digits as tell them apart; even ticks have equally many after the point.
 
     Args:
         x: increasing numbers, (n,).

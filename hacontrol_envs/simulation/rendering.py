@@ -29,15 +29,15 @@ from hacontrol_envs.simulation.picture_panels import (
 from hacontrol_envs.simulation.picture_scales import Limits, Scale, nice
 
 WIDTH, HEIGHT, DPI = 960, 400, 80
-"""Of a frame, in pixels; even, as encoders of films want."""
+"""Size of a frame, in pixels, and dots per inch; the size is even, as encoders of films want."""
 MOST = len(COLORS)
-"""Components of the state, and of the action, that are drawn."""
+"""Most components of the state, and of the action, that are drawn."""
 POINTS = 512
-"""Of a path, at most: of longer ones every second, fourth, ... step is drawn."""
+"""Most points of a path: of longer ones every second, fourth, ... step is drawn."""
 FIRST_STEPS = 20
-"""Steps that the axis of time spans at first."""
+"""Number of steps that the axis of time spans at first."""
 BACKGROUNDS = 256
-"""Frames of panels, with their ticks, that are kept."""
+"""Most frames of panels, with their ticks, that are kept."""
 TOP, BOTTOM, LEFT, RIGHT, GAP = 0.18, 0.115, 0.055, 0.015, 0.07
 """Margins of the figure, as fractions of its height and width, and between columns."""
 HEAD, SUBHEAD, LARGE = 0.96, 0.89, 11.0
@@ -64,12 +64,12 @@ class Screen:
 
     @cached_property
     def picture(self) -> Picture:
-        """What is drawn of the state."""
+        """Components of the state that are drawn."""
         return self.problem.picture()
 
     @cached_property
     def solution(self) -> Solution | None:
-        """What is known of the optimum."""
+        """The problem's optimum; None where it is not known."""
         return self.problem.solution()
 
     @cached_property
@@ -77,7 +77,7 @@ class Screen:
         return _Canvas(self.problem, self.picture, self.solution)
 
     def draw(self, film: Film) -> NDArray[np.uint8]:
-        """The picture of a film, (H, W, 3)."""
+        """Draw a film, (H, W, 3)."""
         return self._canvas.draw(film)
 
 
@@ -89,7 +89,7 @@ class Film:
         self.screen, self._count = screen, 0
 
     def start(self, t: float, x: Floats) -> None:
-        """An episode starts at time t in state x (n,)."""
+        """Start an episode at time t in state x (n,)."""
         picture, problem = self.screen.picture, self.screen.problem
         shown = min(picture.states.dimension, MOST)
         self._acts = 0 if picture.law and picture.law.action_label else min(problem.action.dimension, MOST)
@@ -102,7 +102,13 @@ class Film:
         self._put(t, x)
 
     def add(self, a: Floats, t: float, x: Floats) -> None:
-        """The physical action a (m,) was held until t, when the state was x (n,)."""
+        """Add a step to the film.
+
+        Args:
+            a: physical action that was held over the step, (m,).
+            t: time at its end.
+            x: state at its end, (n,).
+        """
         self.last_action = a.copy()
         if self._step % self.stride == 0:  # else the state that the action was chosen in gives way to the present
             self._actions[self._count - 1] = a[: self._acts]
@@ -166,7 +172,7 @@ class Film:
 
     @property
     def observed(self) -> Floats:
-        """What is observed of the state now, (n,)."""
+        """Observed components of the state now, (n,)."""
         seen: Floats = self.screen.problem.observe(self.state)
         return seen
 
@@ -178,7 +184,7 @@ class Film:
         return first, last if horizon is None else min(last, horizon)
 
     def frame(self) -> NDArray[np.uint8]:
-        """The picture, (H, W, 3).
+        """Draw the film, (H, W, 3).
 
         Raises:
             ParameterError: matplotlib is not installed.

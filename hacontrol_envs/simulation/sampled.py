@@ -20,7 +20,7 @@ from hacontrol_envs.simulation.loops import observe
 
 
 class SampledProblem:
-    """What the single and the vector environment share.
+    """A problem that is observed and controlled every dt: what the single and the vector environment share.
 
     The action is held over steps of length dt. Learners act in [-1, 1]^m, the box `problem.action` in unit coordinates;
     a finite action outside is clipped to it. They observe the unit coordinates of `problem.observe(x)`, which is the
@@ -36,7 +36,7 @@ class SampledProblem:
         dt: length of a step in the problem's unit of time; divides a finite horizon.
         scheme: "exact", "euler" or "milstein", see `hacontrol_envs.simulation.integrate`.
         episode_steps: after how many steps an infinite horizon is truncated; None for never. A finite horizon ignores
-        it.
+            it.
 
     Raises:
         ParameterError: an argument that makes no sense, or a scheme that the problem does not have.
@@ -72,7 +72,7 @@ class SampledProblem:
 
     @property
     def spec(self) -> EnvSpec | None:
-        """What made the environment, with the length after which it is truncated as `max_episode_steps`."""
+        """Specification that made the environment, whose length until truncation is in `max_episode_steps`."""
         return self._spec
 
     @spec.setter
@@ -86,28 +86,28 @@ class SampledProblem:
         return spaces.Box(-1.0, 1.0, (self.problem.action.dimension,), np.float32)
 
     def to_physical(self, action: ArrayLike) -> Floats:
-        """Physical actions of actions in [-1, 1]^m, (..., m). Nothing is clipped here."""
+        """Return the physical actions of actions in [-1, 1]^m, (..., m). Nothing is clipped here."""
         physical: Floats = self.problem.action.from_unit(np.asarray(action, dtype=np.float64))
         return physical
 
     def from_physical(self, a: ArrayLike) -> Floats:
-        """Actions of physical actions, (..., m): in [-1, 1]^m inside the box `problem.action`."""
+        """Return the actions of physical actions, (..., m): in [-1, 1]^m inside the box `problem.action`."""
         action: Floats = self.problem.action.to_unit(np.asarray(a, dtype=np.float64))
         return action
 
     def to_observation(self, t: ArrayLike, x: ArrayLike) -> NDArray[np.float32]:
-        """What a learner sees at time t (scalar or (...)) in state x (..., n): float32, (..., n) or (..., n + 1)."""
+        """Return the observation at time t (scalar or (...)) in state x (..., n): float32, (..., n) or (..., n + 1)."""
         return self.as_observation(t, self.problem.observe(np.asarray(x, dtype=np.float64)))
 
     def as_observation(self, t: ArrayLike, y: ArrayLike) -> NDArray[np.float32]:
-        """The inverse of `from_observation`: of time and what is observed of the state, y (..., n)."""
+        """Return the observation at time t (scalar or (...)) where y (..., n), physical, is observed of the state."""
         y = np.asarray(y, dtype=np.float64)
         times = np.ascontiguousarray(np.broadcast_to(np.asarray(t, dtype=np.float64), y.shape[:-1])).reshape(-1)
         seen = self._scaled(times, np.ascontiguousarray(y).reshape(-1, y.shape[-1]))
         return seen.reshape(*y.shape[:-1], seen.shape[1])
 
     def from_observation(self, observation: ArrayLike) -> tuple[Floats, Floats]:
-        """Time (...) and what is observed of the state (..., n), in physical units, to float32 rounding.
+        """Return time (...) and what is observed of the state (..., n), in physical units, to float32 rounding.
 
         Time is 0 over an infinite horizon.
         """
@@ -133,6 +133,6 @@ def _steps(horizon: float, dt: float) -> int:
 
 
 def refuse_render_mode(render_mode: Any) -> None:
-    """Raise ParameterError unless it is one that we have."""
+    """Raise ParameterError unless the render mode is None or "rgb_array"."""
     if render_mode not in (None, "rgb_array"):
         raise ParameterError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")

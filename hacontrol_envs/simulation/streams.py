@@ -14,10 +14,10 @@ from hacontrol_envs.core.problem import Problem
 from hacontrol_envs.simulation import noise
 
 BLOCK = 64
-"""Initial states drawn at once from a row's stream, so that episodes ending together cost no loop over rows ..."""
+"""Most initial states drawn at once from a row's stream, so that episodes ending together cost no loop over rows."""
 
 ROOM = 1024
-"""... unless a row would need more room for them than this many numbers."""
+"""Most numbers that a row's initial states drawn at once may take."""
 
 MASK = (1 << 64) - 1
 
@@ -29,6 +29,10 @@ class RowStreams:
     Initial states come from `gymnasium.utils.seeding.np_random(seed)`, the Brownian motion from an SFC64 seeded with
     `SeedSequence(seed, spawn_key=(1,))`: what an episode does never shifts the noise of the next. Nothing of a row
     depends on the other rows or on their number.
+
+    Args:
+        problem: the problem whose initial states are drawn.
+        num_envs: number of rows.
     """
 
     def __init__(self, problem: Problem, num_envs: int) -> None:
@@ -50,7 +54,7 @@ class RowStreams:
                 self.used[row] = self.block
 
     def initial_states(self, rows: NDArray[np.intp]) -> Floats:
-        """The next initial state of each of these rows, (len(rows), n)."""
+        """Return the next initial state of each of these rows, (len(rows), n)."""
         for row in rows[self.used[rows] == self.block].tolist():
             self.initial[row] = self._draw(self.resets[row], self.block)
             self.used[row] = 0
@@ -59,7 +63,7 @@ class RowStreams:
         return drawn
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Everything needed to go on from here, as arrays."""
+        """Return everything needed to go on from here, as arrays by name."""
         return {
             "reset_streams": np.array([_words(generator) for generator in self.resets], dtype=np.uint64),
             "brownian_streams": self.brownian.copy(),

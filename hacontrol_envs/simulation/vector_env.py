@@ -22,7 +22,7 @@ from hacontrol_envs.simulation.sampled import SampledProblem, refuse_render_mode
 from hacontrol_envs.simulation.streams import RowStreams
 
 MOST_ROWS = 10**7
-"""Rows of a vector environment that a machine may be expected to hold."""
+"""Most rows of a vector environment, which a machine may be expected to hold."""
 
 Flags = NDArray[np.bool_]
 Observations = NDArray[np.float32]
@@ -35,10 +35,11 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
     Row i of an environment seeded s is bitwise the single environment seeded s + i, resets included, in every mode.
 
     Args:
+        problem, dt, scheme, episode_steps: see `SampledProblem`.
+        num_envs: N, the number of rows.
         autoreset_mode: NEXT_STEP (the step after an end resets: reward 0, action ignored), SAME_STEP (the end itself
             resets; `infos["final_obs"]` keeps the last observation) or DISABLED (`reset(options={"reset_mask": ...})`).
         render_mode: None or "rgb_array"; `render` draws every row.
-        problem, dt, scheme, episode_steps: see `SampledProblem`.
 
     Raises:
         ParameterError: an argument that makes no sense, or a scheme that the problem does not have.
@@ -81,7 +82,7 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
 
     @property
     def state(self) -> Floats:
-        """A copy of the physical states, (N, n)."""
+        """Copy of the physical states, (N, n)."""
         copy: Floats = self._x.copy()
         return copy
 
@@ -93,14 +94,14 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
-        """The generator of initial states of each row."""
+        """Generator of initial states of each row."""
         every = np.arange(self.num_envs)
         self._streams.seed(every, [None] * self.num_envs)
         return tuple(self._streams.resets)  # type: ignore[arg-type]
 
     @property
     def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
-        """The seed of each row; -1 where it is not known."""
+        """Seed of each row; -1 where it is not known."""
         return tuple(self._streams.seeds)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Observations, dict[str, Any]]:
@@ -206,11 +207,11 @@ class SDEVectorEnv(SampledProblem, gym.vector.VectorEnv[Observations, Any, Flags
         return {"final_obs": final, "_final_obs": over, "final_info": {}, "_final_info": over.copy()}
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
-        """A picture of each row's episode so far, (H, W, 3) uint8; None without a render mode."""
+        """Draw each row's episode so far, (H, W, 3) uint8; None without a render mode."""
         return tuple(film.frame() for film in self._films) if self._films else None
 
     def get_state(self) -> dict[str, NDArray[Any]]:
-        """Everything needed to go on bitwise from here, as plain arrays."""
+        """Return everything needed to go on bitwise from here, as plain arrays by name."""
         own = {"state": self._x, "steps": self._steps, "ended": self._ended, "started": np.array([self._started])}
         return {**{name: array.copy() for name, array in own.items()}, **self._streams.arrays()}
 

@@ -30,17 +30,22 @@ from hacontrol_envs.errors import NumericalError, ParameterError
 from hacontrol_envs.numerics.stationary import balanced
 
 MOST_DRIFT = 5.0
-"""Drift times spacing over squared diffusion up to which a difference of order 4 looks both ways."""
+"""Largest drift times spacing over squared diffusion at which a difference of order 4 looks both ways."""
 BALANCE = 1e-9
-"""By how much the two sides of a linear equation may differ, relative to its terms."""
+"""Largest difference between the two sides of a linear equation, relative to its terms."""
 MONOTONE: dict[str, Any] = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.0, "options": {"SymmetricMode": True}}
-"""SuperLU for matrices with a symmetric pattern and a dominant diagonal, which need no pivoting."""
+"""Options of SuperLU for matrices with a symmetric pattern and a dominant diagonal, which need no pivoting."""
 
 
 def clustered_nodes(count: int, center: float = 0.0, width: float = 1e3) -> Floats:
-    """`count` nodes from -1 to 1, dense within `width` of `center`; nearly uniform for a width much larger than 1.
+    """Place nodes from -1 to 1, dense within `width` of `center`.
 
     u = center + width sinh(s) with s uniform: smooth, so that errors expand in powers of 1/(count - 1).
+
+    Args:
+        count: number of nodes.
+        center: unit coordinate around which nodes are dense.
+        width: distance from the center within which they are; much larger than 1 makes them nearly uniform.
     """
     low, high = np.arcsinh((-1 - center) / width), np.arcsinh((1 - center) / width)
     nodes: Floats = center + width * np.sinh(np.linspace(low, high, count))
@@ -49,13 +54,13 @@ def clustered_nodes(count: int, center: float = 0.0, width: float = 1e3) -> Floa
 
 
 def edge_nodes(count: int) -> Floats:
-    """`count` nodes from -1 to 1, dense at both ends, where V has boundary layers: u = -cos s with s uniform."""
+    """Place `count` nodes from -1 to 1, dense at both ends, where V has boundary layers: u = -cos s with s uniform."""
     nodes: Floats = -np.cos(np.linspace(0.0, np.pi, count))
     return nodes
 
 
 class Differences(NamedTuple):
-    """What derivatives of V along and across the states are on a grid."""
+    """Differences of V along and across the states, at the nodes of a grid."""
 
     ahead: Floats
     """D+ V, (N, n)."""
@@ -120,7 +125,7 @@ class Grid:
     def cells(self) -> Floats:
         """Weights of the nodes in an integral over the coordinates of `Domain.coordinates`, (N,).
 
-        The trapezoidal rule in the nodes' index, to which the spacing is the map's derivative.
+        They are the trapezoidal rule in the nodes' index, to which the spacing is the map's derivative.
         """
         widths = []
         for axis, half in zip(self.nodes, self.problem.state.half_width, strict=True):
@@ -133,7 +138,7 @@ class Grid:
 
     @cached_property
     def fixed(self) -> NDArray[np.bool_]:
-        """Which nodes lie on an open edge whose value is given, (N,)."""
+        """Whether a node lies on an open edge whose value is given, (N,)."""
         open_ = np.array([edge == "open" for edge in self.problem.state.edges])
         on: NDArray[np.bool_] = np.any(open_ & (np.abs(self.unit) == 1), axis=1)
         return on if self.edge_value is not None else np.zeros_like(on)
@@ -171,7 +176,7 @@ class Grid:
         return factors[0] if len(factors) == 1 else scipy.sparse.kron(*factors).tocsr()
 
     def differences(self, V: Floats) -> Differences:
-        """Of the values V (N,)."""
+        """Return the differences of values V (N,) at the nodes."""
         ahead, back = (np.stack([pair[side] @ V for pair in self._first], axis=-1) for side in (0, 1))
         curvature = np.stack([D @ V for D in self._second], axis=-1)[:, :, None] * np.eye(len(self.shape))
         if len(self.shape) == 2:
@@ -179,13 +184,13 @@ class Grid:
         return Differences(ahead, back, curvature)
 
     def motion(self, a: Floats, rows: Any = slice(None)) -> tuple[Floats, Floats]:
-        """b (N, n) and C (N, n, n) at actions a (N, m), N of all nodes or of these rows."""
+        """Return b (N, n) and C (N, n, n) at actions a (N, m), N of all nodes or of these rows."""
         x = self.x[rows]
         b, sigma = self.problem.state.ito(x, self.problem.drift(0.0, x, a), self.problem.diffusion(0.0, x, a))
         return b, sigma @ np.swapaxes(sigma, -1, -2)
 
     def generator(self, a: Floats, upwind: bool = True) -> Any:
-        """L_a of actions a (N, m), sparse (N, N). With `upwind=False` all differences of order 4 look both ways.
+        """Return L_a of actions a (N, m), sparse (N, N). With `upwind=False` all differences of order 4 look both ways.
 
         Raises:
             ParameterError: of order 1, the noise of two states is so correlated that the chain has a negative rate,
@@ -217,7 +222,7 @@ class Grid:
         return (self.order == 4) & (np.abs(b) * h <= MOST_DRIFT * C) & (b != 0)
 
     def evaluate(self, a: Floats) -> Floats:
-        """The value (N,) of actions a (N, m): (rho - L_a) V = r."""
+        """Return the value (N,) of actions a (N, m): (rho - L_a) V = r."""
         matrix = self.problem.discount * scipy.sparse.eye_array(len(a)) - self.generator(a)
         r = self.problem.reward(0.0, self.x, a)
         if self.edge_value is not None:
@@ -226,7 +231,7 @@ class Grid:
         return self._solve(matrix, r)
 
     def law(self, a: Floats, likely: int | None = None) -> tuple[Floats, float]:
-        """Stationary masses m (N,) under actions a (N, m), and how much of them had to be made positive.
+        """Find the stationary masses m (N,) under actions a (N, m), and how much of them had to be made positive.
 
         L_a' m = 0, m >= 0, summing to one, with differences of order 4 that look both ways: densities m / `cells` are
         then as accurate at each node as on average. Of order 1 no mass is negative; of order 4 a mass may be by as much

@@ -25,11 +25,11 @@ from hacontrol_envs.solvers.grid import MONOTONE, Grid
 from hacontrol_envs.solvers.hjb import GridValue, difference
 
 MOST_POLICIES = 50
-"""Policy iteration converges in a handful; more mean that it does not."""
+"""Most policies before policy iteration is said not to converge; it converges in a handful."""
 TOLERANCE = 1e-10
-"""Of the values, relative: where policy iteration ends."""
+"""Relative change of the values at which policy iteration ends."""
 SECTIONS = 36
-"""Golden sections of the action box: 3e-8 of it is left."""
+"""Golden sections of the action box, after which 3e-8 of it is left."""
 SHOCKS = np.linspace(-8.0, 8.0, 321)
 """Nodes of the trapezoidal rule for expectations over Z, closer than those of Gauss and Hermite: near a reflecting edge
 x_2' is steep in Z."""
@@ -37,7 +37,12 @@ x_2' is steep in Z."""
 
 @final
 class HeldGrid:
-    """The Bellman equation of a problem with step dt at the N nodes of a grid I x J, in C order."""
+    """The Bellman equation of a problem with step dt at the N nodes of a grid I x J, in C order.
+
+    Args:
+        grid: the problem on nodes of its two states.
+        dt: length of a step, in the problem's unit of time.
+    """
 
     def __init__(self, grid: Grid, dt: float) -> None:
         self.grid, self.problem, self.dt = grid, grid.problem, dt
@@ -61,18 +66,18 @@ class HeldGrid:
         return unit
 
     def later(self, V: Floats) -> scipy.interpolate.RectBivariateSpline:
-        """gamma E V(x_1', x_2') as a function of the unit coordinates of x_1' and x_2, from values V (N,)."""
+        """Return gamma E V(x_1', x_2') as a function of the unit coordinates of x_1' and x_2, from values V (N,)."""
         table = self.gamma * V.reshape(self.grid.shape) @ self._expectation.T
         return scipy.interpolate.RectBivariateSpline(*self.grid.nodes, table, kx=5, ky=5)
 
     def step(self, a: Floats) -> tuple[Floats, Floats]:
-        """R (N,) of actions a (N, 1), and the unit coordinate of x_1' (N,)."""
+        """Return R (N,) of actions a (N, 1), and the unit coordinate of x_1' (N,)."""
         after, reward = self.problem.exact_transition(0.0, self.grid.x, a, self.dt, np.zeros(1))
         assert reward is not None
         return reward, self._unit(after)[:, 0]
 
     def improve(self, V: Floats) -> Floats:
-        """The admissible actions (N, 1) that maximise R + gamma E V for values V (N,), by golden sections."""
+        """Find the admissible actions (N, 1) that maximise R + gamma E V for values V (N,), by golden sections."""
         later, box = self.later(V), self.problem.action
 
         def height(a: Floats) -> Floats:
@@ -88,7 +93,7 @@ class HeldGrid:
         return rates
 
     def evaluate(self, a: Floats, start: Floats) -> Floats:
-        """The value (N,) of holding actions a (N, 1) for ever, V = R + gamma E V, by GMRES from `start` (N,)."""
+        """Find the value (N,) of holding actions a (N, 1) for ever, V = R + gamma E V, by GMRES from `start` (N,)."""
         reward, moved = self.step(a)
         shares = scipy.interpolate.make_interp_spline(self.grid.nodes[0], np.eye(self.grid.shape[0]), k=5)(moved)
         shares = self.gamma * shares.reshape(*self.grid.shape, -1)
@@ -119,7 +124,7 @@ class HeldGrid:
         return lambda v: v + solve(v) / self.dt
 
     def solve(self, start: Floats) -> tuple[Floats, Floats]:
-        """V (N,) and the actions (N, 1) that are best for it, from values `start` (N,).
+        """Find V (N,) and the actions (N, 1) that are best for it, from values `start` (N,).
 
         Raises:
             NumericalError: it does not converge.
@@ -134,7 +139,12 @@ class HeldGrid:
 
 
 def golden_section(height: Callable[[Floats], Floats], low: Floats, high: Floats) -> Floats:
-    """argmax of N concave functions at once, height (N,) -> (N,), each between its low and high (N,) (Kiefer, 1953)."""
+    """Return the maximum points (N,) of N concave functions at once (Kiefer, 1953).
+
+    Args:
+        height: the functions, (N,) -> (N,).
+        low, high: ends of the interval of each, (N,).
+    """
     share = (np.sqrt(5) - 1) / 2
     left, right = high - share * (high - low), low + share * (high - low)
     below, above = height(left), height(right)
@@ -150,10 +160,10 @@ def golden_section(height: Callable[[Floats], Floats], low: Floats, high: Floats
 
 
 class Held(NamedTuple):
-    """What is known of a sampled-data problem on a grid."""
+    """Solution of a sampled-data problem on a grid."""
 
     value: GridValue
-    """V."""
+    """The value V."""
     a: Floats
     """The best actions at the nodes, (N, 1)."""
     later: scipy.interpolate.RectBivariateSpline
@@ -167,14 +177,14 @@ def refine(
     shapes: Sequence[tuple[int, ...]],
     start: Callable[[Array, Array], Array],
 ) -> list[Held]:
-    """The Bellman equation on ever finer grids, each begun from the one before, and the first from V(t, x) = `start`.
+    """Solve the Bellman equation on ever finer grids, each begun from the one before.
 
     Args:
         problem: what to solve.
         dt: length of its steps.
         maps: for each state what gives so many nodes, such as `edge_nodes`.
         shapes: nodes along each state, for each grid.
-        start: values to begin from.
+        start: values V(t, x) from which the first grid begins.
     """
     found: list[Held] = []
     for shape in shapes:
@@ -186,7 +196,7 @@ def refine(
 
 
 def held_solution(refined: Sequence[Held], policy: Callable[[Array, Array], Array]) -> Solution:
-    """The finest of these as a Solution with this policy; its error is estimated by how far the one before it is."""
+    """Return the finest as a Solution with this policy; its error is estimated by the distance to the one before."""
     coarse, fine = (held.value for held in refined[-2:])
     source = f"policy iteration with quintic splines on {' x '.join(map(str, fine.grid.shape))} nodes"
     return Solution(fine.value, policy, "numerical", source, difference(coarse, fine))

@@ -24,20 +24,21 @@ from hacontrol_envs.errors import NumericalError, ParameterError
 from hacontrol_envs.solvers.grid import Differences, Grid
 
 MOST_POLICIES = 100
-"""Policy iteration converges in a handful; more mean that it does not."""
+"""Most policies before policy iteration is said not to converge; it converges in a handful."""
 MOST_OF_ORDER_4 = 25
-"""The same of order 4, which begins near its end, and where it does not settle never does."""
+"""Most policies of order 4, which begins near its end, and never settles where it does not settle soon."""
 BISECTIONS = 50
 """Halvings of the range of slopes in which the action at rest is sought."""
 SWEEPS = 3
-"""Times that each of two states in turn is brought to rest, where both should."""
+"""Sweeps over two states, each of which is brought to rest in turn."""
 SEARCHES = 24
 """Halvings of the window in which an action is sought where no maximiser is known in closed form."""
 
 
 def extrapolate(refinements: Sequence[Any]) -> tuple[Any, Any]:
-    """The limit of results whose error is c_1 h + c_2 h^2 + ..., h halved each time (Richardson, 1911), and an estimate
-    of its error: how far from it the limit is that the finest grids give with one order less.
+    """Return the limit of results whose error is c_1 h + c_2 h^2 + ..., h halved each time, and its estimated error.
+
+    The error is the distance to the limit that the finest grids give with one order less (Richardson, 1911).
     """
     table = [np.asarray(result) for result in refinements]
     before = table[-1]
@@ -48,9 +49,13 @@ def extrapolate(refinements: Sequence[Any]) -> tuple[Any, Any]:
 
 
 def solve(grid: Grid, start: Floats | None = None, tolerance: float = 1e-11) -> tuple[Floats, Floats]:
-    """V (N,) and the actions (N, m), from the policy that is greedy for values `start` (N,), until V's relative change
-    is below `tolerance`. Without a start order 1 begins in the middle of the action box, from where it always
-    converges, and order 4 from order 1.
+    """Find V (N,) and the actions (N, m) by policy iteration.
+
+    Args:
+        grid: the problem on N nodes.
+        start: values (N,) for which the first policy is greedy. None begins order 1 in the middle of the action box,
+            from where it always converges, and order 4 from order 1.
+        tolerance: relative change of V at which the iteration ends.
 
     Raises:
         NumericalError: it does not converge, or to numbers that are not finite.
@@ -77,12 +82,16 @@ def solve(grid: Grid, start: Floats | None = None, tolerance: float = 1e-11) -> 
 
 
 def improve(grid: Grid, V: Floats, held: Floats | None = None) -> Floats:
-    """The actions (N, m) that maximise H_h(a) = r + sum_i (b_i^+ D_i^+ V + b_i^- D_i^- V) + 1/2 sum_ij C_ij D_ij V.
+    """Find the actions (N, m) that maximise r + sum_i (b_i^+ D_i^+ V + b_i^- D_i^- V) + 1/2 sum_ij C_ij D_ij V.
 
-    Where the problem knows its maximiser it is asked at the slopes ahead and back, and the answer taken that moves the
-    state to the side of its slope. Where none does, a state should rest, at an action between: found by bisection. Of
-    order 1 actions `held` (N, m) stay where nothing better is found, so that V never falls. Of order 4 the two slopes
-    differ by no more than their error, and it is asked at their mean.
+    A maximiser that the problem knows is asked at the slopes ahead and back, and the answer taken that moves the state
+    to the side of its slope. Where none does, a state should rest, at an action between: found by bisection. Of order 4
+    the two slopes differ by no more than their error, and it is asked at their mean.
+
+    Args:
+        grid: the problem on N nodes.
+        V: values at the nodes, (N,).
+        held: actions (N, m) that of order 1 stay where nothing better is found, so that V never falls; None for none.
     """
     slopes = grid.differences(V)
     mean = (slopes.ahead + slopes.back) / 2
@@ -164,7 +173,12 @@ def _search(grid: Grid, slopes: Differences) -> Floats:
 
 @final
 class GridValue:
-    """V on a grid as a function of the state, with derivatives and its policy: quintic splines in unit coordinates."""
+    """V on a grid as a function of the state, with derivatives and its policy: quintic splines in unit coordinates.
+
+    Args:
+        grid: the problem on N nodes of one or two states.
+        V: values at the nodes, (N,).
+    """
 
     def __init__(self, grid: Grid, V: Floats) -> None:
         self.grid, self.problem, self.V = grid, grid.problem, V
@@ -182,11 +196,11 @@ class GridValue:
         return self._spline(np.clip(self.problem.state.to_unit(x), -1.0, 1.0), order)
 
     def value(self, t: Array, x: Array) -> Array:
-        """V, (...)."""
+        """Return V, (...), at states x (..., n)."""
         return like(self._at(to_numpy(x)), x)
 
     def jet(self, t: Array, x: Array) -> Jet:
-        """V with its derivatives."""
+        """Return V with its derivatives at states x (..., n)."""
         given, states = to_numpy(x), range(len(self.grid.shape))
         first, second = self.problem.state.unit_derivatives(given)
         v_u = np.stack([self._at(given, i) for i in states], axis=-1)
@@ -196,7 +210,11 @@ class GridValue:
         return Jet(*(like(part, x) for part in (v, np.zeros_like(v), v_u * first, v_xx)))
 
     def policy(self, t: Array, x: Array) -> Array:
-        """The problem's maximiser at V's derivatives, (..., m)."""
+        """Return the problem's maximiser at V's derivatives, (..., m), at states x (..., n).
+
+        Raises:
+            ParameterError: the problem has no maximiser.
+        """
         jet = self.jet(t, x)
         a = self.problem.maximiser(t, x, jet.v_x, jet.v_xx)
         if a is None:
@@ -211,7 +229,7 @@ def refine(
     start: GridValue | None = None,
     edge_value: Callable[[Floats], Floats] | None = None,
 ) -> list[GridValue]:
-    """V of order 4 on ever finer grids, each begun from the one before.
+    """Find V of order 4 on ever finer grids, each begun from the one before.
 
     Args:
         problem: what to solve.
@@ -231,7 +249,7 @@ def refine(
 
 
 def grid_solution(refined: Sequence[GridValue]) -> Solution:
-    """The finest of these as a Solution; its error is estimated by how far the one before it is, on the box."""
+    """Return the finest as a Solution; its error is estimated by the distance to the one before, on the box."""
     fine, error = refined[-1], difference(*refined[-2:])
     source = (
         f"implicit finite differences of order 4 on {' x '.join(map(str, fine.grid.shape))} nodes, policy iteration"
@@ -242,10 +260,15 @@ def grid_solution(refined: Sequence[GridValue]) -> Solution:
 def monotone_solution(
     problem: ControlProblem, maps: Sequence[Callable[[int], Floats]], shapes: Sequence[tuple[int, ...]]
 ) -> Solution:
-    """The optimum of order 1 on three grids, each twice as fine as the one before, extrapolated: always found, also
-    where V has layers that differences of order 4 do not resolve, on which their policy iteration does not settle.
+    """Find the optimum of order 1 on three grids, each twice as fine as the one before, and extrapolate it.
 
-    Its error is estimated by twice how far it is from the extrapolation of one order less.
+    It is always found, also where V has layers that differences of order 4 do not resolve, on which their policy
+    iteration does not settle. Its error is estimated by twice the distance to the extrapolation of one order less.
+
+    Args:
+        problem: what to solve.
+        maps: for each state what gives so many nodes, such as `edge_nodes`.
+        shapes: nodes along each state, for each of the three grids.
     """
     found: list[GridValue] = []
     for shape in shapes:
@@ -265,7 +288,7 @@ def monotone_solution(
 
 
 def difference(coarse: GridValue, fine: GridValue) -> float:
-    """The largest difference between two value functions at the finer one's nodes and 10,000 points of the box."""
+    """Return the largest difference of two value functions at the finer one's nodes and 10,000 points of the box."""
     unit = np.random.default_rng(0).uniform(-1.0, 1.0, (10_000, len(fine.grid.shape)))
     x = np.concatenate([fine.grid.x, fine.problem.state.from_unit(unit)])
     return float(np.abs(fine.value(0.0, x) - coarse.value(0.0, x)).max())

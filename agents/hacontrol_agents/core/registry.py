@@ -9,7 +9,7 @@ from hacontrol_envs.core.parameters import refuse_unknown, short
 from hacontrol_envs.errors import UnknownNameError, nearest
 
 if TYPE_CHECKING:
-    from hacontrol_agents.core.agent import Learner
+    from hacontrol_agents.core.learner import Learner
 
 BUILT_IN = {
     "analytic": "hacontrol_agents.baselines.analytic:AnalyticAgent",

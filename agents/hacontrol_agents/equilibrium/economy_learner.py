@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hacontrol_agents.core.agent import Learner
+from hacontrol_agents.core.learner import Learner
 from hacontrol_agents.core.plain import shown
 from hacontrol_agents.core.subjects import make_subject
 from hacontrol_envs import CrossSection, Economy, Equilibrium, Solution, registered_economies

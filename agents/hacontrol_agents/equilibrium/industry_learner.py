@@ -10,9 +10,8 @@ import numpy as np
 
 from hacontrol_agents.equilibrium.economy_learner import EconomyLearner
 from hacontrol_agents.equilibrium.industry_figure import industry_figure
-from hacontrol_envs import Equilibrium, FirmIndustry, IndustryEquilibrium, Solution
+from hacontrol_envs import FirmIndustry, Solution
 from hacontrol_envs.arrays import Floats
-from hacontrol_envs.errors import ParameterError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,12 +95,10 @@ class IndustryLearner(EconomyLearner):
         return {"price": self.price, "output": self.output, "value": self.value(k, z), "policy": self.policy(k, z)}
 
     @final
-    def plot(self, truth: Equilibrium | None = None) -> Figure:
+    def plot(self, truth: Any = None) -> Figure:
         """Value, policy, law, convergence and residuals; over them, dashed, the true ones where they are given.
 
         Raises:
-            ParameterError: matplotlib is not installed, or the truth is no equilibrium of an industry.
+            ParameterError: matplotlib is not installed.
         """
-        if truth is not None and not isinstance(truth, IndustryEquilibrium):
-            raise ParameterError(f"truth must be an equilibrium of a FirmIndustry, got {truth!r}")
         return industry_figure(self, truth)

@@ -1,0 +1,303 @@
+"""Learner: what everything that learns has in common: verbs, a learning curve, and files."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias, final
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from torch import Tensor
+from typing_extensions import Self
+
+from hacontrol_agents.core import checkpoint as files
+from hacontrol_agents.core.hyperparameters import checked, refuse_device
+from hacontrol_agents.core.plain import as_lists, as_tuples, shown
+from hacontrol_agents.core.registry import find_agent, register_agent
+from hacontrol_agents.core.verdicts import NOT_A_NUMBER, failure, first_not_finite, warn_unmet
+from hacontrol_envs.core.parameters import refuse_unlisted, short
+from hacontrol_envs.errors import CheckpointError, LearningError, ParameterError
+
+Callback: TypeAlias = "Callable[[Any], bool | None]"
+"""Called after every iteration of learning; returning False stops it."""
+
+
+@dataclass(kw_only=True)
+class Learner(abc.ABC):
+    """Something that learns, with Stable-Baselines3's verbs, and is kept in a file.
+
+    A subclass is a dataclass whose fields are its hyperparameters and its subject, what it learns about; it names
+    itself in `name` and states `_learn`. What it has learnt is what `_tensors`, `_record` and `_restore` carry to and
+    from a file.
+    """
+
+    seed: int | None = None
+    """Seed of everything random; None draws one."""
+    device: str = "cpu"
+    """Where torch computes: "cpu", "cuda", ..."""
+
+    name: ClassVar[str]
+    """What the leaderboard and the command line call it."""
+    subject: ClassVar[str]
+    """Name of the field that holds what it learns about: "env", "economy" or "industry"."""
+    learns: ClassVar[Any]
+    """The class of problems or economies that it can learn about."""
+    default_budget: ClassVar[int | None] = None
+    """Budget of `learn` when it is given none; None lets the learner decide when it has learnt."""
+
+    evaluations: int = field(default=0, init=False)
+    """State-action points at which the problem's coefficients, or the environment, were evaluated so far."""
+    seconds: float = field(default=0.0, init=False)
+    """Wall time spent in `learn` so far."""
+    history: list[dict[str, float]] = field(default_factory=list, init=False)
+    """The learning curve: one row an iteration, each with "evaluations" and "seconds"."""
+    converged: bool | None = field(default=None, init=False)
+    """Whether the last row of `history` meets the learner's own rule of having learnt; None where it has no rule."""
+    rows_before: int = field(default=0, init=False)
+    """Rows of `history` that earlier calls of `learn` left; the present call's, and those it resumed, follow."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "name" in cls.__dict__:
+            register_agent(cls)
+
+    def __post_init__(self) -> None:
+        if self.seed is None:
+            self.seed = int(np.random.SeedSequence().generate_state(1)[0])
+        if isinstance(self.seed, bool) or not isinstance(self.seed, (int, np.integer)) or not 0 <= self.seed < 2**63:
+            raise ParameterError(f"seed must be a non-negative integer below 2**63, got {short(self.seed)}")
+        self.seed = int(self.seed)
+        for name, value in checked(type(self), {"device": self.device, **self.hyperparameters}):
+            setattr(self, name, value)
+        refuse_device(self.device)
+
+    @final
+    def learn(
+        self,
+        total_timesteps: int | None = None,
+        callback: Callback | None = None,
+        progress_bar: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> Self:
+        """Learn, and return self.
+
+        Args:
+            total_timesteps: budget in state-action points (see `evaluations`); None takes the agent's own default.
+            callback: called with the agent after every iteration; returning False stops.
+            progress_bar: show a bar on the terminal.
+            checkpoint: a file that is replaced as learning goes on. If it exists, learning goes on from it, and ends
+                with the same weights, to the bit, as if it had never been interrupted.
+
+        Where the learner has a rule of having learnt, `converged` says whether it was met. A ConvergenceWarning says
+        that it was not, unless the budget was given or the callback stopped.
+
+        Raises:
+            ParameterError: a budget that is not a positive integer.
+            CheckpointError: the checkpoint is damaged, or is of another agent, problem, seed or hyperparameters.
+            LearningError: a figure, a weight, the policy or the value is not finite. The checkpoint, if there is one,
+                remains as it was before.
+        """
+        if total_timesteps is not None and (isinstance(total_timesteps, bool) or int(total_timesteps) < 1):
+            raise ParameterError(f"total_timesteps must be a positive integer or None, got {total_timesteps!r}")
+        chosen = self.default_budget if total_timesteps is None else int(total_timesteps)
+        budget = None if chosen is None else self.evaluations + chosen
+        self.rows_before = len(self.history)
+        if checkpoint is not None and Path(checkpoint).exists():
+            self._resume(checkpoint)
+        text, status = TextColumn("{task.description}"), TextColumn("{task.fields[status]}")
+        columns = (text, BarColumn(), status, TimeElapsedColumn())
+        with Progress(*columns, disable=not progress_bar, transient=True) as progress:
+            task = progress.add_task(self._title, total=1.0, status="")
+            started = time.perf_counter() - self.seconds
+
+            stopped = False
+
+            def report(done: float, **row: float) -> bool:
+                """Note one iteration; True asks to stop."""
+                nonlocal stopped
+                self.seconds = time.perf_counter() - started
+                self._refuse_not_finite(row)
+                self.history.append({"evaluations": self.evaluations, "seconds": self.seconds, **row})
+                status = "  ".join(f"{key} {number:.2e}" for key, number in row.items())
+                progress.update(task, completed=min(done, 1.0), status=status)
+                self.converged = self._met()
+                if checkpoint is not None:
+                    self.save(checkpoint)
+                stopped = callback is not None and callback(self) is False
+                return stopped
+
+            try:
+                self._learn(budget, report)
+            except NOT_A_NUMBER as error:
+                raise failure(self._title, self._rows, f"{type(error).__name__} ({error})") from error
+            self.seconds = time.perf_counter() - started
+        if self.history:
+            self._refuse_not_finite({})
+            self.converged = self._met()
+            if self.converged is False and total_timesteps is None and not stopped:
+                warn_unmet(self._title, self._rows)
+        return self
+
+    @abc.abstractmethod
+    def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
+        """Learn until `evaluations` reaches the budget; call `report(share done, **figures)` after each iteration."""
+
+    def _met(self) -> bool | None:
+        """Whether its own rule says that it has learnt, by the last row of `history`; None where it has no rule."""
+        return None
+
+    def _answers(self) -> dict[str, Any]:
+        """What it says at some states, by name: arrays that must be finite."""
+        return {}
+
+    def _refuse_not_finite(self, row: dict[str, float]) -> None:
+        """Raise LearningError where a figure of an iteration, a tensor or an answer is not finite."""
+        for what in (lambda: row, self._tensors, self._answers):
+            name = first_not_finite(what())
+            if name is not None:
+                raise failure(self._title, self._rows, name)
+
+    @property
+    def _rows(self) -> list[dict[str, float]]:
+        """Rows of `history` of the present call of `learn`."""
+        return self.history[self.rows_before :]
+
+    @property
+    def _title(self) -> str:
+        """It and what it learns about, in words."""
+        return f"{self.name} on {self._subject()[0]}"
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Every field that the constructor takes, apart from the subject, the seed and the device."""
+        return {name: getattr(self, name) for name in self.hyperparameter_names()}
+
+    @classmethod
+    def hyperparameter_names(cls) -> list[str]:
+        """Names of the hyperparameters."""
+        others = (*cls.about(None), "seed", "device")
+        return [f.name for f in dataclasses.fields(cls) if f.init and f.name not in others]
+
+    @classmethod
+    def about(cls, subject: Any) -> dict[str, Any]:
+        """The constructor's arguments that make this the subject."""
+        return {cls.subject: subject}
+
+    @classmethod
+    def learns_about(cls, kind: type) -> bool:
+        """Tell whether it learns about problems or economies of this class."""
+        return issubclass(kind, cls.learns)
+
+    @final
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write everything to one file, atomically (see `hacontrol_agents.core.checkpoint`).
+
+        Raises:
+            LearningError: something that was learnt is not finite. No file is written or replaced.
+        """
+        record = {
+            **self._identity(),
+            "env": self._setting(),
+            "evaluations": self.evaluations,
+            "seconds": self.seconds,
+            "history": self.history,
+            "converged": self.converged,
+            "state": self._record(),
+        }
+        tensors = self._tensors()
+        name = first_not_finite(tensors) or first_not_finite({"history": self.history, "state": record["state"]})
+        if name is not None:
+            raise LearningError(f"{self.name} is not saved, since what it has learnt is not finite: {name}")
+        return files.write(path, tensors, record)
+
+    @final
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], env: Any = None, device: str = "cpu", *, economy: Any = None) -> Self:
+        """The agent in a file, on what it was saved with, or on another environment or economy of the same problem.
+
+        Raises:
+            CheckpointError: the file is damaged, holds an agent of another class or problem, or names an economy that
+                is not known here and must be given.
+            ParameterError: both an environment and an economy are given.
+        """
+        if env is not None and economy is not None:
+            raise ParameterError("give load one of env and economy, not both")
+        tensors, record = files.read_agent(path)
+        kind = find_agent(record["agent"])
+        if not issubclass(kind, cls):
+            raise CheckpointError(f"{os.fspath(path)!r} holds a {kind.__name__}, not a {cls.__name__}")
+        refuse_unlisted(record["agent"], kind.hyperparameter_names(), record["hyperparameters"])
+        given = economy if env is None else env
+        about = kind.about(kind._rebuild(record) if given is None else given)
+        agent = kind(**about, seed=record["seed"], device=device, **as_tuples(record["hyperparameters"]))
+        agent._refuse_other(record, path)
+        agent._adopt(tensors, record, path)
+        return agent
+
+    def _identity(self) -> dict[str, Any]:
+        name, parameters = self._subject()
+        return {
+            "agent": self.name,
+            "problem": name,
+            "parameters": parameters,
+            "hyperparameters": self.hyperparameters,
+            "seed": self.seed,
+        }
+
+    @abc.abstractmethod
+    def _subject(self) -> tuple[str, dict[str, Any]]:
+        """The class of what is learnt about, and its parameters, which together rebuild it."""
+
+    @classmethod
+    @abc.abstractmethod
+    def _rebuild(cls, record: dict[str, Any]) -> Any:
+        """The subject a file names. A file cannot name code to run."""
+
+    def _setting(self) -> dict[str, Any]:
+        """How the subject was met. A run goes on as it began; what it has learnt may be loaded to meet it otherwise."""
+        return {}
+
+    def _refuse_other(self, record: dict[str, Any], path: str | os.PathLike[str]) -> None:
+        for key, own in self._identity().items():
+            if as_lists(own) != record[key]:
+                raise CheckpointError(
+                    f"{os.fspath(path)!r} was saved with {key} = {shown(record[key])}, not {shown(own)}"
+                )
+
+    def _resume(self, path: str | os.PathLike[str]) -> None:
+        tensors, record = files.read_agent(path)
+        self._refuse_other(record, path)
+        if record["env"] != as_lists(self._setting()):
+            raise CheckpointError(
+                f"{os.fspath(path)!r} was learnt with {shown(record['env'])}, not {self._setting()}: to go on, "
+                "make the environment as it was"
+            )
+        self._adopt(tensors, record, path)
+
+    def _adopt(self, tensors: dict[str, Tensor], record: dict[str, Any], path: str | os.PathLike[str]) -> None:
+        """Take over what a file holds, once it is seen to be of the kind that this agent itself would write."""
+        files.refuse_unlike(path, self._tensors(), tensors, self._record(), record["state"])
+        self.evaluations, self.seconds, self.history = record["evaluations"], record["seconds"], record["history"]
+        self.converged = record.get("converged")
+        try:
+            self._restore({name: tensor.to(self.device) for name, tensor in tensors.items()}, record["state"])
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{os.fspath(path)!r} is not a whole {self.name}: {shown(error)}") from error
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """What was learnt, as tensors."""
+        return {"empty": torch.zeros(0)}
+
+    def _record(self) -> dict[str, Any]:
+        """What was learnt and is no tensor, as JSON can hold it."""
+        return {}
+
+    def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:  # noqa: B027  (for those that learn nothing)
+        """The inverse of `_tensors` and `_record`."""
