@@ -49,10 +49,9 @@ class Ergodic(NamedTuple):
 @final
 @dataclass(frozen=True, eq=False)
 class ReferenceSolution(Equilibrium):
-    """A global solution: households know their own state, Z, K and, unless told otherwise, a moment of the law.
+    """A global solution: households know their own state, Z, K and, unless told otherwise, a moment v of the law.
 
-    The moment v is measured from its usual value at this K; see `Moment`. Functions of K alone take v = 0. The figures
-    of accuracy are those of a path that the solution was not found on. Arguments broadcast against each other.
+    Functions of K alone take v = 0, see `Moment`. Figures of accuracy are of a path that it was not found on.
     """
 
     unequal = "assets"
@@ -100,10 +99,7 @@ class ReferenceSolution(Equilibrium):
 
     @property
     def solution(self) -> Solution:
-        """Value and saving a', (..., 1), at points x = (a, e, z, K) where the moment is as usual.
-
-        The error of the value is not estimated (NaN); `euler` and `den_haan` are.
-        """
+        """Value and saving a', (..., 1), at points x = (a, e, z, K) where v = 0; the error of the value is NaN."""
 
         def value(t: Any, x: Floats) -> Floats:
             return self.value(x[..., 0], *_whole(x), x[..., 3])
@@ -151,20 +147,21 @@ class ReferenceSolution(Equilibrium):
         return {"assets": assets, **{name: table.ravel() for name, table in every.items()}}
 
     def policy(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
-        """Return a' (..., m) of households: own `assets` and `e` (..., m), states `z` (...), `law` (..., n_e, n_a)."""
+        """Return what households save, a' (..., m), in an economy whose law of households is known.
+
+        Args:
+            assets, e, z, law: own assets and income states (..., m), states of Z (...), laws (..., n_e, n_a).
+        """
         capital = np.asarray(self.economy.capital_of(law))
         v = self.moment.of(law, capital, z) if len(self.nodes.bounds) > 1 else np.zeros(capital.shape)
         return self.saving(assets, e, np.asarray(z)[..., None], capital[..., None], v[..., None])
 
     def saving(self, assets: Any, e: Any, z: Any, capital: Any, v: Any = 0.0) -> Floats:
-        """Return the assets a' that a household chooses; fast where z, K and v are constant along the last axes.
+        """Return what households save, a'; fast where z, capital and v are constant along the last axes.
 
         Args:
-            assets: own assets a. [goods].
-            e: numbers of the households' income states.
-            z: numbers of the states of Z.
-            capital: K, the mean of assets. [goods].
-            v: the moment of the law, less its usual value at this K.
+            assets, e: own assets, and numbers of the income states; all arguments broadcast.
+            z, capital, v: numbers of the states of Z, K, and the moment, which is 0 where it is as usual.
         """
         own = np.asarray(assets, dtype=np.float64), np.asarray(e, dtype=np.int64)
         common = np.asarray(z, dtype=np.int64), np.log(capital), np.asarray(v, dtype=np.float64)
@@ -194,12 +191,20 @@ class ReferenceSolution(Equilibrium):
         return self.saving(self.economy.assets, np.arange(len(self.economy.skill))[:, None], now, K, rest)
 
     def consumption(self, assets: Any, e: Any, z: Any, capital: Any, v: Any = 0.0) -> Floats:
-        """Return a household's consumption c = m - a'; see `saving` for the arguments."""
+        """Return households' consumption, m - a'.
+
+        Args:
+            assets, e, z, capital, v: own assets, income states, states of Z, K, and the moment; they broadcast.
+        """
         cash: Floats = self.economy.cash(assets, e, z, capital)
         return cash - self.saving(assets, e, z, capital, v)
 
     def value(self, assets: Any, e: Any, z: Any, capital: Any, v: Any = 0.0) -> Floats:
-        """Return a household's expected discounted utility, solved for when first needed; see `saving`."""
+        """Return households' expected discounted utility, solved for when it is first needed.
+
+        Args:
+            assets, e, z, capital, v: own assets, income states, states of Z, K, and the moment; they broadcast.
+        """
         return self._value(assets, e, z, capital, v)
 
     @cached_property
@@ -218,8 +223,7 @@ class ReferenceSolution(Equilibrium):
         """Simulate a path of one economy.
 
         Args:
-            quarters: length of the path of Z, where it is drawn. [quarters].
-            seed: seed of the path of Z, and of the choice among `ergodic`.
+            quarters, seed: length of the path, and seed of Z and of the choice among `ergodic`.
             z: states of Z, (quarters + 1,); None draws them.
             law: law at the start, (n_e, n_a); None for one of `ergodic`, with Z as it was then.
             every: keep the laws of quarters 0, every, 2 every, ...; 0 keeps none.
@@ -269,9 +273,7 @@ def of(economy: KrusellSmith, form: str, progress: bool) -> ReferenceSolution:
         progress: show a progress bar, where rich is installed.
 
     Raises:
-        EquilibriumError: none was found.
-        NumericalError: its figures are not finite.
-        ParameterError: another form of beliefs.
+        EquilibriumError, NumericalError, ParameterError: none found, figures not finite, or another form of beliefs.
     """
     one_of("beliefs", form, fixed_point.FORMS)
     defaults = CALIBRATIONS[economy.parameters["calibration"]]
