@@ -29,7 +29,11 @@ class IndustryJudge(Judge):
             "Relative L2 distance of the investment rate from the true one, under the true law.",
             "policy error, law",
         ),
-        Metric("value_error_law", "The same for the value of a firm.", "value error, law"),
+        Metric(
+            "value_error_law",
+            "Relative L2 distance of the value of a firm from the true one, under the true law.",
+            "value error, law",
+        ),
         Metric(
             "density_error",
             "L1 distance of the learnt density of firms from the true one, at most 2.",

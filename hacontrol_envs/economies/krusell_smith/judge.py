@@ -34,7 +34,11 @@ class HouseholdJudge(Judge):
             "Mean of |log K - log K of the reference| where all households follow the policy, in percent, on 16 paths "
             "of productivity of 600 quarters that all agents share, from the reference's own populations.",
         ),
-        Metric("path_error_max", "Its maximum, in percent.", "path error, max"),
+        Metric(
+            "path_error_max",
+            "Maximum of |log K - log K of the reference| on the paths of path_error, in percent.",
+            "path error, max",
+        ),
         Metric(
             "euler_mean",
             "log10 of the mean, by mass, of |min(c implied, cash on hand)/c - 1| at all cells of economies that the "
@@ -42,22 +46,32 @@ class HouseholdJudge(Judge):
             "Euler, mean",
             style="plain",
         ),
-        Metric("euler_high", "log10 of the 99.9 % quantile of that error by mass.", "Euler, 99.9 %", style="plain"),
-        Metric("euler_max", "log10 of its maximum over cells with mass above 1e-8.", "Euler, max", style="plain"),
+        Metric(
+            "euler_high",
+            "log10 of the 99.9 % quantile by mass of the Euler error of euler_mean.",
+            "Euler, 99.9 %",
+            style="plain",
+        ),
+        Metric(
+            "euler_max",
+            "log10 of the maximum of the Euler error of euler_mean over cells with mass above 1e-8.",
+            "Euler, max",
+            style="plain",
+        ),
         Metric(
             "den_haan",
             "Mean of |log K forecast - log K|, in percent, on the paths of the policy, by the log-linear law of motion "
             "that fits them best: how well capital forecasts itself (Den Haan, 2010).",
             "Den Haan",
         ),
-        Metric("den_haan_max", "Its maximum, in percent."),
+        Metric("den_haan_max", "Maximum of |log K forecast - log K| on the paths of den_haan, in percent."),
         Metric(
             "welfare_gain",
             "Percent of consumption at all times that a household gains by the policy where all others follow the "
             "reference (permanent-consumption equivalent); negative is a loss.",
             "welfare gain",
         ),
-        Metric("welfare_error", "One standard error of it, over paths of productivity."),
+        Metric("welfare_error", "One standard error of welfare_gain, over paths of productivity."),
         Metric(
             "capital",
             "Mean capital on the paths of the policy; that of the reference is reference_capital.",
