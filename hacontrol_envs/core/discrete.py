@@ -72,7 +72,7 @@ class DiscreteProblem(Problem):
         """Return what follows x (..., n) under a (..., m): every state of discrete shocks, else a quadrature rule."""
 
     def conditions(self) -> EulerConditions | None:
-        """Return the Euler equation that an optimum, or the equilibrium of the economy behind it, meets; None by default.
+        """Return the Euler equation that an optimum, or the equilibrium of its economy, meets; None by default.
 
         A problem that declares it also translates: `decode_observation` and `action_of_saving`.
         """

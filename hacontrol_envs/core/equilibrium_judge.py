@@ -30,7 +30,11 @@ class EquilibriumJudge(Judge):
             "Relative L2 distance of the worst component of the policy from the true one, under the true law.",
             "policy error, law",
         ),
-        Metric("value_error_law", "The same for the value of an individual.", "value error, law"),
+        Metric(
+            "value_error_law",
+            "Relative L2 distance of the value of an individual from the true one, under the true law.",
+            "value error, law",
+        ),
     )
     headlines = ("signal_error",)
 

@@ -36,7 +36,7 @@ class HouseholdJudge(Judge):
         ),
         Metric(
             "path_error_max",
-            "Maximum over paths and quarters of |log K - log K of the reference|, in percent.",
+            "Maximum of |log K - log K of the reference| on the paths of path_error, in percent.",
             "path error, max",
         ),
         Metric(
@@ -47,10 +47,16 @@ class HouseholdJudge(Judge):
             style="plain",
         ),
         Metric(
-            "euler_high", "log10 of the 99.9 % quantile of the Euler error by mass.", "Euler, 99.9 %", style="plain"
+            "euler_high",
+            "log10 of the 99.9 % quantile by mass of the Euler error of euler_mean.",
+            "Euler, 99.9 %",
+            style="plain",
         ),
         Metric(
-            "euler_max", "log10 of the largest Euler error at cells with mass above 1e-8.", "Euler, max", style="plain"
+            "euler_max",
+            "log10 of the maximum of the Euler error of euler_mean over cells with mass above 1e-8.",
+            "Euler, max",
+            style="plain",
         ),
         Metric(
             "den_haan",
@@ -58,7 +64,7 @@ class HouseholdJudge(Judge):
             "that fits them best: how well capital forecasts itself (Den Haan, 2010).",
             "Den Haan",
         ),
-        Metric("den_haan_max", "Maximum over paths and quarters of |log K forecast - log K|, in percent."),
+        Metric("den_haan_max", "Maximum of |log K forecast - log K| on the paths of den_haan, in percent."),
         Metric(
             "welfare_gain",
             "Percent of consumption at all times that a household gains by the policy where all others follow the "
