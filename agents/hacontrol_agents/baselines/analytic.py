@@ -58,7 +58,7 @@ class AnalyticAgent(Agent):
 
     @property
     def offers(self) -> frozenset[str]:
-        """The value, and its derivatives where the solution knows them."""
+        """The name "value", and "jet" where the solution knows the value's derivatives."""
         return frozenset({"value", "jet"} if self.solution.jet else {"value"})
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
@@ -70,6 +70,7 @@ class _KnownHousehold(Agent):
     """A household of `KrusellSmith` whose policy is known beforehand."""
 
     learns: ClassVar[Any] = KrusellSmithHousehold
+    """The class of problems that the agent can play."""
 
     @property
     def problem(self) -> KrusellSmithHousehold:
@@ -84,7 +85,7 @@ class _KnownHousehold(Agent):
 @final
 @dataclass(kw_only=True)
 class ReferenceAgent(_KnownHousehold):
-    """Does what the reference solution says: all that it says where the law is known, and by capital where it is not.
+    """Plays the reference solution: with the whole law in `saving`, and by observed capital in `policy`.
 
     `saving` knows the law. `policy` knows what is observed of it.
     """
@@ -92,7 +93,14 @@ class ReferenceAgent(_KnownHousehold):
     name: ClassVar[str] = "reference"
 
     def saving(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
-        """a' (..., m), as a `paths.HouseholdPolicy`."""
+        """Return next period's assets a' (..., m) by the reference solution, which sees the whole law.
+
+        Args:
+            assets: a of each household, (..., m).
+            e: numbers of the households' income states, (..., m).
+            z: numbers of the aggregate states, (...).
+            law: masses of households by (e, a), (..., n_e, n_a).
+        """
         return self.problem.economy.reference_solution(cut=True).policy(assets, e, z, law)
 
     def policy(self, t: Array, x: Floats) -> Floats:
@@ -110,7 +118,14 @@ class SteadyStateAgent(_KnownHousehold):
     name: ClassVar[str] = "steady-state"
 
     def saving(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
-        """a' (..., m), as a `paths.HouseholdPolicy`."""
+        """Return next period's assets a' (..., m) by the steady state's policy, which sees neither z nor the law.
+
+        Args:
+            assets: a of each household, (..., m).
+            e: numbers of the households' income states, (..., m).
+            z: numbers of the aggregate states, (...).
+            law: masses of households by (e, a), (..., n_e, n_a).
+        """
         return self.problem.economy.steady_state(cut=True).policy(assets, e, z, law)
 
     def policy(self, t: Array, x: Floats) -> Floats:

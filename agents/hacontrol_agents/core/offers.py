@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 OFFERED = ("value", "jet", "rate")
-"""What an agent may have learnt besides a policy."""
+"""Names of the methods, besides `policy`, that an agent may offer."""
 
 
 def offered(agent: Any) -> frozenset[str]:

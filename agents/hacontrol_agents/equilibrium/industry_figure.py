@@ -22,22 +22,22 @@ TRUTH: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.2, 
 SPREADS = 5.0
 """Maps reach this many standard deviations of log capital and log productivity from the law's means."""
 SCAN = 241
-"""Points of either, evenly spaced over the box, by which those are found."""
+"""Points per axis, evenly spaced over the box, by which means and standard deviations are found."""
 MAP = 121
-"""Points of either in a map."""
+"""Points per axis of a map."""
 HEIGHTS = np.exp(-(np.array([4.0, 3.0, 2.0, 1.0, 0.5]) ** 2) / 2)
 """Levels of the density, relative to its peak: those of a normal law at so many standard deviations."""
 INACTION = 1e-6
-"""Smallest rate of investment that counts as doing something."""
+"""Smallest rate of investment [1/year] that counts as doing something."""
 ROUNDING = 1e-16
-"""Residuals below are drawn there."""
+"""Least residual that is drawn; smaller ones are drawn at this value."""
 
 Panel: TypeAlias = "Callable[[Axes], None]"
 Function: TypeAlias = "Callable[[Floats, Floats], Floats | None]"
 
 
 def industry_figure(learner: IndustryLearner, truth: IndustryEquilibrium | None = None) -> Figure:
-    """What a learner of an industry found, over the region where firms are (and where they truly are).
+    """Draw what a learner of an industry found, over the region where firms are (and where they truly are).
 
     Lines and contours are what was learnt; with `truth`, what is true is dashed in black over it.
 
