@@ -1,4 +1,4 @@
-"""The ceiling and the floor of the leaderboard: the known optimum, and noise."""
+"""Agents that learn nothing: the known optimum, a household's known policies, and random actions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class AnalyticAgent(Agent):
         self.solution: Solution = solution
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the solution, whose functions cannot be pickled: it is computed again."""
+        """Return everything but the solution, whose functions cannot be pickled: it is computed again."""
         return {name: held for name, held in self.__dict__.items() if name != "solution"}
 
     def __setstate__(self, held: dict[str, Any]) -> None:
@@ -62,7 +62,7 @@ class AnalyticAgent(Agent):
         return frozenset({"value", "jet"} if self.solution.jet else {"value"})
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
-        """There is nothing to learn."""
+        """Do nothing: there is nothing to learn."""
 
 
 @dataclass(kw_only=True)
@@ -79,7 +79,7 @@ class _KnownHousehold(Agent):
         return problem
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
-        """There is nothing to learn."""
+        """Do nothing: there is nothing to learn."""
 
 
 @final
@@ -110,7 +110,7 @@ class ReferenceAgent(_KnownHousehold):
 @final
 @dataclass(kw_only=True)
 class SteadyStateAgent(_KnownHousehold):
-    """Does what is optimal in the steady state, and ignores aggregate risk.
+    """Plays what is optimal in the steady state, and ignores aggregate risk.
 
     What a solution has to improve on: its welfare is nearly the optimum's, its capital is not.
     """
@@ -150,7 +150,7 @@ class RandomAgent(Agent):
         return drawn
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
-        """There is nothing to learn."""
+        """Do nothing: there is nothing to learn."""
 
     def _record(self) -> dict[str, Any]:
         return {"rng": self._rng.bit_generator.state}

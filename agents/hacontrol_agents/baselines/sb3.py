@@ -30,7 +30,7 @@ from hacontrol_envs.simulation.env import SDEVectorEnv
 
 @final
 class NativeVecEnv(VecEnv):
-    """A native vector environment with SAME_STEP autoreset, as SB3 wants to see it."""
+    """A native vector environment with SAME_STEP autoreset, as SB3's `VecEnv`."""
 
     def __init__(self, env: SDEVectorEnv) -> None:
         self.env = env
@@ -156,7 +156,7 @@ class SB3Agent(Agent):
                 raise ParameterError(f"Stable-Baselines3 refuses settings of {self.name!r}: {shown(error)}") from error
 
     def _arguments(self, rows: SDEVectorEnv) -> dict[str, Any]:
-        """Keyword arguments of the algorithm; a copy, since SB3 writes into some of them."""
+        """Return keyword arguments of the algorithm; a copy, since SB3 writes into some of them."""
         self._refuse_settings()
         own: dict[str, Any] = {"gamma": rows.gamma, "seed": (self.seed or 0) % 2**32, "device": self.device}
         if self.noise:
@@ -181,7 +181,8 @@ class SB3Agent(Agent):
                 count(name, value, at_most=10_000_000)
 
     def _pace(self, updates: float, time: float) -> dict[str, Any]:
-        """SB3's settings for `updates` gradient steps per unit of time, of which a step of all rows has `time`."""
+        """Return SB3's settings for `updates` gradient steps per unit of time, of which a step of all rows has
+        `time`."""
         if not issubclass(self.algorithm, OffPolicyAlgorithm):
             raise ParameterError(f"updates must be None for {self.name!r}, which does not replay, got {self.updates!r}")
         each = number("updates", updates, above=0.0) * time
@@ -213,7 +214,7 @@ class SB3Agent(Agent):
 
 
 class _ScaledRewards(VecNormalize):
-    """SB3's, which is pickled with the environment within and the returns so far, so that learning goes on."""
+    """SB3's VecNormalize, pickled with its environment and the returns so far, so that learning goes on."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {"own": super().__getstate__(), "venv": self.venv, "returns": self.returns}
@@ -225,11 +226,11 @@ class _ScaledRewards(VecNormalize):
 
 
 class _StoppedError(Exception):
-    """A callback asked to stop."""
+    """Ends SB3's learning where a callback asks for it."""
 
 
 class _Reporter(BaseCallback):
-    """Reports some twenty times, between rollouts, when all that is to be saved is at rest.
+    """Reports some twenty times, between rollouts, when nothing that is saved is changing.
 
     To stop there is to raise: SB3 itself would stop only after the next step, which it then does not store.
     """

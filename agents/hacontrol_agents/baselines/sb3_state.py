@@ -1,4 +1,4 @@
-"""What one of Stable-Baselines3's algorithms needs to go on bitwise, as tensors and JSON.
+"""State of one of Stable-Baselines3's algorithms, as tensors and JSON, from which learning goes on bitwise.
 
 SB3's own files hold networks and optimisers, in pickle. Left out there and kept here: the environment's state, the last
 observation, the reward's running scale, the replay buffer and every random state.

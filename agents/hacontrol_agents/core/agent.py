@@ -1,4 +1,4 @@
-"""Agent: what learns, or knows, a policy for an environment."""
+"""Agent: base class of what learns, or knows, a policy for an environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hyperparameters as their annotations say: whoever wrote them, a caller, a suite or a file.
+"""Hyperparameters checked against their annotations, whether a caller, a suite or a file gives them.
 
 Every agent reads its own more narrowly after this. Here it is made sure that each has its type, is finite, and that no
 network, table or batch is asked for that a machine could not hold: numbers of things are at most MOST, layers at most

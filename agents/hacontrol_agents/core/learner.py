@@ -1,4 +1,4 @@
-"""Learner: what everything that learns has in common: verbs, a learning curve, and files."""
+"""Learner: base class of everything that learns, with verbs, a learning curve, and files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Callback: TypeAlias = "Callable[[Any], bool | None]"
 
 @dataclass(kw_only=True)
 class Learner(abc.ABC):
-    """Something that learns, with Stable-Baselines3's verbs, and is kept in a file.
+    """Something that learns, with Stable-Baselines3's verbs, and can be saved to a file.
 
     A subclass is a dataclass whose fields are its hyperparameters and its subject, what it learns about; it names
     itself in `name` and states `_learn`. What it has learnt is what `_tensors`, `_record` and `_restore` carry to and

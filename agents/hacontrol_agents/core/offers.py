@@ -1,4 +1,4 @@
-"""What agents offer besides a policy: declared by them, never found by calling."""
+"""Names of what agents offer besides a policy: declared by them, never found by calling."""
 
 from __future__ import annotations
 

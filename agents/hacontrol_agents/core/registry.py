@@ -1,4 +1,4 @@
-"""Names of agents: how `make_agent("npi", env=env)` finds a class."""
+"""Registry of agents by name, in which `make_agent("npi", env=env)` finds a class."""
 
 from __future__ import annotations
 
@@ -81,5 +81,5 @@ def make_agent(name: str, **arguments: Any) -> Any:
 
 
 def _module(name: str) -> str:
-    """The module of one of our own agents; empty where none of them has the name."""
+    """Return the module of one of our own agents; empty where none of them has the name."""
     return BUILT_IN.get(name, "").partition(":")[0]

@@ -1,4 +1,4 @@
-"""What a file may make: an environment or an economy by its registered name, with plain parameters.
+"""Environments and economies made as files name them: by registered name, with plain parameters.
 
 Files, suites and command lines are data. They name what is registered, and give it numbers, words and lists; whatever
 Gymnasium and the registration themselves are told, such as the class of the problem, is not theirs to say.
@@ -82,7 +82,7 @@ def make_saved_economy(record: Mapping[str, Any]) -> Any:
 
 
 def _id_of(problem: str) -> str | None:
-    """The id under which the problem of this class is registered."""
+    """Return the id under which the problem of this class is registered; None where there is none."""
     for id in hacontrol_envs.registered_ids():
         if str(gym.spec(id).kwargs.get("problem", "")).rpartition(":")[2] == problem:
             return id
@@ -90,7 +90,7 @@ def _id_of(problem: str) -> str | None:
 
 
 def _made(name: str, make: Callable[..., Any], parameters: Mapping[str, Any]) -> Any:
-    """What `make` makes of parameters that a file gives."""
+    """Return what `make` makes of parameters that a file gives."""
     refuse_reserved(name, parameters)
     try:
         return make(**parameters)

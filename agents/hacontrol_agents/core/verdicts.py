@@ -1,4 +1,4 @@
-"""What is said of learning that failed, or has not ended well; whether figures, tensors and records are finite."""
+"""Errors and warnings about learning that failed or did not converge, and checks that results are finite."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def failure(title: str, rows: list[dict[str, float]], what: str) -> LearningErro
 
 
 def warn_unmet(title: str, rows: list[dict[str, float]]) -> None:
-    """Warn, at the caller of `learn`, that a learner's stopping rule was not met in these rows of its history."""
+    """Warn, where `learn` was called, that a learner's stopping rule was not met in these rows of its history."""
     last = rows[-1] if rows else {}
     figures = ", ".join(f"{key} {last[key]:.3g}" for key in last if key not in ("evaluations", "seconds"))
     warnings.warn(

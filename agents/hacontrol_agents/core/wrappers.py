@@ -1,4 +1,4 @@
-"""Wrappers that agents, which learn and play what is below all of them, cannot leave out."""
+"""Wrappers that agents refuse: agents learn and play the environment below all wrappers, so these would change it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHANGING = (
     gym.vector.VectorActionWrapper,
     gym.vector.VectorRewardWrapper,
 )
-"""Wrappers that change the problem."""
+"""Wrappers that change observations, actions or rewards, and so the problem."""
 
 
 def refuse_changing(env: Any) -> None:

@@ -1,4 +1,4 @@
-"""EconomyLearner: what agents that find the equilibrium of an economy have in common."""
+"""EconomyLearner: base class of agents that find the equilibrium of an economy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IndustryLearner: what agents that find the equilibrium of a FirmIndustry have in common."""
+"""IndustryLearner: base class of agents that find the equilibrium of a FirmIndustry."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ searched."""
 @final
 @dataclass(kw_only=True)
 class MarketClearing(EconomyLearner):
-    """Find the signal at which the gap of an economy is zero, the individual's problem solved anew at every signal.
+    """Find the signal at which the gap of an economy is zero; the individual's problem is solved anew at every signal.
 
     A number is bracketed from the economy's first guess and found by Brent's method, an array by Powell's hybrid
     method (SciPy's). Nothing is known of the economy but what `Economy` states.
@@ -88,7 +88,7 @@ class MarketClearing(EconomyLearner):
         return make_agent(self.solver, env=_env(self.economy.individual(signal)), seed=self.seed, device=self.device)
 
     def _solve(self, signal: float | Floats) -> Solution:
-        """Solve the individual's problem at a signal, or let the agent learn it, whose own warnings say little here."""
+        """Solve the individual's problem at a signal, or let the agent learn it without its own warnings."""
         if self.solver == KNOWN:
             self._solution = self._known(signal)
             return self._solution

@@ -28,7 +28,7 @@ NODES = 160
 @final
 @dataclass(kw_only=True)
 class PublishedFirmPinn(IndustryLearner):
-    """Two networks of raw capital and productivity, trained by Adam in turn, and a damped price: as published.
+    """Find an equilibrium by two networks of raw capital and productivity, trained by Adam in turn, and a damped price.
 
     Each iteration, with theta(q) = theta_+ + (theta_- - theta_+)/(1 + e^{5q}), q = V_k - p and i = k q/theta(q),
       1. takes `steps` of Adam on the mean square of the HJB residual, uniformly over the box,

@@ -82,7 +82,8 @@ def _by_torch(law: Tensor, choice: Tensor, assets: Floats | Tensor, shock: Float
 
 
 def _as(x: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    """`x` itself where it is that already: an operation that does nothing takes as long as a thousand cells."""
+    """Return `x` itself where it has dtype and shape: an operation that does nothing takes as long as a thousand
+    cells."""
     x = x if x.dtype == dtype else x.to(dtype)
     return x if x.shape == shape else x.expand(shape)
 

@@ -32,11 +32,12 @@ FUTURE = 200
 """Periods for which the cloud follows the learnt rule to see where it leads."""
 
 Saving = Callable[[Floats, "Floats | None"], Floats]
-"""Function that returns a' (..., m) at points x (..., m, n) of economies with laws (..., n_e, n_a), or None."""
+"""Function of points x (..., m, n) and their economies' laws (..., n_e, n_a), None without a population; returns a'
+(..., m)."""
 
 
 class Cloud(abc.ABC):
-    """Economies' states, from which points are drawn and which move on."""
+    """States of economies, from which points are drawn and which move on period by period."""
 
     @abc.abstractmethod
     def batch(self, rng: np.random.Generator, points: int) -> Batch:

@@ -1,4 +1,4 @@
-"""DEQN: deep equilibrium nets, a saving rule that meets an economy's equilibrium conditions where it leads."""
+"""DEQN: deep equilibrium nets, which learn a saving rule from equilibrium conditions on economies that follow it."""
 
 from __future__ import annotations
 
@@ -53,11 +53,10 @@ class DEQN(Agent):
     """
 
     economy: Any = field(default=None, kw_only=False)
-    """The economy to learn: anything whose `conditions()` are `EulerConditions`, such as `KrusellSmith("ssj")`. None
+    """The economy to learn: anything whose `conditions()` are `EulerConditions`, such as `KrusellSmith("ssj")`; None
     where `env` is given."""
     env: Any = None
-    """An environment whose problem has such conditions, in which `predict` then plays; None where `economy` is
-    given."""
+    """An environment whose problem has such conditions, in which `predict` plays; None where `economy` is given."""
 
     hidden: tuple[int, ...] = (24, 24)
     """Widths of the network's hidden layers."""
@@ -74,8 +73,8 @@ class DEQN(Agent):
     """Start from the solution of a simpler economy (the steady state's), where it is known; otherwise from a rule of
     thumb and populations of a simple form."""
     optimizer: Optimizer = "levenberg-marquardt"
-    """"levenberg-marquardt" (least squares), or "adam", which takes ten times as many steps and uses the gradient
-    only."""
+    """Method of minimisation: "levenberg-marquardt" (least squares), or "adam", which takes ten times as many steps and
+    uses the gradient only."""
     learning_rate: float = 1e-3
     """Learning rate of "adam" at first; it falls to a hundredth over `iterations`."""
     economies: int = 64
@@ -85,7 +84,7 @@ class DEQN(Agent):
     steps: int = 4
     """Steps of the optimizer in an iteration."""
     moves: int = 4
-    """Periods that the cloud moves on in an iteration, once the residual is below `settled`."""
+    """Periods that the cloud moves on in an iteration, from the first in which the residual is below `settled`."""
     settled: float = 3e-3
     """Root mean square of the residual below which the cloud moves on and the rule counts as learnt."""
     iterations: int = 40
@@ -189,7 +188,8 @@ class DEQN(Agent):
         return self._saved(conditions.place(assets, e, np.asarray(z)[..., None], capital), law)
 
     def consumption(self, x: Floats, law: Floats | None = None) -> Floats:
-        """Return c (...) at points x (..., n) of `conditions`, in economies with laws (..., n_e, n_a); None for no law.
+        """Return c (...) at points x (..., n) of `conditions`, in economies with laws (..., n_e, n_a). None for `law`
+        is enough where the rule sees no more of it than its mean.
 
         Raises:
             ParameterError: the rule sees more of the law than its mean, and no law is given.

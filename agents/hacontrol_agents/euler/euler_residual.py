@@ -1,4 +1,4 @@
-"""EulerResidual: by how much a `SavingRule` misses the equilibrium conditions, and what its parameters change of it."""
+"""EulerResidual: error of a `SavingRule` in the Euler equation, and its derivatives in the rule's parameters."""
 
 from __future__ import annotations
 
@@ -152,4 +152,4 @@ def _parts(x: Tensor, shared: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 _LOOSE = {"allow_unused": True, "materialize_grads": True}
-"""A call may not matter: that of the basis, where savings are at the limit."""
+"""Arguments of autograd for calls that do not matter, such as the basis's where savings are at the limit."""

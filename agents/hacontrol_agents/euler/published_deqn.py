@@ -1,4 +1,4 @@
-"""PublishedDEQN: a deep equilibrium net for Krusell and Smith's economy as a PyTorch port of it was published."""
+"""PublishedDEQN: a deep equilibrium net for Krusell and Smith's economy, as in a published PyTorch port."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SavingRule: what savers consume, as a correction by a network to a rule that is known; and how it sees a law."""
+"""SavingRule: savers' consumption as a network's correction to a known rule, which sees moments of a law."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HJBAgent: what agents that solve the HJB equation with one network for the value have in common."""
+"""HJBAgent: base class of agents that solve the HJB equation with one network for the value."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class HJBAgent(Agent):
     """Number of paths that show where the policy leads, run in the first five iterations, which settle the region and
     the law."""
     margin: float = 2.0
-    """Factor on the reach of the paths that gives the region's."""
+    """Extent of the region, relative to the farthest reach of the paths."""
     rollout_step: float | None = None
     """Time step of rollouts; None for the environment's. Paths of visits take steps five times as long."""
     residual_tolerance: float = 1e-9

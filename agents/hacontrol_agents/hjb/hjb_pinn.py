@@ -39,8 +39,8 @@ class HJBPinn(HJBAgent):
     """
 
     optimizer: Optimizer = "levenberg-marquardt"
-    """"levenberg-marquardt" (Gauss-Newton with damping and acceleration), or "l-bfgs" or "adam", which use the gradient
-    only."""
+    """Method of minimisation: "levenberg-marquardt" (Gauss-Newton with damping and acceleration), or "l-bfgs" or
+    "adam", which use the gradient only."""
     steps: int = 10
     """Steps of the optimizer between fresh points; of "l-bfgs" and "adam" ten times as many, each as cheap as one of
     ten trials."""

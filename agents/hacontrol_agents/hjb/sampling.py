@@ -1,4 +1,4 @@
-"""Where to learn: points of the box, states that a policy visits, and what the policy earns from them."""
+"""Points to learn from: points of the box, states that a policy visits, and Monte Carlo values of the policy there."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Visits(NamedTuple):
     """States where paths of a policy, killed at the discount rate, end, and their range."""
 
     t: Tensor
-    """Times of death, or of the horizon, (S,)."""
+    """Times at which paths end, by death or at the horizon, (S,); zeros without a horizon."""
     x: Tensor
-    """States at those times, (S, n): draws from the discounted law of (t, X_t), which is where errors count."""
+    """States at which paths end, (S, n): draws from the discounted law of (t, X_t), which is where errors count."""
     low: Tensor
     """Smallest unit coordinates of each path before death, (S, n)."""
     high: Tensor
-    """Largest unit coordinates of each path before death, (S, n). The share of paths that leave a box is E[e^{-rho
-    tau}], tau the time of leaving it."""
+    """Largest unit coordinates of each path before death, (S, n). With tau the time of leaving a box, the share of
+    paths that leave it is E[e^{-rho tau}]."""
 
 
 class Region(NamedTuple):

@@ -24,7 +24,7 @@ class Flow(NamedTuple):
 
 
 class ValueFunction:
-    """V(t, x) = offset + scale * network(z(t, x)), where z are the unit coordinates of `problem.state` (and of time).
+    """The value V(t, x) = offset + scale * network(z(t, x)), z the unit coordinates of `problem.state` (and of time).
 
     No structure of the problem enters but its domain: which box, and which states are on a logarithmic scale. `log`
     says that the network's last layer is an exponential, so that what its other layers give is log |V|.

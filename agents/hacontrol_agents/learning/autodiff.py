@@ -1,4 +1,4 @@
-"""Derivatives of a network in its input, and of those in its parameters, without looping autograd over dimensions.
+"""Derivatives of a network in its input, and their derivatives in its parameters, without a loop over dimensions.
 
 The generator of a diffusion needs only second derivatives along the m noise columns. So m + 2 streams travel through
 the layers together: a unit's value h, its directional firsts h_k = sigma_k . grad h, and one accumulated second

@@ -1,4 +1,4 @@
-"""Continuous-time q-learning: model-free, and made not to depend on the time step.
+"""Continuous-time q-learning: model-free, and built so that results do not depend on the time step.
 
 Jia and Zhou (2023), q-Learning in Continuous Time, JMLR 24; Jia and Zhou (2022), Policy Evaluation and Temporal-
 Difference Learning in Continuous Time and Space: A Martingale Approach, JMLR 23. What is implemented, derived:
@@ -135,7 +135,7 @@ class CTQLearning(Agent):
     """
 
     hidden: tuple[int, ...] = (8,)
-    """Widths of the hidden layers of all networks, the value's and those of q's maximiser and curvature."""
+    """Widths of the hidden layers of the networks: the value's, and those of q's maximiser and curvature."""
     policy_hidden: tuple[int, ...] | None = None
     """Widths of the hidden layers of q's maximiser and curvature; None for `hidden`. With () they are linear in
     observations, but for the bounds of the maximiser."""
@@ -372,6 +372,6 @@ class CTQLearning(Agent):
 
 
 def _prior_deviations(parameter: Tensor) -> Tensor:
-    """Deviations of weights (outputs, inputs) that give a layer outputs of order one, and of biases; flat."""
+    """Return deviations of weights (outputs, inputs) that give a layer outputs of order one, and of biases; flat."""
     inputs = parameter.shape[1] if parameter.ndim == 2 else 1
     return torch.full((parameter.numel(),), inputs**-0.5).to(parameter.detach())

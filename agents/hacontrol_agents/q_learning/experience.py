@@ -1,4 +1,4 @@
-"""Experience: blocks of steps of an environment, and what is kept between them."""
+"""Experience: blocks of steps of an environment, and the state between blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FittedReward: what steps paid, as a smooth function of what was observed and played."""
+"""FittedReward: the rate of reward as a smooth function of observations and actions, fitted to steps."""
 
 from __future__ import annotations
 

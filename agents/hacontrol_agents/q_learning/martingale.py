@@ -219,7 +219,7 @@ def _to_go(x: Tensor, cut: Tensor, gamma: float) -> Tensor:
 
 @final
 class NewtonSteps:
-    """Gauss-Newton on what moments and a prior say: quasi-Bayesian GMM (Chernozhukov and Hong, 2003), its mode.
+    """Gauss-Newton steps to the mode of what moments and a prior say: quasi-Bayesian GMM (Chernozhukov and Hong, 2003).
 
     r = S^{-1/2}g are moments in units of their test functions, v each one's Monte Carlo variance. Minimised is
 

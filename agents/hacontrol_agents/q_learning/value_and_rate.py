@@ -35,7 +35,7 @@ class Shape(NamedTuple):
 
 @final
 class ValueAndRate(nn.Module):
-    """V(s), and q(s, u) whose largest value, at u = m(s), follows from int exp(q/temperature) du = 1 over all of R^m.
+    """A value V(s) and a rate q(s, u), largest at u = m(s), with int exp(q/temperature) du = 1 over all of R^m.
 
     q(s, u) = -1/2 |L'(u - m(s))|^2 + temperature * (log det L - m/2 log(2 pi temperature))
 
