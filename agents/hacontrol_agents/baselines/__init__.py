@@ -1,1 +1,1 @@
-"""Agents to compare with: the optimum, chance, Stable-Baselines3's."""
+"""Agents to compare with: the known optimum, random actions and Stable-Baselines3's algorithms."""

@@ -1,4 +1,4 @@
-"""The ceiling and the floor of the leaderboard: the known optimum, and noise."""
+"""Agents that learn nothing: the known optimum, a household's known policies, and random actions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class AnalyticAgent(Agent):
         self.solution: Solution = solution
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the solution, whose functions cannot be pickled: it is computed again."""
+        """Return everything but the solution, whose functions cannot be pickled: it is computed again."""
         return {name: held for name, held in self.__dict__.items() if name != "solution"}
 
     def __setstate__(self, held: dict[str, Any]) -> None:
@@ -58,11 +58,11 @@ class AnalyticAgent(Agent):
 
     @property
     def offers(self) -> frozenset[str]:
-        """The value, and its derivatives where the solution knows them."""
+        """The name "value", and "jet" where the solution knows the value's derivatives."""
         return frozenset({"value", "jet"} if self.solution.jet else {"value"})
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
-        """There is nothing to learn."""
+        """Do nothing: there is nothing to learn."""
 
 
 @dataclass(kw_only=True)
@@ -70,6 +70,7 @@ class _KnownHousehold(Agent):
     """A household of `KrusellSmith` whose policy is known beforehand."""
 
     learns: ClassVar[Any] = KrusellSmithHousehold
+    """The class of problems that the agent can play."""
 
     @property
     def problem(self) -> KrusellSmithHousehold:
@@ -78,13 +79,13 @@ class _KnownHousehold(Agent):
         return problem
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
-        """There is nothing to learn."""
+        """Do nothing: there is nothing to learn."""
 
 
 @final
 @dataclass(kw_only=True)
 class ReferenceAgent(_KnownHousehold):
-    """Does what the reference solution says: all that it says where the law is known, and by capital where it is not.
+    """Plays the reference solution: with the whole law in `saving`, and by observed capital in `policy`.
 
     `saving` knows the law. `policy` knows what is observed of it.
     """
@@ -92,7 +93,14 @@ class ReferenceAgent(_KnownHousehold):
     name: ClassVar[str] = "reference"
 
     def saving(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
-        """a' (..., m), as a `paths.HouseholdPolicy`."""
+        """Return next period's assets a' (..., m) by the reference solution, which sees the whole law.
+
+        Args:
+            assets: a of each household, (..., m).
+            e: numbers of the households' income states, (..., m).
+            z: numbers of the aggregate states, (...).
+            law: masses of households by (e, a), (..., n_e, n_a).
+        """
         return self.problem.economy.reference_solution(cut=True).policy(assets, e, z, law)
 
     def policy(self, t: Array, x: Floats) -> Floats:
@@ -102,7 +110,7 @@ class ReferenceAgent(_KnownHousehold):
 @final
 @dataclass(kw_only=True)
 class SteadyStateAgent(_KnownHousehold):
-    """Does what is optimal in the steady state, and ignores aggregate risk.
+    """Plays what is optimal in the steady state, and ignores aggregate risk.
 
     What a solution has to improve on: its welfare is nearly the optimum's, its capital is not.
     """
@@ -110,7 +118,14 @@ class SteadyStateAgent(_KnownHousehold):
     name: ClassVar[str] = "steady-state"
 
     def saving(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
-        """a' (..., m), as a `paths.HouseholdPolicy`."""
+        """Return next period's assets a' (..., m) by the steady state's policy, which sees neither z nor the law.
+
+        Args:
+            assets: a of each household, (..., m).
+            e: numbers of the households' income states, (..., m).
+            z: numbers of the aggregate states, (...).
+            law: masses of households by (e, a), (..., n_e, n_a).
+        """
         return self.problem.economy.steady_state(cut=True).policy(assets, e, z, law)
 
     def policy(self, t: Array, x: Floats) -> Floats:
@@ -135,7 +150,7 @@ class RandomAgent(Agent):
         return drawn
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
-        """There is nothing to learn."""
+        """Do nothing: there is nothing to learn."""
 
     def _record(self) -> dict[str, Any]:
         return {"rng": self._rng.bit_generator.state}

@@ -30,7 +30,7 @@ from hacontrol_envs.simulation.env import SDEVectorEnv
 
 @final
 class NativeVecEnv(VecEnv):
-    """A native vector environment with SAME_STEP autoreset, as SB3 wants to see it."""
+    """A native vector environment with SAME_STEP autoreset, as SB3's `VecEnv`."""
 
     def __init__(self, env: SDEVectorEnv) -> None:
         self.env = env
@@ -45,7 +45,7 @@ class NativeVecEnv(VecEnv):
         return observation
 
     def seed(self, seed: int | None = None) -> list[int | None]:
-        """Take effect at the next reset."""
+        """Set the seed that the next reset uses."""
         self._seed = seed
         return [None if seed is None else seed + i for i in range(self.num_envs)]
 
@@ -67,9 +67,22 @@ class NativeVecEnv(VecEnv):
         return [getattr(self.env, attr_name)] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Raise AttributeError: attributes belong to all rows and are fixed.
+
+        Args:
+            attr_name: name of the attribute.
+            value: ignored.
+            indices: ignored.
+        """
         raise AttributeError(f"{attr_name} of a native vector environment belongs to all its rows and is fixed")
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+        """Raise AttributeError: rows have no methods of their own.
+
+        Args:
+            method_name: name of the method.
+            *args, indices, **kwargs: ignored.
+        """
         raise AttributeError(f"rows of a native vector environment have no method {method_name!r} of their own")
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: Any = None) -> list[bool]:
@@ -80,7 +93,7 @@ OWN = (
     *("policy", "env", "seed", "device", "verbose", "tensorboard_log", "action_noise", "_init_setup_model"),
     *("replay_buffer_class", "replay_buffer_kwargs", "rollout_buffer_class", "rollout_buffer_kwargs"),
 )
-"""Arguments of SB3's algorithms that are the agent's own, take code, or write files."""
+"""Arguments of SB3's algorithms that a user may not give: the agent sets them, or they take code or write files."""
 POLICY = (
     "net_arch",
     "log_std_init",
@@ -101,6 +114,7 @@ OFF_POLICY: dict[str, Any] = {
     "learning_starts": 500,
     "policy_kwargs": {"net_arch": [64, 64]},
 }
+"""Defaults of algorithms that learn from a replay buffer."""
 
 
 @dataclass(kw_only=True)
@@ -122,6 +136,7 @@ class SB3Agent(Agent):
     """Keyword arguments of the algorithm that differ from this agent's `defaults`; JSON can hold them."""
 
     algorithm: ClassVar[Any]
+    """SB3's class of the algorithm."""
     defaults: ClassVar[dict[str, Any]]
     """Keyword arguments of the algorithm that differ from SB3's own."""
     noise: ClassVar[float] = 0.0
@@ -141,7 +156,7 @@ class SB3Agent(Agent):
                 raise ParameterError(f"Stable-Baselines3 refuses settings of {self.name!r}: {shown(error)}") from error
 
     def _arguments(self, rows: SDEVectorEnv) -> dict[str, Any]:
-        """Keyword arguments of the algorithm; a copy, since SB3 writes into some of them."""
+        """Return keyword arguments of the algorithm; a copy, since SB3 writes into some of them."""
         self._refuse_settings()
         own: dict[str, Any] = {"gamma": rows.gamma, "seed": (self.seed or 0) % 2**32, "device": self.device}
         if self.noise:
@@ -166,7 +181,8 @@ class SB3Agent(Agent):
                 count(name, value, at_most=10_000_000)
 
     def _pace(self, updates: float, time: float) -> dict[str, Any]:
-        """SB3's settings for `updates` gradient steps per unit of time, of which a step of all rows has `time`."""
+        """Return SB3's settings for `updates` gradient steps per unit of time, of which a step of all rows has
+        `time`."""
         if not issubclass(self.algorithm, OffPolicyAlgorithm):
             raise ParameterError(f"updates must be None for {self.name!r}, which does not replay, got {self.updates!r}")
         each = number("updates", updates, above=0.0) * time
@@ -198,7 +214,7 @@ class SB3Agent(Agent):
 
 
 class _ScaledRewards(VecNormalize):
-    """SB3's, which is pickled with the environment within and the returns so far, so that learning goes on."""
+    """SB3's VecNormalize, pickled with its environment and the returns so far, so that learning goes on."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {"own": super().__getstate__(), "venv": self.venv, "returns": self.returns}
@@ -210,11 +226,11 @@ class _ScaledRewards(VecNormalize):
 
 
 class _StoppedError(Exception):
-    """A callback asked to stop."""
+    """Ends SB3's learning where a callback asks for it."""
 
 
 class _Reporter(BaseCallback):
-    """Reports some twenty times, between rollouts, when all that is to be saved is at rest.
+    """Reports some twenty times, between rollouts, when nothing that is saved is changing.
 
     To stop there is to raise: SB3 itself would stop only after the next step, which it then does not store.
     """
@@ -290,7 +306,7 @@ class TD3Agent(SB3Agent):
 @final
 @dataclass(kw_only=True)
 class DiscretizedActorCritic(SB3Agent):
-    """The textbook's actor-critic of the sampled problem: what `CTQLearning` is compared with.
+    """The textbook's actor-critic of the sampled problem, as a comparison for `CTQLearning`.
 
     A critic Q(x, a) learns y = R + e^{-rho dt} Q'(x', mu'(x')), R what a step paid and Q', mu' slow copies; the actor
     mu ascends Q: deep deterministic policy gradient (Lillicrap et al., 2016), SB3's. By default one gradient step for

@@ -1,4 +1,4 @@
-"""What one of Stable-Baselines3's algorithms needs to go on bitwise, as tensors and JSON.
+"""State of one of Stable-Baselines3's algorithms, as tensors and JSON, from which learning goes on bitwise.
 
 SB3's own files hold networks and optimisers, in pickle. Left out there and kept here: the environment's state, the last
 observation, the reward's running scale, the replay buffer and every random state.
@@ -18,12 +18,14 @@ from torch import Tensor
 from hacontrol_envs.arrays import Array
 
 RandomState = dict[str, Any]
+"""Random states of torch and NumPy by name."""
 REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+"""Arrays of SB3's replay buffer that are saved."""
 
 
 @contextlib.contextmanager
 def randomness(state: RandomState) -> Iterator[None]:
-    """Let SB3's draws, which come from global random states, come from `state`; leave the global ones as they were."""
+    """Let SB3 draw from `state` in place of the global random states, which are left as they were."""
     outside = global_randomness()
     set_global_randomness(state)
     try:
@@ -34,19 +36,19 @@ def randomness(state: RandomState) -> Iterator[None]:
 
 
 def global_randomness() -> RandomState:
-    """The random states that SB3 draws from: torch's and NumPy's."""
+    """Return the global random states from which SB3 draws: torch's and NumPy's."""
     return {"torch": torch.get_rng_state(), "numpy": np.random.get_state(legacy=False)}
 
 
 def set_global_randomness(state: RandomState) -> None:
-    """Draw from here on; an empty state changes nothing."""
+    """Set the global random states of torch and NumPy; an empty state changes nothing."""
     if state:
         torch.set_rng_state(state["torch"])
         np.random.set_state(state["numpy"])
 
 
 def tensors_of(model: Any, random: RandomState) -> dict[str, Tensor]:
-    """Copies of all that is a tensor or an array in the model between two rollouts."""
+    """Return copies, by name, of every tensor and array of the model between two rollouts."""
     tensors = {f"{owner}/{name}": tensor for owner, name, tensor in _learnt(model)}
     if model._last_obs is not None:
         arrays = {**_surroundings(model), **_replay(model), "random/numpy": random["numpy"]["state"]["key"]}
@@ -56,7 +58,7 @@ def tensors_of(model: Any, random: RandomState) -> dict[str, Tensor]:
 
 
 def record_of(model: Any, random: RandomState) -> dict[str, Any]:
-    """The rest, as JSON can hold it."""
+    """Return the model's counters and random states that are no tensors, as JSON can hold them."""
     numpy = random["numpy"]
     return {
         "updates": model._n_updates,
@@ -66,7 +68,14 @@ def record_of(model: Any, random: RandomState) -> dict[str, Any]:
 
 
 def restore(model: Any, random: RandomState, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
-    """Go on from `tensors_of` and `record_of` a model built with the same arguments."""
+    """Bring a model that was built with the same arguments to the state that `tensors_of` and `record_of` returned.
+
+    Args:
+        model: one of SB3's algorithms.
+        random: the random states, which are replaced.
+        tensors: what `tensors_of` returned.
+        record: what `record_of` returned.
+    """
     parameters = model.get_parameters()
     for owner, state in parameters.items():
         held = {
@@ -90,7 +99,7 @@ def restore(model: Any, random: RandomState, tensors: dict[str, Tensor], record:
 
 
 def _learnt(model: Any) -> Iterator[tuple[str, str, Tensor]]:
-    """(owner, name, tensor) of networks, optimisers and SAC's entropy coefficient."""
+    """Yield (owner, name, tensor) of networks, optimisers and SAC's entropy coefficient."""
     for owner, state in model.get_parameters().items():
         if "optimizer" in owner:
             for index, slots in state["state"].items():
@@ -101,7 +110,7 @@ def _learnt(model: Any) -> Iterator[tuple[str, str, Tensor]]:
 
 
 def _slots(held: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """An optimiser's state by parameter and slot, from names such as "3/exp_avg"."""
+    """Return an optimiser's state by parameter and slot, from names such as "3/exp_avg"."""
     found: dict[int, dict[str, Tensor]] = {}
     for name, tensor in held.items():
         index, _, slot = name.partition("/")
@@ -110,7 +119,7 @@ def _slots(held: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
 
 
 def _surroundings(model: Any) -> dict[str, Array]:
-    """The environment, what was last seen of it, and the running scale of its rewards."""
+    """Return the arrays of the environment, the last observation and the running scale of rewards."""
     env: VecNormalize = model.env
     scale = np.array([env.ret_rms.mean, env.ret_rms.var, env.ret_rms.count], dtype=np.float64)
     native: Any = env.venv
@@ -141,7 +150,7 @@ def _restore_surroundings(model: Any, arrays: dict[str, Array]) -> None:
 
 
 def _replay(model: Any) -> dict[str, Array]:
-    """The filled part of the replay buffer, and where the next transition goes."""
+    """Return the filled part of the replay buffer, and the place of the next transition."""
     buffer = getattr(model, "replay_buffer", None)
     if buffer is None:
         return {}
@@ -151,6 +160,6 @@ def _replay(model: Any) -> dict[str, Array]:
 
 
 def _tensor(array: Array) -> Tensor:
-    """An array as a tensor, unsigned integers as signed ones of the same bits."""
+    """Return an array as a tensor; unsigned integers become signed ones of the same bits."""
     array = np.array(array)
     return torch.from_numpy(array.view(array.dtype.str.replace("u", "i")) if array.dtype.kind == "u" else array)

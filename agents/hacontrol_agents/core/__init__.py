@@ -1,1 +1,1 @@
-"""What an agent is: hyperparameters, verbs, checkpoints, names."""
+"""Base classes of agents, with their hyperparameters, verbs, checkpoints and names."""

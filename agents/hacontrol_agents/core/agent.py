@@ -1,4 +1,4 @@
-"""Agent: what learns, or knows, a policy for an environment."""
+"""Agent: base class of what learns, or knows, a policy for an environment."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class Agent(Learner):
     """
 
     env: Any
-    """A Gymnasium environment, single or vector, whose `unwrapped` has a `problem` (any of hacontrol_envs). That is
-    learnt: wrappers that change what is seen, played or paid are refused, others ignored."""
+    """A Gymnasium environment, single or vector, whose `unwrapped` has a `problem` (any of hacontrol_envs). Wrappers
+    that change observations, actions or rewards are refused; other wrappers are ignored."""
 
     subject: ClassVar[str] = "env"
     learns: ClassVar[Any] = Problem
-    """The kind of problem that it can learn."""
+    """The class of problems that the agent can learn."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._refuse_subject()
 
     def _refuse_subject(self) -> None:
-        """Raise ParameterError for what cannot be learnt about."""
+        """Raise ParameterError for an environment that the agent cannot learn from."""
         problem = getattr(getattr(self.env, "unwrapped", None), "problem", None)
         if not isinstance(problem, Problem):
             raise ParameterError(f'env must be an hacontrol environment, such as gym.make("LQR-v0"); got {self.env!r}')
@@ -60,24 +60,35 @@ class Agent(Learner):
 
     @abc.abstractmethod
     def policy(self, t: Array, x: Floats) -> Floats:
-        """The physical action (..., m) at times t and states x (..., n), as they are observed, in physical units."""
+        """Return the physical action (..., m) at times t and observed states x (..., n), both in physical units."""
 
     def value(self, t: Array, x: Floats) -> Floats:
-        """The learnt value (...) at times t and states x (..., n), as they are observed, in physical units."""
+        """Return the learnt value (...) at times t and observed states x (..., n), both in physical units."""
         raise NotImplementedError(f"{type(self).__name__} learns no value function")
 
     def jet(self, t: Array, x: Floats) -> Jet:
-        """The learnt value with its derivatives."""
+        """Return the learnt value and its derivatives at times t and observed states x (..., n)."""
         raise NotImplementedError(f"{type(self).__name__} learns no value function")
 
     def rate(self, t: Array, x: Floats, a: Floats) -> Floats:
-        """The learnt q = r + L^a V - rho V (...) at times t, states x (..., n) and physical actions a (..., m)."""
+        """Return the learnt q = r + L^a V - rho V, (...), per unit of time.
+
+        Args:
+            t: times, with the leading axes of x or a single number.
+            x: observed states in physical units, (..., n).
+            a: physical actions, (..., m).
+        """
         raise NotImplementedError(f"{type(self).__name__} learns no rate of advantage")
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[Floats, Any]:
-        """Action in the environment's box for an observation or a batch of them; same signature as SB3's.
+        """Return the action in the environment's box for one observation or a batch of them, as SB3's `predict` does.
+
+        Args:
+            observation: one observation of the environment, or a batch with a leading axis.
+            state: returned unchanged; there for SB3's signature.
+            episode_start, deterministic: ignored; there for SB3's signature.
 
         Raises:
             LearningError: the action is not finite.
@@ -91,7 +102,7 @@ class Agent(Learner):
 
     @property
     def offers(self) -> frozenset[str]:
-        """Which of `value`, `jet` and `rate` it has: those that its class defines."""
+        """The names among `value`, `jet` and `rate` that the agent's class defines."""
         return frozenset(name for name in OFFERED if getattr(type(self), name) is not getattr(Agent, name))
 
     def _answers(self) -> dict[str, Any]:
@@ -101,12 +112,12 @@ class Agent(Learner):
         return {"policy": self.policy(t, x), **({"value": self.value(t, x)} if "value" in self.offers else {})}
 
     def _seen(self, rng: np.random.Generator) -> Floats:
-        """What is observed of `SEEN` states, at which answers must be finite, (SEEN, n)."""
+        """Return observations of `SEEN` states, (SEEN, n), at which answers must be finite."""
         found: Floats = self.problem.observe(self.problem.some_states(rng, SEEN))
         return found
 
     def _vector_env(self, num_envs: int) -> SDEVectorEnv:
-        """Rows of the environment to learn from, each reset in the step that ends its episode."""
+        """Return a vector environment to learn from, whose rows reset in the step that ends their episode."""
         return SDEVectorEnv(self.problem, num_envs, autoreset_mode="SameStep", **self._setting())
 
     def _subject(self) -> tuple[str, dict[str, Any]]:
@@ -118,5 +129,5 @@ class Agent(Learner):
 
     @classmethod
     def _rebuild(cls, record: dict[str, Any]) -> Any:
-        """The environment: only registered problems are built."""
+        """Return the environment that a record names; only registered problems are built."""
         return make_saved_env(record)

@@ -26,7 +26,7 @@ from hacontrol_agents.core.plain import shown
 from hacontrol_envs.errors import CheckpointError
 
 MOST_BYTES = 4 * 2**30
-"""Of a file; a longer one is not read."""
+"""Largest size in bytes of a file that is read."""
 RECORD: dict[str, type | tuple[type, ...]] = {
     "agent": str,
     "problem": str,
@@ -39,7 +39,7 @@ RECORD: dict[str, type | tuple[type, ...]] = {
     "history": list,
     "state": dict,
 }
-"""What a file says beside its tensors, and of which kind each is."""
+"""Entries of a file's JSON record, each with its type or types."""
 
 _BLANK = b"0" * 64
 _MARK = b'"sha256":"'
@@ -47,6 +47,11 @@ _MARK = b'"sha256":"'
 
 def write(path: str | os.PathLike[str], tensors: dict[str, Tensor], record: dict[str, Any]) -> Path:
     """Write tensors and a JSON-serialisable record to `path`, atomically: readers see the old file or the new one.
+
+    Args:
+        path: the file to write; an existing one is replaced.
+        tensors: tensors by name, of any shape.
+        record: what JSON can hold.
 
     Raises:
         ValueError: the record holds NaN or infinity, or something JSON cannot hold.
@@ -65,7 +70,7 @@ def write(path: str | os.PathLike[str], tensors: dict[str, Tensor], record: dict
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the record in `path`.
+    """Return the tensors and the record in `path`.
 
     Raises:
         CheckpointError: there is no such file, or it is not one of ours, or it is torn or altered.
@@ -85,7 +90,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
 
 
 def read_agent(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the record of a learner, every entry of the kind that `RECORD` says.
+    """Return the tensors and the record of a learner; every entry has the type that `RECORD` states.
 
     Raises:
         CheckpointError: there is no such file, or it is not one of a learner, or it is torn or altered.
@@ -116,10 +121,15 @@ def refuse_unlike(
     own_state: Any,
     state: Any,
 ) -> None:
-    """Raise CheckpointError unless a file's tensors and state are of the kind of these own ones of a fresh learner.
+    """Raise CheckpointError unless a file's tensors and state have the form of those of a fresh learner.
 
     Every own tensor must be there, with its type and number of axes, and its shape unless it is empty, which says that
     it grows as learning goes on. The state must have the own keys, with values of the own kinds; null may be a number.
+
+    Args:
+        path: the file, for the error.
+        own_tensors, own_state: tensors by name and JSON state of a fresh learner.
+        tensors, state: tensors by name and JSON state in the file.
     """
     for name, own in own_tensors.items():
         found = tensors.get(name)
@@ -134,7 +144,7 @@ def refuse_unlike(
 
 
 def _unlike(own: Any, given: Any) -> str | None:
-    """Where two values of JSON are of different kinds; None where nowhere."""
+    """Return the place where two JSON values differ in kind; None where they do not."""
     if isinstance(own, dict):
         if not isinstance(given, dict) or own.keys() != given.keys():
             return f": it must have {', '.join(own)}"

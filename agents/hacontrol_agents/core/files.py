@@ -21,7 +21,8 @@ def publish(target: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def written(folder: Path, content: bytes) -> Iterator[str]:
-    """A temporary file in the folder whose content is on disk; what has not been moved away by the end is removed."""
+    """Yield the path of a temporary file in `folder` that holds `content` on disk; remove it at the end if it is still
+    there."""
     folder.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
     try:
@@ -37,7 +38,12 @@ def written(folder: Path, content: bytes) -> Iterator[str]:
 
 
 def content_of(path: str | os.PathLike[str], what: str, most: int) -> bytes:
-    """The bytes of an ordinary file that is no longer than `most`.
+    """Return the bytes of an ordinary file that is no longer than `most`.
+
+    Args:
+        path: the file.
+        what: what the file should hold, in words for the errors.
+        most: largest length in bytes.
 
     Raises:
         CheckpointError: there is no such file, it cannot be read, is no ordinary one, or is longer.

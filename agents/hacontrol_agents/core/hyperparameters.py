@@ -1,4 +1,4 @@
-"""Hyperparameters as their annotations say: whoever wrote them, a caller, a suite or a file.
+"""Hyperparameters checked against their annotations, whether a caller, a suite or a file gives them.
 
 Every agent reads its own more narrowly after this. Here it is made sure that each has its type, is finite, and that no
 network, table or batch is asked for that a machine could not hold: numbers of things are at most MOST, layers at most
@@ -21,15 +21,18 @@ from hacontrol_envs.core.parameters import count, number, one_of, short
 from hacontrol_envs.errors import ParameterError
 
 MOST = 1_000_000
-"""Of anything that is counted ..."""
+"""Largest value of a hyperparameter that counts something."""
 FEWER = {"num_envs": 65_536, "economies": 16_384, "moments": 256}
-"""... and of what is large itself."""
+"""Largest values of hyperparameters that count large things, by name."""
 WIDEST = 16_384
+"""Largest width of a hidden layer."""
 DEEPEST = 32
+"""Largest number of hidden layers."""
 
 
 def checked(kind: type, given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Each given hyperparameter of this class as its annotation says, NumPy's scalars as Python's.
+    """Yield the name and value of each given hyperparameter of a class, checked against its annotation; NumPy's scalars
+    become Python's.
 
     Raises:
         ParameterError: one has another type, is not finite, or is too large.
@@ -68,7 +71,7 @@ def _read(name: str, value: Any, hint: Any) -> Any:
 
 
 def read_widths(name: str, value: Any) -> tuple[int, ...]:
-    """Widths of the hidden layers of a network.
+    """Return the widths of a network's hidden layers as a tuple.
 
     Raises:
         ParameterError: they are not whole numbers, or the layers too wide or too many.

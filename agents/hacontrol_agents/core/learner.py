@@ -1,4 +1,4 @@
-"""Learner: what everything that learns has in common: verbs, a learning curve, and files."""
+"""Learner: base class of everything that learns, with verbs, a learning curve, and files."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from hacontrol_envs.core.parameters import refuse_unlisted, short
 from hacontrol_envs.errors import CheckpointError, LearningError, ParameterError
 
 Callback: TypeAlias = "Callable[[Any], bool | None]"
-"""Called after every iteration of learning; returning False stops it."""
+"""Function that `learn` calls with the learner after every iteration; returning False stops learning."""
 
 
 @dataclass(kw_only=True)
 class Learner(abc.ABC):
-    """Something that learns, with Stable-Baselines3's verbs, and is kept in a file.
+    """Something that learns, with Stable-Baselines3's verbs, and can be saved to a file.
 
     A subclass is a dataclass whose fields are its hyperparameters and its subject, what it learns about; it names
     itself in `name` and states `_learn`. What it has learnt is what `_tensors`, `_record` and `_restore` carry to and
@@ -41,27 +41,28 @@ class Learner(abc.ABC):
     seed: int | None = None
     """Seed of everything random; None draws one."""
     device: str = "cpu"
-    """Where torch computes: "cpu", "cuda", ..."""
+    """Device on which torch computes, such as "cpu" or "cuda"."""
 
     name: ClassVar[str]
-    """What the leaderboard and the command line call it."""
+    """Name of the agent on the command line and on the leaderboard."""
     subject: ClassVar[str]
-    """Name of the field that holds what it learns about: "env", "economy" or "industry"."""
+    """Name of the field that holds the subject of learning: "env", "economy" or "industry"."""
     learns: ClassVar[Any]
-    """The class of problems or economies that it can learn about."""
+    """The class of problems or economies that the agent can learn."""
     default_budget: ClassVar[int | None] = None
     """Budget of `learn` when it is given none; None lets the learner decide when it has learnt."""
 
     evaluations: int = field(default=0, init=False)
     """State-action points at which the problem's coefficients, or the environment, were evaluated so far."""
     seconds: float = field(default=0.0, init=False)
-    """Wall time spent in `learn` so far."""
+    """Wall time spent in `learn` so far, in seconds."""
     history: list[dict[str, float]] = field(default_factory=list, init=False)
-    """The learning curve: one row an iteration, each with "evaluations" and "seconds"."""
+    """The learning curve: one row for each iteration, with at least "evaluations" and "seconds"."""
     converged: bool | None = field(default=None, init=False)
-    """Whether the last row of `history` meets the learner's own rule of having learnt; None where it has no rule."""
+    """Whether the last row of `history` meets the learner's own stopping rule; None where it has no rule."""
     rows_before: int = field(default=0, init=False)
-    """Rows of `history` that earlier calls of `learn` left; the present call's, and those it resumed, follow."""
+    """Number of rows of `history` from earlier calls of `learn`. Rows of the present call, and of the call that it
+    resumed, follow."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -150,11 +151,11 @@ class Learner(abc.ABC):
         """Learn until `evaluations` reaches the budget; call `report(share done, **figures)` after each iteration."""
 
     def _met(self) -> bool | None:
-        """Whether its own rule says that it has learnt, by the last row of `history`; None where it has no rule."""
+        """Tell whether the last row of `history` meets the learner's stopping rule; None where it has no rule."""
         return None
 
     def _answers(self) -> dict[str, Any]:
-        """What it says at some states, by name: arrays that must be finite."""
+        """Return arrays by name that must be finite: what the learner answers at some states."""
         return {}
 
     def _refuse_not_finite(self, row: dict[str, float]) -> None:
@@ -171,28 +172,28 @@ class Learner(abc.ABC):
 
     @property
     def _title(self) -> str:
-        """It and what it learns about, in words."""
+        """The learner and its subject, in words."""
         return f"{self.name} on {self._subject()[0]}"
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        """Every field that the constructor takes, apart from the subject, the seed and the device."""
+        """Every field that the constructor takes, by name, apart from the subject, the seed and the device."""
         return {name: getattr(self, name) for name in self.hyperparameter_names()}
 
     @classmethod
     def hyperparameter_names(cls) -> list[str]:
-        """Names of the hyperparameters."""
+        """Return the names of the hyperparameters."""
         others = (*cls.about(None), "seed", "device")
         return [f.name for f in dataclasses.fields(cls) if f.init and f.name not in others]
 
     @classmethod
     def about(cls, subject: Any) -> dict[str, Any]:
-        """The constructor's arguments that make this the subject."""
+        """Return the constructor's arguments that make `subject` the subject of learning."""
         return {cls.subject: subject}
 
     @classmethod
     def learns_about(cls, kind: type) -> bool:
-        """Tell whether it learns about problems or economies of this class."""
+        """Tell whether the agent can learn problems or economies of the class `kind`."""
         return issubclass(kind, cls.learns)
 
     @final
@@ -220,7 +221,13 @@ class Learner(abc.ABC):
     @final
     @classmethod
     def load(cls, path: str | os.PathLike[str], env: Any = None, device: str = "cpu", *, economy: Any = None) -> Self:
-        """The agent in a file, on what it was saved with, or on another environment or economy of the same problem.
+        """Return the agent that a file holds.
+
+        Args:
+            path: a file that `save` wrote.
+            env: an environment of the same problem; None for the one that the agent was saved with.
+            device: where torch computes.
+            economy: the same economy; None for the one that the agent was saved with.
 
         Raises:
             CheckpointError: the file is damaged, holds an agent of another class or problem, or names an economy that
@@ -253,15 +260,16 @@ class Learner(abc.ABC):
 
     @abc.abstractmethod
     def _subject(self) -> tuple[str, dict[str, Any]]:
-        """The class of what is learnt about, and its parameters, which together rebuild it."""
+        """Return the name of the subject's class, and its parameters, which together rebuild it."""
 
     @classmethod
     @abc.abstractmethod
     def _rebuild(cls, record: dict[str, Any]) -> Any:
-        """The subject a file names. A file cannot name code to run."""
+        """Return the subject that a record names. A file cannot name code to run."""
 
     def _setting(self) -> dict[str, Any]:
-        """How the subject was met. A run goes on as it began; what it has learnt may be loaded to meet it otherwise."""
+        """Return the environment's settings (such as dt, scheme, episode_steps). Resuming requires the same settings;
+        loading does not."""
         return {}
 
     def _refuse_other(self, record: dict[str, Any], path: str | os.PathLike[str]) -> None:
@@ -282,7 +290,7 @@ class Learner(abc.ABC):
         self._adopt(tensors, record, path)
 
     def _adopt(self, tensors: dict[str, Tensor], record: dict[str, Any], path: str | os.PathLike[str]) -> None:
-        """Take over what a file holds, once it is seen to be of the kind that this agent itself would write."""
+        """Take over a file's tensors and record, once they have the form that this agent itself would write."""
         files.refuse_unlike(path, self._tensors(), tensors, self._record(), record["state"])
         self.evaluations, self.seconds, self.history = record["evaluations"], record["seconds"], record["history"]
         self.converged = record.get("converged")
@@ -292,12 +300,12 @@ class Learner(abc.ABC):
             raise CheckpointError(f"{os.fspath(path)!r} is not a whole {self.name}: {shown(error)}") from error
 
     def _tensors(self) -> dict[str, Tensor]:
-        """What was learnt, as tensors."""
+        """Return what was learnt as tensors by name."""
         return {"empty": torch.zeros(0)}
 
     def _record(self) -> dict[str, Any]:
-        """What was learnt and is no tensor, as JSON can hold it."""
+        """Return what was learnt and is no tensor, as JSON can hold it."""
         return {}
 
     def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:  # noqa: B027  (for those that learn nothing)
-        """The inverse of `_tensors` and `_record`."""
+        """Take over what `_tensors` and `_record` returned."""

@@ -1,11 +1,11 @@
-"""What agents offer besides a policy: declared by them, never found by calling."""
+"""Names of what agents offer besides a policy: declared by them, never found by calling."""
 
 from __future__ import annotations
 
 from typing import Any
 
 OFFERED = ("value", "jet", "rate")
-"""What an agent may have learnt besides a policy."""
+"""Names of the methods, besides `policy`, that an agent may offer."""
 
 
 def offered(agent: Any) -> frozenset[str]:

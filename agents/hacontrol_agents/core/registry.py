@@ -1,4 +1,4 @@
-"""Names of agents: how `make_agent("npi", env=env)` finds a class."""
+"""Registry of agents by name, in which `make_agent("npi", env=env)` finds a class."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BUILT_IN = {
 """Our own agents, as "module:Class": a module is imported, and registers its agents, when one of them is asked for."""
 
 _AGENTS: dict[str, type[Learner]] = {}
-"""Those that are imported."""
+"""Agents that are imported, by name."""
 
 
 def register_agent(kind: type[Learner]) -> None:
@@ -44,18 +44,18 @@ def register_agent(kind: type[Learner]) -> None:
 
 
 def agent_classes() -> dict[str, str]:
-    """The name of the class of every known agent by the agent's name. Nothing is imported."""
+    """Return the class name of every known agent by the agent's name, without importing any."""
     built_in = {name: path.partition(":")[2] for name, path in BUILT_IN.items()}
     return dict(sorted({**built_in, **{name: kind.__name__ for name, kind in _AGENTS.items()}}.items()))
 
 
 def agents() -> dict[str, type[Learner]]:
-    """Every known agent by name. Imports those that are not imported yet."""
+    """Return every known agent class by name. Import those that are not imported yet."""
     return {name: find_agent(name) for name in agent_classes()}
 
 
 def find_agent(name: str) -> type[Learner]:
-    """The agent of this name. Imports it if it is one of ours.
+    """Return the agent class of this name. Import it if it is built in.
 
     Raises:
         UnknownNameError: there is none.
@@ -69,7 +69,7 @@ def find_agent(name: str) -> type[Learner]:
 
 
 def make_agent(name: str, **arguments: Any) -> Any:
-    """An agent by name: `make_agent("npi", env=env, seed=0)`.
+    """Return a new agent by name: `make_agent("npi", env=env, seed=0)`.
 
     Raises:
         UnknownNameError: no agent has the name.
@@ -81,5 +81,5 @@ def make_agent(name: str, **arguments: Any) -> Any:
 
 
 def _module(name: str) -> str:
-    """The module of one of our own agents; empty where none of them has the name."""
+    """Return the module of one of our own agents; empty where none of them has the name."""
     return BUILT_IN.get(name, "").partition(":")[0]

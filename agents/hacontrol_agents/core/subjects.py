@@ -1,4 +1,4 @@
-"""What a file may make: an environment or an economy by its registered name, with plain parameters.
+"""Environments and economies made as files name them: by registered name, with plain parameters.
 
 Files, suites and command lines are data. They name what is registered, and give it numbers, words and lists; whatever
 Gymnasium and the registration themselves are told, such as the class of the problem, is not theirs to say.
@@ -20,20 +20,20 @@ from hacontrol_envs.errors import CheckpointError, HacontrolError, ParameterErro
 from hacontrol_envs.simulation.env import make_env, make_vector_env
 
 SETTING = ("dt", "scheme", "episode_steps")
-"""How an environment meets its problem; the other parameters are the problem's own."""
+"""Names of an environment's parameters that belong to its sampling; the other parameters are the problem's own."""
 LONGEST = 100
-"""Characters of a parameter's name."""
+"""Most characters of a parameter's name."""
 RESERVED = frozenset(
     name
     for make in (gym.make, gym.make_vec, make_env, make_vector_env)
     for name, parameter in inspect.signature(make).parameters.items()
     if parameter.kind is not parameter.VAR_KEYWORD
 ) - set(SETTING) | {"self", "entry_point", "vector_entry_point", "kwargs"}
-"""Keyword arguments that are not a file's to give."""
+"""Keyword arguments that a file may not give."""
 
 
 def make_subject(name: str, parameters: Mapping[str, Any]) -> Any:
-    """The registered economy of this name, or the registered environment of this id, with these parameters.
+    """Return the registered economy of this name, or the registered environment of this id, with these parameters.
 
     Raises:
         UnknownNameError: nothing of ours is registered under the name.
@@ -50,7 +50,7 @@ def make_subject(name: str, parameters: Mapping[str, Any]) -> Any:
 
 
 def make_saved_env(record: Mapping[str, Any]) -> Any:
-    """The environment that the record of a saved agent names by the class of its problem.
+    """Return the environment that a saved agent's record names by the class of its problem.
 
     Raises:
         CheckpointError: no registered problem has the class.
@@ -65,7 +65,7 @@ def make_saved_env(record: Mapping[str, Any]) -> Any:
 
 
 def make_saved_economy(record: Mapping[str, Any]) -> Any:
-    """The economy or problem with Euler conditions that the record of an agent saved without an environment names.
+    """Return the economy, or problem with Euler conditions, in the record of an agent saved without an environment.
 
     Raises:
         CheckpointError: none that is known has the class.
@@ -82,7 +82,7 @@ def make_saved_economy(record: Mapping[str, Any]) -> Any:
 
 
 def _id_of(problem: str) -> str | None:
-    """The id under which the problem of this class is registered."""
+    """Return the id under which the problem of this class is registered; None where there is none."""
     for id in hacontrol_envs.registered_ids():
         if str(gym.spec(id).kwargs.get("problem", "")).rpartition(":")[2] == problem:
             return id
@@ -90,7 +90,7 @@ def _id_of(problem: str) -> str | None:
 
 
 def _made(name: str, make: Callable[..., Any], parameters: Mapping[str, Any]) -> Any:
-    """What `make` makes of parameters that a file gives."""
+    """Return what `make` makes of parameters that a file gives."""
     refuse_reserved(name, parameters)
     try:
         return make(**parameters)
@@ -103,7 +103,13 @@ def _made(name: str, make: Callable[..., Any], parameters: Mapping[str, Any]) ->
 
 
 def refuse_reserved(name: str, parameters: Mapping[str, Any], but: Iterable[str] = ()) -> None:
-    """Raise ParameterError for a parameter that is not a file's to give, or whose value is not plain."""
+    """Raise ParameterError for a parameter that a file may not give, or whose value is not plain.
+
+    Args:
+        name: the environment or economy, for the error.
+        parameters: parameters by name.
+        but: further names that may not be given.
+    """
     for key, value in parameters.items():
         if not key.isidentifier() or len(key) > LONGEST:
             raise ParameterError(f"{short(key)} cannot be a parameter of {name}: it is no name")

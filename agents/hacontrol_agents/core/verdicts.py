@@ -1,4 +1,4 @@
-"""What is said of learning that failed, or has not ended well; whether figures, tensors and records are finite."""
+"""Errors and warnings about learning that failed or did not converge, and checks that results are finite."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 from hacontrol_envs.errors import ConvergenceWarning, LearningError
 
 NOT_A_NUMBER = (FloatingPointError, OverflowError, np.linalg.LinAlgError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
-"""What routines raise that meet numbers with which they cannot go on."""
+"""Exceptions that numerical routines raise where they meet numbers that are not finite, or singular matrices."""
 SEEN = 64
-"""States at which what was learnt must be finite."""
+"""Number of states at which what was learnt must be finite."""
 
 
 def first_not_finite(values: Mapping[str, Any]) -> str | None:
-    """The name of the first entry that holds a number that is not finite, with what it holds; None if there is none.
+    """Return the name of the first entry that is not finite, with its value; None if there is none.
 
     Entries are numbers, arrays, tensors of any shape, or lists and dictionaries of such. Whole numbers, words and truth
     values are finite.
@@ -44,7 +44,13 @@ def _not_finite(name: str, value: Any) -> Iterator[str]:
 
 
 def failure(title: str, rows: list[dict[str, float]], what: str) -> LearningError:
-    """The error that `what` was not finite after these rows of history, of a learner and its subject called `title`."""
+    """Return the error that `what` was not finite in learning.
+
+    Args:
+        title: the learner and its subject, in words.
+        rows: rows of the learner's history so far.
+        what: the quantity that was not finite, in words.
+    """
     return LearningError(
         f"{title} has not learnt: not finite in iteration {len(rows) + 1}: {what}. Try another seed, fewer or smaller "
         "steps, a larger discount, or units in which rewards, states and actions are of order one; and see that the "
@@ -53,7 +59,7 @@ def failure(title: str, rows: list[dict[str, float]], what: str) -> LearningErro
 
 
 def warn_unmet(title: str, rows: list[dict[str, float]]) -> None:
-    """Warn, where `learn` was called, that a learner's rule was not met in these rows of its history."""
+    """Warn, where `learn` was called, that a learner's stopping rule was not met in these rows of its history."""
     last = rows[-1] if rows else {}
     figures = ", ".join(f"{key} {last[key]:.3g}" for key in last if key not in ("evaluations", "seconds"))
     warnings.warn(

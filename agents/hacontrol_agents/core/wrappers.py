@@ -1,4 +1,4 @@
-"""Wrappers that agents, which learn and play what is below all of them, cannot leave out."""
+"""Wrappers that agents refuse: agents learn and play the environment below all wrappers, so these would change it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ CHANGING = (
     gym.vector.VectorActionWrapper,
     gym.vector.VectorRewardWrapper,
 )
-"""Wrappers under which another problem is played."""
+"""Wrappers that change observations, actions or rewards, and so the problem."""
 
 
 def refuse_changing(env: Any) -> None:
-    """Raise ParameterError where a wrapper of an environment of ours changes what is seen, played or paid."""
+    """Raise ParameterError where a wrapper of an environment of ours changes observations, actions or rewards."""
     wrapper = env
     while wrapper is not wrapper.unwrapped:
         if isinstance(wrapper, CHANGING):
@@ -32,7 +32,8 @@ def refuse_changing(env: Any) -> None:
 
 
 def episode_steps(env: Any) -> int | None:
-    """Steps of an episode: the least of an environment's own and of those of the `TimeLimit`s around it."""
+    """Return the number of steps of an episode: the least of the environment's own and of its `TimeLimit` wrappers';
+    None where there is none."""
     limits, wrapper = [env.unwrapped.episode_steps], env
     while wrapper is not wrapper.unwrapped:
         limits.append(wrapper._max_episode_steps if isinstance(wrapper, gym.wrappers.TimeLimit) else None)

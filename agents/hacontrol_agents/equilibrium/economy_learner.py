@@ -1,4 +1,4 @@
-"""EconomyLearner: what agents that find the equilibrium of an economy have in common."""
+"""EconomyLearner: base class of agents that find the equilibrium of an economy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SEEN = 64
-"""States at which answers must be finite."""
+"""Number of states at which answers must be finite."""
 
 
 @dataclass(kw_only=True)
@@ -32,11 +32,11 @@ class EconomyLearner(Learner):
     """
 
     economy: Any = field(kw_only=False)
-    """What to find the equilibrium of."""
+    """The economy whose equilibrium is to be found."""
 
     subject: ClassVar[str] = "economy"
     learns: ClassVar[Any] = Economy
-    """The kind of economy that it can learn."""
+    """The class of economies that the agent can learn."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,12 +47,12 @@ class EconomyLearner(Learner):
     @property
     @abc.abstractmethod
     def signal(self) -> float | Floats:
-        """What decision makers take as given, as learnt so far."""
+        """The signal that decision makers take as given, as learnt so far: a number or an array."""
 
     @property
     @abc.abstractmethod
     def solution(self) -> Solution:
-        """Value and policy of the individual's problem at that signal, as learnt so far; its error is not known."""
+        """Value and policy of the individual's problem at the learnt signal; their error is not known."""
 
     @property
     def cross_section(self) -> CrossSection:
@@ -61,7 +61,8 @@ class EconomyLearner(Learner):
         return found
 
     def plot(self, truth: Equilibrium | None = None) -> Figure:
-        """Draw each component of the policy under the law, and how the gap closed; the true ones are dashed.
+        """Draw each component of the policy under the law, and the gap over iterations; with `truth`, the true ones
+        dashed.
 
         Raises:
             ParameterError: matplotlib is not installed.
@@ -95,7 +96,7 @@ class EconomyLearner(Learner):
 
     @classmethod
     def _rebuild(cls, record: dict[str, Any]) -> Any:
-        """The economy that a file names: only registered ones are built."""
+        """Return the economy that a record names; only registered ones are built."""
         if record["env"]:
             raise CheckpointError(f"a {cls.__name__} is learnt without an environment, not with {shown(record['env'])}")
         for name, kind in registered_economies().items():

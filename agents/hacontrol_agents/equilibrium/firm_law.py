@@ -14,11 +14,11 @@ from hacontrol_agents.learning.networks import MLP
 from hacontrol_agents.learning.optimizers import LevenbergMarquardt
 
 SPREAD = 1.6
-"""Standard deviations of the points at which the equation is learnt, in those of the law: its tails must be seen."""
+"""Standard deviation of the points at which the equation is learnt, in those of the law, so that its tails are seen."""
 REACH = 6.5
-"""Beyond so many standard deviations nothing is learnt ..."""
+"""Standard deviations from the law's mean beyond which nothing is learnt."""
 QUADRATURE = 8.0
-"""... and beyond so many the density is neglected."""
+"""Standard deviations from the law's mean beyond which the density is neglected in integrals."""
 
 
 class Frame(NamedTuple):
@@ -34,7 +34,13 @@ class Frame(NamedTuple):
 
     @classmethod
     def of(cls, y: Tensor, z: Tensor, mass: Tensor) -> Frame:
-        """That of points (S,) with these masses."""
+        """Return the frame of points with masses: their means, spreads and regression slope.
+
+        Args:
+            y: log capital of the points, (S,).
+            z: log productivity of the points, (S,).
+            mass: masses that sum to one, (S,).
+        """
         mean_y, mean_z = float(mass @ y), float(mass @ z)
         dy, dz = y - mean_y, z - mean_z
         variance = float(mass @ dz**2)
@@ -42,31 +48,31 @@ class Frame(NamedTuple):
         return cls(mean_y, mean_z, math.sqrt(float(mass @ (dy - slope * dz) ** 2)), math.sqrt(variance), slope)
 
     def to(self, y: Tensor, z: Tensor) -> Tensor:
-        """w, (..., 2)."""
+        """Return the coordinates w (..., 2) of log capital y and log productivity z, each (...)."""
         dz = z - self.mean_z
         return torch.stack([dz / self.spread_z, (y - self.mean_y - self.slope * dz) / self.spread_y], dim=-1)
 
     def back(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """y and z, each (...)."""
+        """Return log capital y and log productivity z, each (...), at coordinates w (..., 2)."""
         dz = self.spread_z * w[..., 0]
         return self.mean_y + self.slope * dz + self.spread_y * w[..., 1], self.mean_z + dz
 
     def turn(self, along_y: Tensor, along_z: Tensor) -> Tensor:
-        """A vector of (y, z) in w, (..., 2)."""
+        """Return the components in w, (..., 2), of a vector with components along y and z, each (...)."""
         return torch.stack([along_z / self.spread_z, (along_y - self.slope * along_z) / self.spread_y], dim=-1)
 
 
 UNPLACED = Frame(0.0, 0.0, 1.0, 1.0, 0.0)
-"""Before it is known where the law is."""
+"""Frame in use before it is known where the law is."""
 
 
 class Motion(NamedTuple):
-    """How firms move: dy = growth dt, dz = -reversion z dt + volatility dW."""
+    """Motion of firms: dy = growth dt, dz = -reversion z dt + volatility dW."""
 
     growth: Tensor
-    """iota - delta at the points, (B,)."""
+    """Growth iota - delta of log capital at the points, (B,) [1/year]."""
     slope: Tensor
-    """Its derivative in y, (B,)."""
+    """Derivative of `growth` in log capital at the points, (B,) [1/year]."""
     reversion: float
     volatility: float
 
@@ -93,7 +99,8 @@ class FirmLaw:
         self.log_mass = 0.0
 
     def points(self, rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
-        """w (size, 2) at which to learn, and the last of them, if any, on reflecting edges: where |z| is the bound."""
+        """Return coordinates w (size, 2) at which to learn, and a second set (N, 2) on reflecting edges, where |z| is
+        the bound; N is 0 where the law reaches none."""
         w = torch.as_tensor(np.clip(rng.standard_normal((size, 2)) * SPREAD, -REACH, REACH)).to(self._like)
         low, high = self._range()
         w[:, 0] = torch.where(
@@ -109,13 +116,20 @@ class FirmLaw:
         return next(self.network.parameters()).detach()
 
     def _range(self) -> tuple[float, float]:
-        """The reflecting edges in w_1, or REACH where they are farther."""
+        """Return the reflecting edges in w_1, or REACH where they are farther."""
         ends = ((sign * self.bound - self.frame.mean_z) / self.frame.spread_z for sign in (-1, 1))
         low, high = ends
         return max(low, -REACH), min(high, REACH)
 
     def fit(self, points: tuple[Tensor, Tensor], motion: Motion, steps: int) -> float:
-        """So many steps on the residual at these points; the root mean square of what is left, relative."""
+        """Take Levenberg-Marquardt steps on the residual; return its root mean square at the end, relative to the
+        equation's terms.
+
+        Args:
+            points: coordinates w inside and on the edges, as `points` returns them.
+            motion: motion of firms at the points.
+            steps: number of steps.
+        """
         loss = 0.0
         for _ in range(steps):
             report = self.optimizer.step(
@@ -126,7 +140,7 @@ class FirmLaw:
         return math.sqrt(2 * loss)
 
     def _residual(self, points: tuple[Tensor, Tensor], motion: Motion, jacobian: bool = False) -> tuple[Tensor, ...]:
-        """R / (1 + |w|^2) and the current at the edges, and their derivatives in the parameters."""
+        """Return R / (1 + |w|^2), the current at the edges, and with `jacobian` their derivatives in the parameters."""
         (w, on), frame = points, self.frame
         _, z = frame.back(w)
         sigma = frame.turn(torch.zeros_like(z), torch.full_like(z, motion.volatility))
@@ -153,7 +167,8 @@ class FirmLaw:
         return torch.cat(rows), torch.cat(parts)
 
     def quadrature(self, nodes: int = 100) -> tuple[Tensor, Tensor, Tensor]:
-        """y, z and masses summing to one, each (nodes^2,), by which to take expectations; it renews Z."""
+        """Return y, z and masses that sum to one, each (nodes^2,), by which to take expectations. Renews the normaliser
+        Z."""
         rule, weights = (torch.as_tensor(part).to(self._like) for part in np.polynomial.legendre.leggauss(nodes))
         low, high = self._range()
         low, high = (-QUADRATURE if low == -REACH else low), (QUADRATURE if high == REACH else high)
@@ -172,6 +187,6 @@ class FirmLaw:
         return log
 
     def density(self, y: Tensor, z: Tensor) -> Tensor:
-        """f per unit of y and z, (...)."""
+        """Return the density f (...) per unit of log capital y and log productivity z, each (...)."""
         f = torch.exp(self._log(self.frame.to(y, z)) - self.log_mass)
         return torch.where(z.abs() <= self.bound, f, torch.zeros_like(f))

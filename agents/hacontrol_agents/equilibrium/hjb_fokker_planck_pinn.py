@@ -23,13 +23,13 @@ from hacontrol_envs.economies.industry.market import BINDING
 from hacontrol_envs.errors import EquilibriumError
 
 LAW_LEFT = 1e-6
-"""Root mean square of the law's equation above which its steps are repeated: a second time ..."""
+"""Root mean square of the law's equation above which its steps are repeated."""
 LAW_ROUNDS = 6
-"""... or, the first time, up to so many times."""
+"""Most rounds of steps on the law in the first iteration with it; later iterations take at most two."""
 SMALL_STEP, SMALL_LAW = 1e-5, 1e-4
 """Relative step of the price, and root mean square of the law's equation, below which an equilibrium is learnt."""
 STEP = 0.1
-"""Years in a step of simulated firms; their productivity is exact in law."""
+"""Time step of simulated firms in years; their productivity is exact in law."""
 
 
 @final
@@ -50,17 +50,18 @@ class HJBFokkerPlanckPinn(IndustryLearner):
     """
 
     start_price: float = 1.0
-    """The first price."""
+    """Price in the first iteration."""
     value_hidden: tuple[int, ...] = (56,)
     """Widths of the value network's hidden layers."""
     law_hidden: tuple[int, ...] = (32,)
     """Widths of the log-density network's hidden layers."""
     firms: int = 2048
-    """Simulated firms."""
+    """Number of simulated firms."""
     settled: float = 3e-3
     """Relative change of the price below which simulation gives way to the law."""
     iterations: int = 30
-    """Iterations with the law, when `learn` is given no budget; at most as many before."""
+    """Iterations with the law, when `learn` is given no budget; there are at most as many with simulated firms
+    before."""
     steps: int = 10
     """Gauss-Newton steps on V in an iteration."""
     law_steps: int = 8
@@ -68,7 +69,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
     law_points: int = 1600
     """Points at which the Fokker-Planck equation is learnt."""
     margin: float = 1.4
-    """Before there is a law V is learnt over this many times the range of simulated firms."""
+    """Factor on the range of simulated firms: V is learnt over that region before there is a law."""
 
     name: ClassVar[str] = "hjb-fp-pinn"
 
@@ -89,7 +90,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
 
     @property
     def firm(self) -> FirmInvestment:
-        """One of the firms, at the price so far."""
+        """One firm at the price so far."""
         return self.industry.firm(self.price)
 
     def _env(self) -> SDEEnv:
@@ -129,7 +130,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
         return error
 
     def law_error(self, k: Floats, z: Floats) -> Floats | None:
-        """|R(l)| of `FirmLaw`, whose terms are of the size kappa (1 + |w|^2); None before there is a law."""
+        """Return |R(l)| of `FirmLaw` (...), relative to kappa (1 + |w|^2); None before there is a law."""
         if self._fresh_law:
             return None
         x = torch.as_tensor(_states(k, z).reshape(-1, 2)).to(self._x)
@@ -140,7 +141,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
 
     @property
     def _fresh_law(self) -> bool:
-        """Whether the law has not been met yet."""
+        """Whether no iteration has used the law yet."""
         return self._law.frame == UNPLACED
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
@@ -154,7 +155,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
         self._refuse_binding()
 
     def _met(self) -> bool:
-        """Whether the last step of the price was small, and output that of a law that is learnt."""
+        """Tell whether the last step of the price was small, and output came from a law that is learnt."""
         last = self.history[-1]
         return last["change"] <= SMALL_STEP and last.get("law", math.inf) <= SMALL_LAW
 
@@ -165,7 +166,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
         return (len([row for row in rows if "law" in row]) + ahead * self._in_law) / self.iterations
 
     def _with_firms(self, rng: np.random.Generator) -> dict[str, float]:
-        """V over the whole range of capital, and output from simulated firms."""
+        """Learn V over the whole range of capital, and find output from simulated firms."""
         loss = 0.0
         for _ in range(4 if self._iteration == 0 else 2):
             loss = self._firms.go_on(self._env(), self._visits(wide=True), rng)
@@ -177,7 +178,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
         return {"loss": loss}
 
     def _with_law(self, rng: np.random.Generator) -> dict[str, float]:
-        """V where firms are, and output from the law."""
+        """Learn V where firms are, and find output from the law."""
         fresh = self._fresh_law
         if fresh:
             self._simulate(rng, years=40.0)
@@ -198,7 +199,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
         return {"loss": loss, "law": left}
 
     def _clear(self, y: Tensor, z: Tensor, mass: Tensor) -> None:
-        """Newton's step on the price, given where firms are."""
+        """Take Newton's step on the price, given points (S,) with masses where firms are."""
         firm, industry = self.firm, self.industry
         self._output = float(mass @ torch.exp(z + firm.returns_to_scale * y))
         slope = 1 + industry.demand_elasticity * min(industry.supply_elasticity, 10.0)
@@ -206,7 +207,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
         self._log_price -= self._step
 
     def _visits(self, wide: bool = False) -> Visits:
-        """Where firms are; with `wide`, and all capital between its bounds."""
+        """Return states where firms are; with `wide`, over all capital between its bounds."""
         u = self.firm.state.to_unit(self._x)
         low, high = u.clone(), u.clone()
         if wide:
@@ -214,7 +215,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
         return Visits(u.new_zeros(len(u)), self._x, low, high)
 
     def _around_law(self, rng: np.random.Generator) -> Visits:
-        """States around the law, its tails included."""
+        """Return states around the law, its tails included."""
         y, z = self._law.frame.back(self._law.points(rng, 4 * self.law_points)[0])
         x = self.firm.state.confine(torch.stack([y.exp(), z], dim=1))
         u = self.firm.state.to_unit(x)
@@ -232,7 +233,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
         self._x = x
 
     def _motion(self, w: Tensor) -> Motion:
-        """Growth of capital at points w of the law, and its slope d iota / d V_k * V_kk * k in log capital."""
+        """Return growth of capital at points w of the law, and its slope d iota / d V_k * V_kk * k in log capital."""
         firm = self.firm
         y, z = self._law.frame.back(w)
         x, t = torch.stack([y.exp(), z], dim=1), y.new_zeros(len(y))

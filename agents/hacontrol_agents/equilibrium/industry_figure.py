@@ -22,22 +22,22 @@ TRUTH: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.2, 
 SPREADS = 5.0
 """Maps reach this many standard deviations of log capital and log productivity from the law's means."""
 SCAN = 241
-"""Points of either, evenly spaced over the box, by which those are found."""
+"""Points per axis, evenly spaced over the box, by which means and standard deviations are found."""
 MAP = 121
-"""Points of either in a map."""
+"""Points per axis of a map."""
 HEIGHTS = np.exp(-(np.array([4.0, 3.0, 2.0, 1.0, 0.5]) ** 2) / 2)
 """Levels of the density, relative to its peak: those of a normal law at so many standard deviations."""
 INACTION = 1e-6
-"""Smallest rate of investment that counts as doing something."""
+"""Smallest rate of investment [1/year] that counts as doing something."""
 ROUNDING = 1e-16
-"""Residuals below are drawn there."""
+"""Least residual that is drawn; smaller ones are drawn at this value."""
 
 Panel: TypeAlias = "Callable[[Axes], None]"
 Function: TypeAlias = "Callable[[Floats, Floats], Floats | None]"
 
 
 def industry_figure(learner: IndustryLearner, truth: IndustryEquilibrium | None = None) -> Figure:
-    """What a learner of an industry found, over the region where firms are (and where they truly are).
+    """Draw what a learner of an industry found, over the region where firms are (and where they truly are).
 
     Lines and contours are what was learnt; with `truth`, what is true is dashed in black over it.
 
@@ -62,7 +62,7 @@ class _Region(NamedTuple):
 
 
 class _Scene:
-    """What the panels share."""
+    """Data and axes that the panels share."""
 
     def __init__(self, learner: IndustryLearner, truth: IndustryEquilibrium | None) -> None:
         self.learner, self.truth = learner, truth
@@ -74,7 +74,7 @@ class _Scene:
         self.k, self.z = np.meshgrid(np.exp(sides[0]), sides[1], indexing="ij")
 
     def _around(self, density: Function) -> _Region:
-        """Where a law is, within the box; the box where no mass is found."""
+        """Return the region of a law within the box; the whole box where no mass is found."""
         low, high = np.log(self.firm.capital_bounds)
         bound = self.firm.productivity_bound
         box = _Region(np.array([low, -bound]), np.array([high, bound]))
@@ -88,7 +88,7 @@ class _Scene:
         return _Region(np.maximum(mean - SPREADS * spread, box.low), np.minimum(mean + SPREADS * spread, box.high))
 
     def panels(self) -> list[Panel]:
-        """Those that this learner has something for."""
+        """Return the panels for which this learner has something."""
         found: list[Panel] = [self.value, self.policy, self.density]
         if self.learner.history:
             found.append(self.convergence)
@@ -103,7 +103,7 @@ class _Scene:
         return found
 
     def value(self, axes: Axes) -> None:
-        """V along capital at three productivities."""
+        """Draw V along capital at three productivities."""
         k = self.k[:, 0]
         for place, colour in zip((-2, 0, 2), COLOURS, strict=True):
             z = np.full_like(k, place * self.firm.productivity_deviation)
@@ -115,7 +115,7 @@ class _Scene:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, frameon=False, fontsize="small")
 
     def policy(self, axes: Axes) -> None:
-        """The rate of investment, where it is zero (dotted) and depreciation, and where nothing is done."""
+        """Draw the rate of investment, where it is zero (dotted) and depreciation, and where nothing is done."""
         rate, delta = self.learner.policy(self.k, self.z), self.firm.depreciation
         self._map(axes, rate, "RdBu", float(np.abs(rate).max()))
         still, title = np.abs(rate) < INACTION, "investment rate"
@@ -130,7 +130,7 @@ class _Scene:
         self._over_states(axes, title)
 
     def density(self, axes: Axes) -> None:
-        """Firms, at the heights of a normal law at 1/2, 1, 2, 3 and 4 standard deviations."""
+        """Draw firms, at the heights of a normal law at 1/2, 1, 2, 3 and 4 standard deviations."""
         self._density_contours(axes, self.learner.density(self.k, self.z), {"colors": COLOURS[0]})
         if self.truth is not None:
             style = {"colors": "black", "linestyles": "dashed"}
@@ -139,7 +139,7 @@ class _Scene:
         self._over_states(axes, "density of firms")
 
     def convergence(self, axes: Axes) -> None:
-        """The price over the time spent."""
+        """Draw the price over the time spent."""
         rows = self.learner.history
         axes.plot([row["seconds"] for row in rows], [row["price"] for row in rows], ".-", color=COLOURS[0])
         if self.truth is not None:
@@ -168,7 +168,7 @@ class _Scene:
     def _contours(
         self, axes: Axes, values: Floats, levels: Floats, style: dict[str, Any], labels: bool = False
     ) -> None:
-        """Those of the levels that are reached: matplotlib warns where none is."""
+        """Draw the levels that are reached: matplotlib warns where none is."""
         if np.any((values.min() < levels) & (levels < values.max())):
             drawn = axes.contour(self.k, self.z, values, levels=levels, linewidths=1.2, **style)
             if labels:

@@ -1,4 +1,4 @@
-"""IndustryLearner: what agents that find the equilibrium of a FirmIndustry have in common."""
+"""IndustryLearner: base class of agents that find the equilibrium of a FirmIndustry."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class IndustryLearner(EconomyLearner):
     """
 
     economy: FirmIndustry = field(init=False)
-    """The same as `industry`."""
+    """The industry, under the name that every learner of an economy has."""
     industry: FirmIndustry = field(kw_only=False)
-    """What to find the equilibrium of."""
+    """The industry whose equilibrium is to be found."""
 
     subject: ClassVar[str] = "industry"
     learns: ClassVar[Any] = FirmIndustry
@@ -39,12 +39,12 @@ class IndustryLearner(EconomyLearner):
 
     @property
     def signal(self) -> float:
-        """The price, as learnt so far."""
+        """The output price P, as learnt so far."""
         return self.price
 
     @property
     def solution(self) -> Solution:
-        """`value` and `policy` as functions of states x = (k, z), (..., 2)."""
+        """Functions `value` and `policy` as a `Solution` of states x = (k, z), (..., 2)."""
 
         def value(t: Any, x: Floats) -> Floats:
             return self.value(x[..., 0], x[..., 1])
@@ -57,36 +57,36 @@ class IndustryLearner(EconomyLearner):
     @property
     @abc.abstractmethod
     def price(self) -> float:
-        """P, as learnt so far."""
+        """The output price P, as learnt so far."""
 
     @property
     @abc.abstractmethod
     def output(self) -> float:
-        """Y = E_mu[e^z k^alpha]."""
+        """Output Y = E_mu[e^z k^alpha] under the learnt law."""
 
     @property
     @abc.abstractmethod
     def capital(self) -> float:
-        """K = E_mu[k]."""
+        """Capital K = E_mu[k] under the learnt law."""
 
     @abc.abstractmethod
     def value(self, k: Floats, z: Floats) -> Floats:
-        """V(k, z), the present value of a firm's profits."""
+        """Return V(k, z), the present value of a firm's profits."""
 
     @abc.abstractmethod
     def policy(self, k: Floats, z: Floats) -> Floats:
-        """The investment rate iota(k, z)."""
+        """Return the investment rate iota(k, z) [1/year]."""
 
     @abc.abstractmethod
     def density(self, k: Floats, z: Floats) -> Floats:
-        """The law's density per unit of capital and of log productivity."""
+        """Return the law's density per unit of capital and of log productivity."""
 
     def hjb_error(self, k: Floats, z: Floats) -> Floats | None:
-        """|HJB residual| relative to the equation's terms; None where the learner cannot tell."""
+        """Return |HJB residual| relative to the equation's terms; None where the learner cannot tell."""
         return None
 
     def law_error(self, k: Floats, z: Floats) -> Floats | None:
-        """|Fokker-Planck residual| relative to the equation's terms; None where the learner cannot tell."""
+        """Return |Fokker-Planck residual| relative to the equation's terms; None where the learner cannot tell."""
         return None
 
     def _answers(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class IndustryLearner(EconomyLearner):
 
     @final
     def plot(self, truth: Any = None) -> Figure:
-        """Value, policy, law, convergence and residuals; over them, dashed, the true ones where they are given.
+        """Draw value, policy, law, convergence and residuals; with `truth`, the true ones dashed.
 
         Raises:
             ParameterError: matplotlib is not installed.

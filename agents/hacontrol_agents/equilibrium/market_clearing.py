@@ -25,22 +25,23 @@ from hacontrol_envs.errors import ConvergenceWarning, EquilibriumError, Paramete
 KNOWN = "known"
 """Name of the solver that asks the individual's problem for its solution."""
 FIRST, GROWTH, FARTHEST = 0.25, 1.6, 40.0
-"""First step of the search for a bracket, in the coordinate of `_Free`; its growth; and how far it goes."""
+"""First step of the search for a bracket, in the coordinate of `_Free`; growth of the step; and farthest coordinate
+searched."""
 
 
 @final
 @dataclass(kw_only=True)
 class MarketClearing(EconomyLearner):
-    """Find the signal at which the gap of an economy is zero, the individual's problem solved anew at every signal.
+    """Find the signal at which the gap of an economy is zero; the individual's problem is solved anew at every signal.
 
     A number is bracketed from the economy's first guess and found by Brent's method, an array by Powell's hybrid
     method (SciPy's). Nothing is known of the economy but what `Economy` states.
     """
 
     solver: str = KNOWN
-    """What solves the individual's problem: "known" for its own solution, or the name of an agent, such as "npi"."""
+    """Solver of the individual's problem: "known" for its own solution, or the name of an agent, such as "npi"."""
     tolerance: float = 1e-7
-    """|gap| below which the market is said to clear."""
+    """Largest |gap| at which the market is said to clear."""
 
     name: ClassVar[str] = "market-clearing"
 
@@ -65,7 +66,7 @@ class MarketClearing(EconomyLearner):
 
     @property
     def _best(self) -> Floats:
-        """Where the gap was least, of all that was tried."""
+        """The free coordinates with the least gap of all that were tried."""
         if not self._tried:
             return self._start
         key = min(self._tried, key=lambda key: float(np.abs(self._tried[key]).max()))
@@ -87,7 +88,7 @@ class MarketClearing(EconomyLearner):
         return make_agent(self.solver, env=_env(self.economy.individual(signal)), seed=self.seed, device=self.device)
 
     def _solve(self, signal: float | Floats) -> Solution:
-        """Solve the individual's problem at a signal, or let the agent learn it, whose own warnings say little here."""
+        """Solve the individual's problem at a signal, or let the agent learn it without its own warnings."""
         if self.solver == KNOWN:
             self._solution = self._known(signal)
             return self._solution
@@ -125,7 +126,7 @@ class MarketClearing(EconomyLearner):
         report(1.0, gap=float(np.abs(self._gap(self._best)).max()))
 
     def _gap(self, free: Floats) -> Floats:
-        """The gap at a place, where the individual's problem is solved anew."""
+        """Return the gap at free coordinates, where the individual's problem is solved anew."""
         signal = self._signal_at(free)
         with warnings.catch_warnings():  # of grids that are too short at signals on the way
             warnings.simplefilter("ignore", TruncationWarning)
@@ -134,7 +135,7 @@ class MarketClearing(EconomyLearner):
         return np.asarray(self.economy.gap(signal, law), dtype=np.float64)
 
     def _bracket(self, gap: Callable[[Floats], Floats]) -> tuple[float, float]:
-        """Two places between which the gap, which rises, changes its sign."""
+        """Return two coordinates between which the gap, which rises, changes its sign."""
         here, now = float(self._start), float(gap(self._start))
         step = FIRST if now < 0 else -FIRST
         while abs(step) < FARTHEST:
@@ -149,7 +150,7 @@ class MarketClearing(EconomyLearner):
         )
 
     def _met(self) -> bool:
-        """Whether the last gap is within `tolerance`."""
+        """Tell whether the last gap is within `tolerance`."""
         return self.history[-1]["gap"] <= self.tolerance
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -180,13 +181,13 @@ class _FoundError(Exception):
 
 
 class _StoppedError(Exception):
-    """Ends it where the callback says so."""
+    """Ends a search of SciPy's where the callback asks for it."""
 
 
 @final
 @dataclass(frozen=True)
 class _Free:
-    """A coordinate without bounds of signals between two bounds: log, logistic or the signal itself."""
+    """A coordinate without bounds for signals between two bounds: log, logistic or the signal itself."""
 
     low: Floats
     high: Floats
@@ -197,7 +198,7 @@ class _Free:
         return cls(low, high)
 
     def to(self, free: Floats) -> Floats:
-        """The signal."""
+        """Return the signal at a coordinate."""
         low, high = np.isfinite(self.low), np.isfinite(self.high)
         with np.errstate(over="ignore", invalid="ignore"):
             inside = self.low + (self.high - self.low) / (1 + np.exp(-free))
@@ -205,7 +206,7 @@ class _Free:
             return np.asarray(np.where(low & high, inside, one_sided))
 
     def back(self, signal: Floats) -> Floats:
-        """The coordinate of a signal."""
+        """Return the coordinate of a signal."""
         low, high = np.isfinite(self.low), np.isfinite(self.high)
         with np.errstate(invalid="ignore", divide="ignore"):
             above, below = np.log(signal - self.low), np.log(self.high - signal)
@@ -214,7 +215,7 @@ class _Free:
 
 
 def _as_solution(agent: Agent) -> Solution:
-    """What an agent has learnt of the individual's problem."""
+    """Return what an agent has learnt of the individual's problem."""
     value = agent.value if "value" in agent.offers else _no_value
     return Solution(value, agent.policy, "numerical", f"learnt by {agent.name}", np.nan)
 
@@ -224,7 +225,7 @@ def _no_value(t: Any, x: Floats) -> Floats:
 
 
 def _env(problem: Problem) -> Any:
-    """An environment of a problem: as it is registered, or with steps of one unit of time."""
+    """Return an environment of a problem: as it is registered, or with steps of one unit of time."""
     for id in registered_ids():
         if problem_class(id) is type(problem):
             return gym.make(id, **problem.parameters)

@@ -22,13 +22,13 @@ from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.problems.firm_investment import STEEPNESS
 
 NODES = 160
-"""Gauss-Legendre nodes of capital, and of productivity, by which the learnt density is integrated."""
+"""Gauss-Legendre nodes per axis (capital, log productivity) by which the learnt density is integrated."""
 
 
 @final
 @dataclass(kw_only=True)
 class PublishedFirmPinn(IndustryLearner):
-    """Two networks of raw capital and productivity, trained by Adam in turn, and a damped price: as published.
+    """Find an equilibrium by two networks of raw capital and productivity, trained by Adam in turn, and a damped price.
 
     Each iteration, with theta(q) = theta_+ + (theta_- - theta_+)/(1 + e^{5q}), q = V_k - p and i = k q/theta(q),
       1. takes `steps` of Adam on the mean square of the HJB residual, uniformly over the box,
@@ -60,19 +60,19 @@ class PublishedFirmPinn(IndustryLearner):
     points: int = 2000
     """Points inside the box, drawn afresh for each step."""
     boundary_points: int = 1000
-    """Points on its four edges, likewise."""
+    """Points on the four edges of the box, drawn afresh for each step."""
     mass_points: int = 4000
     """Points by which the mass, and output, are estimated."""
     learning_rate: float = 3e-3
-    """Of Adam."""
+    """Learning rate of Adam."""
     gradient_clip: float = 1.0
     """Largest norm of a gradient."""
     damping: float = 0.7
     """Share of the way to the clearing price that the logarithm of the price goes in an iteration."""
     tolerance: float = 5e-4
-    """Change of the logarithm of the price below which it stops."""
+    """Change of the logarithm of the price below which learning stops."""
     start_price: float = 1.0
-    """The first price."""
+    """Price in the first iteration."""
 
     name: ClassVar[str] = "hjb-fp-published"
 
@@ -96,7 +96,7 @@ class PublishedFirmPinn(IndustryLearner):
 
     @property
     def firm(self) -> FirmInvestment:
-        """One of the firms, at the price so far."""
+        """One firm at the price so far."""
         return self.industry.firm(self.price)
 
     @property
@@ -173,7 +173,7 @@ class PublishedFirmPinn(IndustryLearner):
         return (len(rows) + ahead) / self.iterations if budget is None else self.evaluations / budget
 
     def _descend(self, network: MLP, loss_of: Callable[[torch.Generator], Tensor], draws: torch.Generator) -> float:
-        """Steps of a fresh Adam; the loss before the last."""
+        """Take steps of a fresh Adam; return the loss before the last."""
         parameters = list(network.parameters())
         adam = torch.optim.Adam(parameters, lr=self.learning_rate)
         loss = torch.zeros(())
@@ -202,7 +202,7 @@ class PublishedFirmPinn(IndustryLearner):
 
     @torch.no_grad()
     def _cleared(self, draws: torch.Generator) -> float:
-        """The next log P."""
+        """Return the next log P."""
         x = self._uniform(draws, self.mass_points)
         m = self._raw_density(x)
         output = float(m @ _product(self.firm, x) / m.sum())
@@ -210,12 +210,12 @@ class PublishedFirmPinn(IndustryLearner):
         return (1 - self.damping) * self._log_price - self.damping * eta * math.log(output)
 
     def _uniform(self, draws: torch.Generator, size: int) -> Tensor:
-        """States (size, 2) uniform in the box."""
+        """Return states (size, 2) uniform in the box."""
         u = 2 * torch.rand(size, 2, generator=draws, dtype=torch.float64) - 1
         return self._box.physical(u.to(self.device))
 
     def _on_edges(self, draws: torch.Generator) -> Tensor:
-        """States uniform on the edges, as many on each: those of capital first, then those of productivity."""
+        """Return states uniform on the edges, as many on each: those of capital first, then those of productivity."""
         x = self._uniform(draws, self.boundary_points // 4 * 4)
         low, high = self._box.physical(x.new_tensor([[-1.0, -1.0], [1.0, 1.0]]))
         quarters = x.view(4, -1, 2)
@@ -230,19 +230,19 @@ class PublishedFirmPinn(IndustryLearner):
         return density_of(derivatives(self._m, self._box, x))
 
     def _raw_density(self, x: Tensor) -> Tensor:
-        """m at states (B, 2), (B,)."""
+        """Return m (B,) at states (B, 2)."""
         return _squared_softplus(self._m(self._box.unit(x))[:, 0])
 
     @torch.no_grad()
     def _growth(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """i - delta k and its derivative in k, (B,) each, under the value learnt."""
+        """Return i - delta k and its derivative in k, (B,) each, under the learnt value."""
         _, gradient, hessian = autodiff.jet(self._v, self._box.unit(x))
         half = self._box.half[0]
         return capital_growth(self.firm, x, gradient[:, 0] / half, hessian[:, 0, 0] / half**2)
 
     @torch.no_grad()
     def _quadrature(self) -> tuple[Tensor, Tensor]:
-        """States of the box, (NODES^2, 2), and the density's mass at each."""
+        """Return states of the box, (NODES^2, 2), and the density's mass at each."""
         like = next(self._m.parameters())
         node, weight = (torch.as_tensor(part).to(like) for part in np.polynomial.legendre.leggauss(NODES))
         x = self._box.physical(torch.cartesian_prod(node, node))
@@ -251,7 +251,7 @@ class PublishedFirmPinn(IndustryLearner):
 
     @torch.no_grad()
     def _on_points(self, k: Floats, z: Floats, function: Callable[[Tensor], Tensor]) -> Floats:
-        """A function of states (B, 2) applied to capital and productivity of any one shape."""
+        """Apply a function of states (B, 2) to capital and productivity of any one shape."""
         k, z = np.broadcast_arrays(np.asarray(k, dtype=np.float64), np.asarray(z, dtype=np.float64))
         x = torch.as_tensor(np.stack([k.ravel(), z.ravel()], axis=-1)).to(self.device)
         found: Floats = function(x).cpu().numpy().reshape(k.shape)
@@ -278,25 +278,25 @@ class Box(NamedTuple):
 
     @classmethod
     def of(cls, firm: FirmInvestment) -> Box:
-        """That of a firm."""
+        """Return the box of a firm."""
         low, high = firm.capital_bounds
         return cls(((low + high) / 2, 0.0), ((high - low) / 2, float(firm.productivity_bound)))
 
     @property
     def area(self) -> float:
-        """In units of capital."""
+        """Area of the box, in units of capital."""
         return 4 * self.half[0] * self.half[1]
 
     def unit(self, x: Tensor) -> Tensor:
-        """States (..., 2) in [-1, 1]^2."""
+        """Return states x (..., 2) in unit coordinates, [-1, 1]^2 over the box."""
         return (x - x.new_tensor(self.centre)) / x.new_tensor(self.half)
 
     def physical(self, u: Tensor) -> Tensor:
-        """The inverse of `unit`."""
+        """Return the states x (..., 2) at unit coordinates u (..., 2)."""
         return u.new_tensor(self.centre) + u.new_tensor(self.half) * u
 
     def holds(self, x: Tensor) -> Tensor:
-        """Whether states (..., 2) are within, (...), edges included up to rounding."""
+        """Tell whether states x (..., 2) are within the box, (...), edges included up to rounding."""
         return (self.unit(x).abs() <= 1 + 1e-12).all(-1)
 
 
@@ -310,10 +310,13 @@ class Derivatives(NamedTuple):
 
 
 def derivatives(network: MLP, box: Box, x: Tensor) -> Derivatives:
-    """Those of a network of unit coordinates at states x (B, 2), differentiable in its parameters.
+    """Return a network's value and derivatives at states, differentiable in its parameters.
 
     Four streams h, h_k, h_z, h_zz go through the layers together; through an activation f they become
     f(h), f' h_k, f' h_z, f' h_zz + f'' h_z^2.
+
+    Args:
+        network, box, x: a network of unit coordinates; the box that they belong to; states, (B, 2).
     """
     along_k, along_z = (torch.diag(1 / x.new_tensor(box.half))[i].expand_as(x) for i in range(2))
     streams = torch.stack([box.unit(x), along_k, along_z, torch.zeros_like(x)])
@@ -328,7 +331,7 @@ def derivatives(network: MLP, box: Box, x: Tensor) -> Derivatives:
 
 
 def density_of(g: Derivatives) -> Derivatives:
-    """m = softplus(g)^2 with derivatives."""
+    """Return m = softplus(g)^2 with its derivatives."""
     soft, rise = torch.logaddexp(g.f, g.f.new_zeros(())), torch.sigmoid(g.f)
     first, second = 2 * soft * rise, 2 * rise**2 + 2 * soft * rise * (1 - rise)
     return Derivatives(soft**2, first * g.f_k, first * g.f_z, first * g.f_zz + second * g.f_z**2)
@@ -339,13 +342,17 @@ def _squared_softplus(g: Tensor) -> Tensor:
 
 
 def steepness(firm: FirmInvestment, q: Tensor) -> tuple[Tensor, Tensor]:
-    """theta(q) and its derivative, each of q's shape."""
+    """Return theta(q) and its derivative, each of q's shape."""
     gap, share = firm.adjustment_cost_down - firm.adjustment_cost_up, torch.sigmoid(-STEEPNESS * q)
     return firm.adjustment_cost_up + gap * share, -STEEPNESS * gap * share * (1 - share)
 
 
 def hjb_residual(firm: FirmInvestment, x: Tensor, v: Derivatives) -> Tensor:
-    """P e^z k^alpha + k q^2/(2 theta(q)) - delta k V_k - kappa z V_z + sigma^2/2 V_zz - r V at x (B, 2), (B,)."""
+    """Return P e^z k^alpha + k q^2/(2 theta(q)) - delta k V_k - kappa z V_z + sigma^2/2 V_zz - r V, (B,).
+
+    Args:
+        firm, x, v: the firm, at its price P; states, (B, 2); V and its derivatives there.
+    """
     k, z = x.unbind(-1)
     q = v.f_k - firm.purchase_price
     theta, _ = steepness(firm, q)
@@ -355,7 +362,11 @@ def hjb_residual(firm: FirmInvestment, x: Tensor, v: Derivatives) -> Tensor:
 
 
 def capital_growth(firm: FirmInvestment, x: Tensor, v_k: Tensor, v_kk: Tensor) -> tuple[Tensor, Tensor]:
-    """i - delta k with i = k q/theta(q), q = V_k - p, and its derivative in k, at x (B, 2): (B,) each."""
+    """Return i - delta k with i = k q/theta(q), q = V_k - p, and its derivative in k, (B,) each.
+
+    Args:
+        firm, x, v_k, v_kk: the firm; states, (B, 2); V_k and V_kk there, (B,) each.
+    """
     k, q = x[:, 0], v_k - firm.purchase_price
     theta, slope = steepness(firm, q)
     rate = q / theta
@@ -363,16 +374,24 @@ def capital_growth(firm: FirmInvestment, x: Tensor, v_k: Tensor, v_kk: Tensor) -
 
 
 def fokker_planck_residual(firm: FirmInvestment, x: Tensor, growth: Tensor, growth_k: Tensor, m: Derivatives) -> Tensor:
-    """-d_k[growth m] + kappa d_z(z m) + sigma^2/2 m_zz at x (B, 2), (B,): zero for a stationary density m."""
+    """Return -d_k[growth m] + kappa d_z(z m) + sigma^2/2 m_zz, (B,): zero for a stationary density m.
+
+    Args:
+        firm, x, growth, growth_k, m: the firm; states, (B, 2); growth of capital and its derivative in k, (B,) each; m.
+    """
     inflow = -growth_k * m.f - growth * m.f_k
     return inflow + firm.mean_reversion * (m.f + x[:, 1] * m.f_z) + firm.volatility**2 / 2 * m.f_zz
 
 
 def current(firm: FirmInvestment, x: Tensor, growth: Tensor, m: Derivatives) -> tuple[Tensor, Tensor]:
-    """Probability current along k, growth m, and along z, -kappa z m - sigma^2/2 m_z, at x (B, 2): (B,) each."""
+    """Return the probability current along k, growth m, and along z, -kappa z m - sigma^2/2 m_z, (B,) each.
+
+    Args:
+        firm, x, growth, m: the firm; states, (B, 2); growth of capital there, (B,); the density m.
+    """
     return growth * m.f, -firm.mean_reversion * x[:, 1] * m.f - firm.volatility**2 / 2 * m.f_z
 
 
 def _product(firm: FirmInvestment, x: Tensor) -> Tensor:
-    """e^z k^alpha, (B,)."""
+    """Return e^z k^alpha, (B,)."""
     return torch.exp(x[:, 1]) * x[:, 0] ** firm.returns_to_scale

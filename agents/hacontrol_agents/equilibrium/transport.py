@@ -23,7 +23,7 @@ __all__ = ["transport"]
 
 
 def transport(law: Tensor, choice: Tensor, assets: Floats | Tensor, shock: Floats | Tensor) -> Tensor:
-    """The law of next period, law @ T, with first derivatives in `law` and `choice`.
+    """Return the law of next period, law @ T, with first derivatives in `law` and `choice`.
 
     Args:
         law: masses, (..., n_e, n_a), float32 or float64.
@@ -51,7 +51,7 @@ def transport(law: Tensor, choice: Tensor, assets: Floats | Tensor, shock: Float
 
 
 class _Transport(torch.autograd.Function):
-    """Autograd's door to `Transport`."""
+    """`Transport` as a function that autograd can differentiate once."""
 
     @staticmethod
     def forward(ctx: Any, law: Tensor, choice: Tensor, assets: Floats, shock: Floats) -> Tensor:
@@ -70,7 +70,7 @@ class _Transport(torch.autograd.Function):
 
 
 def _by_torch(law: Tensor, choice: Tensor, assets: Floats | Tensor, shock: Floats | Tensor) -> Tensor:
-    """The same in torch's operations: one search, two scatters, one product."""
+    """Return what `transport` does, in torch's operations: one search, two scatters, one product."""
     if not bool(torch.isfinite(choice).all()):
         raise ParameterError("choices of assets must be finite numbers, but some are not")
     grid, matrix = (torch.as_tensor(x, dtype=choice.dtype, device=choice.device) for x in (assets, shock))
@@ -82,7 +82,8 @@ def _by_torch(law: Tensor, choice: Tensor, assets: Floats | Tensor, shock: Float
 
 
 def _as(x: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    """`x` itself where it is that already: an operation that does nothing takes as long as a thousand cells."""
+    """Return `x` itself where it has dtype and shape: an operation that does nothing takes as long as a thousand
+    cells."""
     x = x if x.dtype == dtype else x.to(dtype)
     return x if x.shape == shape else x.expand(shape)
 

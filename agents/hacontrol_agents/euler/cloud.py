@@ -21,40 +21,42 @@ BINS = 20
 INHABITED = 1e-9
 """Cells with more mass than this are visited for their own sake."""
 TILT = 0.5
-"""Share of economies that are met richer or poorer than they are."""
+"""Share of economies whose wealth is multiplied by a factor before points are drawn."""
 
 TRIVIAL = 5.0
-"""Capital this many times more or less than a representative agent's is that of no equilibrium."""
+"""Factor by which capital must differ from a representative agent's, up or down, for a cloud to be trivial."""
 TRIVIAL_TOP = 0.5
-"""And so is a cloud with more than this share of savers at the top of the grid, whatever its capital."""
+"""Share of savers at the top of the grid above which a cloud is trivial, whatever its capital."""
 
 FUTURE = 200
-"""Periods for which the cloud follows what was learnt, to see where it leads."""
+"""Periods for which the cloud follows the learnt rule to see where it leads."""
 
 Saving = Callable[[Floats, "Floats | None"], Floats]
-"""a' (..., m) at points x (..., m, n) of economies with laws (..., n_e, n_a), if they have some."""
+"""Function of points x (..., m, n) and their economies' laws (..., n_e, n_a), None without a population; returns a'
+(..., m)."""
 
 
 class Cloud(abc.ABC):
-    """States of economies, from which points are drawn and which move on."""
+    """States of economies, from which points are drawn and which move on period by period."""
 
     @abc.abstractmethod
     def batch(self, rng: np.random.Generator, points: int) -> Batch:
-        """About so many points."""
+        """Return a batch of about `points` points."""
 
     @abc.abstractmethod
     def move(self, rng: np.random.Generator, saving: Saving) -> None:
-        """One period on, by a rule."""
+        """Move the cloud one period on by the rule `saving`."""
 
     def figures(self) -> dict[str, float]:
-        """What is worth knowing of the state."""
+        """Return figures of the cloud's state by name."""
         return {}
 
     def refuse_trivial(self) -> None:  # noqa: B027  (single savers tell of no collapse)
-        """Raise EquilibriumError where the cloud has gone to where no equilibrium is."""
+        """Raise EquilibriumError where the cloud's economies are trivial, so that no equilibrium is near."""
 
     def refuse_trivial_future(self, rng: np.random.Generator, saving: Saving) -> None:
-        """The same of where the cloud would go by a rule; it stays where it is."""
+        """Raise EquilibriumError if `FUTURE` further periods under `saving` would lead to trivial economies. The cloud
+        itself is unchanged."""
         here = {name: tensor.clone() for name, tensor in self.tensors().items()}
         for _ in range(FUTURE):
             self.move(rng, saving)
@@ -65,16 +67,17 @@ class Cloud(abc.ABC):
 
     @abc.abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """The state."""
+        """Return the state as tensors by name."""
 
     @abc.abstractmethod
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """The inverse of `tensors`."""
+        """Take over a state that `tensors` returned."""
 
 
 @final
 class SaverCloud(Cloud):
-    """Single savers, who are economies of their own; half of the points are theirs, half those one would start from."""
+    """Single savers, who are economies of their own. Half of a batch are their states, half are drawn as starting
+    points."""
 
     def __init__(self, conditions: EulerConditions, rng: np.random.Generator, size: int) -> None:
         self._conditions, self._size = conditions, size
@@ -114,7 +117,7 @@ class PopulationCloud(Cloud):
 
     @property
     def capital(self) -> Floats:
-        """(B,)."""
+        """Capital of each economy, (B,)."""
         found: Floats = self._conditions.capital_of(self.laws)
         return found
 
@@ -135,7 +138,8 @@ class PopulationCloud(Cloud):
         return Batch(*(torch.as_tensor(part) for part in (conditions.place(own, e, z, capital), mass, cells)))
 
     def gathered(self, laws: Floats) -> tuple[Floats, Floats]:
-        """Laws (B, n_e, n_a) as masses and assets (B, R): two points for every group, with its mean and variance."""
+        """Return laws (B, n_e, n_a) as masses and assets, (B, R) each: two points for every group, with its mean and
+        variance."""
         assets = self._conditions.assets
         mass, first, second = (np.add.reduceat(laws * assets**k, self._starts, axis=-1) for k in range(3))
         some = np.maximum(mass, 1e-300)
@@ -176,7 +180,7 @@ class PopulationCloud(Cloud):
 
 
 def _drawn(rng: np.random.Generator, masses: Floats, count: int) -> NDArray[np.int64]:
-    """Cells (B, count): half of them drawn by mass, half evenly among those with some."""
+    """Return cells (B, count): half of them drawn by mass, half evenly among those with some."""
     by_mass, evenly = count // 2, count - count // 2
     found = np.empty((len(masses), count), dtype=np.int64)
     for row, mass in enumerate(masses):

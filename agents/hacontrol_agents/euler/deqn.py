@@ -1,4 +1,4 @@
-"""DEQN: deep equilibrium nets, a saving rule that meets an economy's equilibrium conditions where it leads."""
+"""DEQN: deep equilibrium nets, which learn a saving rule from equilibrium conditions on economies that follow it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from hacontrol_envs.errors import ParameterError
 Optimizer = Literal["levenberg-marquardt", "adam"]
 
 ROWS = 32_768
-"""Points at which the rule is evaluated at a time."""
+"""Most points at which the rule is evaluated at a time."""
 ADAM_STEPS = 10
-"""Steps of Adam for one of least squares."""
+"""Steps of Adam that are taken in place of one of least squares."""
 
 
 @final
@@ -53,27 +53,30 @@ class DEQN(Agent):
     """
 
     economy: Any = field(default=None, kw_only=False)
-    """What to learn about: anything whose `conditions()` are `EulerConditions`, such as `KrusellSmith("ssj")`."""
+    """The economy to learn: anything whose `conditions()` are `EulerConditions`, such as `KrusellSmith("ssj")`; None
+    where `env` is given."""
     env: Any = None
-    """Or, in place of it, an environment whose problem has such conditions: then `predict` plays in it."""
+    """An environment whose problem has such conditions, in which `predict` plays; None where `economy` is given."""
 
     hidden: tuple[int, ...] = (24, 24)
     """Widths of the network's hidden layers."""
     law_input: LawInput = "moments"
-    """What the network sees of the law: "moments", which is its mean; "learned moments" besides; or "histogram"."""
+    """Moments of the law that the network sees: "moments" for the mean only; "learned moments" or "histogram" for
+    more."""
     moments: int = 1
-    """How many "learned moments"."""
+    """Number of learned moments, where `law_input` is "learned moments"."""
     complementarity: Complementarity = "minimum"
-    """How the residual joins the Euler equation and the limit: "minimum" or "fischer-burmeister"."""
+    """Function that joins the Euler equation and the limit in the residual: "minimum" or "fischer-burmeister"."""
     full_gradient: bool = True
-    """Differentiate the residual through next period's states; False as published elsewhere, and to compare."""
+    """Differentiate the residual through next period's states; False, as published elsewhere, does not."""
     warm_start: bool = True
-    """Start from what is known of a simpler economy (the steady state's), where something is; else from a rule of
-    thumb, and populations of some simple form."""
+    """Start from the solution of a simpler economy (the steady state's), where it is known; otherwise from a rule of
+    thumb and populations of a simple form."""
     optimizer: Optimizer = "levenberg-marquardt"
-    """Least squares, or "adam", which takes ten times as many steps and knows the gradient only."""
+    """Method of minimisation: "levenberg-marquardt" (least squares), or "adam", which takes ten times as many steps and
+    uses the gradient only."""
     learning_rate: float = 1e-3
-    """Of "adam" at first; after `iterations` it is a hundredth."""
+    """Learning rate of "adam" at first; it falls to a hundredth over `iterations`."""
     economies: int = 64
     """Economies in the cloud."""
     points: int = 2048
@@ -81,9 +84,9 @@ class DEQN(Agent):
     steps: int = 4
     """Steps of the optimizer in an iteration."""
     moves: int = 4
-    """Periods that the cloud moves on in an iteration, ..."""
+    """Periods that the cloud moves on in an iteration, from the first in which the residual is below `settled`."""
     settled: float = 3e-3
-    """... once the root mean square of the residual is below this."""
+    """Root mean square of the residual below which the cloud moves on and the rule counts as learnt."""
     iterations: int = 40
     """Iterations when `learn` is given no budget."""
 
@@ -166,7 +169,13 @@ class DEQN(Agent):
             number(name, getattr(self, name), at_least=0.0)
 
     def saving(self, assets: Floats, e: NDArray[np.int64], z: NDArray[np.int64], law: Floats) -> Floats:
-        """a' (..., m) of savers with assets and states (..., m) in economies with z (...) and law (..., n_e, n_a).
+        """Return next period's assets a' (..., m) of savers.
+
+        Args:
+            assets: a of each saver, (..., m).
+            e: numbers of the savers' states, (..., m).
+            z: numbers of the aggregate states, (...).
+            law: masses of savers by (e, a), (..., n_e, n_a).
 
         Raises:
             ParameterError: the economy has no population.
@@ -179,7 +188,8 @@ class DEQN(Agent):
         return self._saved(conditions.place(assets, e, np.asarray(z)[..., None], capital), law)
 
     def consumption(self, x: Floats, law: Floats | None = None) -> Floats:
-        """c (...) at points x (..., n) of `conditions`, in economies with laws (..., n_e, n_a).
+        """Return c (...) at points x (..., n) of `conditions`, in economies with laws (..., n_e, n_a). None for `law`
+        is enough where the rule sees no more of it than its mean.
 
         Raises:
             ParameterError: the rule sees more of the law than its mean, and no law is given.
@@ -187,7 +197,8 @@ class DEQN(Agent):
         return self._evaluated(self._rule.consumption, np.asarray(x, dtype=np.float64)[..., None, :], law)[..., 0]
 
     def policy(self, t: Array, x: Floats) -> Floats:
-        """The environment's action (..., m) where x (..., n) is observed; without one, c (..., 1) at points x.
+        """Return the environment's action (..., m) at observed states x (..., n); without an environment, c (..., 1) at
+        points x.
 
         Raises:
             ParameterError: the rule sees more of the law than is observed.
@@ -202,7 +213,7 @@ class DEQN(Agent):
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[Floats, Any]:
-        """Action in the environment's box for an observation or a batch of them; same signature as SB3's.
+        """Return the action in the environment's box for one observation or a batch of them, as SB3's `predict` does.
 
         Raises:
             LearningError: the action is not finite.
@@ -212,11 +223,11 @@ class DEQN(Agent):
         return super().predict(observation, state, episode_start, deterministic)
 
     def _saved(self, x: Floats, law: Floats | None) -> Floats:
-        """a' (..., m) at points x (..., m, n) of economies with laws (..., n_e, n_a)."""
+        """Return a' (..., m) at points x (..., m, n) of economies with laws (..., n_e, n_a)."""
         return self._evaluated(self._rule.saving, x, law)
 
     def _evaluated(self, rule: Callable[[Tensor, Tensor], Tensor], x: Floats, law: Floats | None) -> Floats:
-        """What a rule says (..., m) at points x (..., m, n) of economies with laws (..., n_e, n_a)."""
+        """Return a rule's result (..., m) at points x (..., m, n) of economies with laws (..., n_e, n_a)."""
         moments = self._moments(law)
         lead = x.shape[:-1]
         k = moments.shape[-1]
@@ -231,7 +242,7 @@ class DEQN(Agent):
         return found.reshape(lead)
 
     def _moments(self, law: Floats | None) -> Tensor:
-        """What the rule sees of laws besides their means, (..., k)."""
+        """Return the moments of laws, besides their means, that the rule sees, (..., k)."""
         rule, conditions = self._rule, self.conditions
         if not rule.moments or not isinstance(conditions, PopulationConditions):
             return torch.zeros(0, dtype=torch.float64, device=self.device)
@@ -257,7 +268,7 @@ class DEQN(Agent):
         self._cloud.refuse_trivial_future(np.random.default_rng([self.seed or 0, 2**32]), self._saved)
 
     def _met(self) -> bool:
-        """Whether the residual at fresh points, before they were learnt from, is below `settled`."""
+        """Tell whether the residual at fresh points, before they were learnt from, is below `settled`."""
         return self.history[-1]["residual"] < self.settled
 
     def _answers(self) -> dict[str, Any]:
@@ -280,7 +291,7 @@ class DEQN(Agent):
 
     @classmethod
     def _rebuild(cls, record: dict[str, Any]) -> Any:
-        """The environment, or where it was learnt without one the economy."""
+        """Return the environment, or where there was none the economy."""
         return super()._rebuild(record) if record["env"] else make_saved_economy(record)
 
     def _share_done(self, budget: int | None, ahead: int = 0) -> float:
@@ -289,7 +300,8 @@ class DEQN(Agent):
         return (len(self.history) - self.rows_before + ahead) / self.iterations
 
     def _iterate(self, rng: np.random.Generator) -> dict[str, float]:
-        """Steps at fresh points, and the cloud moved on; root mean squares of the residual before and after steps."""
+        """Take steps at fresh points and move the cloud on; return root mean squares of the residual before and after
+        steps."""
         batch = self._batch(rng)
         before, after = self._descend(batch) if self.optimizer == "adam" else self._fit(batch)
         self._moving = self._moving or before < self.settled
@@ -298,7 +310,7 @@ class DEQN(Agent):
         return {"residual": before, "loss": after, **self._cloud.figures()}
 
     def _fit(self, batch: Batch) -> tuple[float, float]:
-        """Steps of least squares, until one fails."""
+        """Take steps of least squares, until one fails; return root mean squares of the residual before and after."""
         scale = 1 / math.sqrt(batch.x[..., 0].numel())
 
         def residual() -> Tensor:
@@ -316,7 +328,7 @@ class DEQN(Agent):
         return math.sqrt(2 * reports[0].loss_before), math.sqrt(2 * reports[-1].loss_after)
 
     def _descend(self, batch: Batch) -> tuple[float, float]:
-        """Steps of Adam on the mean square; the second figure is that before the last of them."""
+        """Take steps of Adam on the mean square; return root mean squares at the first and before the last of them."""
         rate = self.learning_rate * 0.01 ** min(self._iteration / self.iterations, 1.0)
         self._adam.set_learning_rate(rate)
         sizes = []
@@ -348,7 +360,7 @@ class DEQN(Agent):
 
 
 def _parameters(economy: Any) -> dict[str, Any]:
-    """What, with its class, says which economy it is: its `parameters`, or a dataclass's fields, or nothing."""
+    """Return the parameters of an economy: its `parameters`, or a dataclass's fields, or none."""
     own = getattr(economy, "parameters", None)
     if own is None:
         own = {f.name: getattr(economy, f.name) for f in fields(economy)} if is_dataclass(economy) else {}

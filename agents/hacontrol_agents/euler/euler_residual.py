@@ -1,4 +1,4 @@
-"""EulerResidual: by how much a `SavingRule` misses the equilibrium conditions, and what its parameters change of it."""
+"""EulerResidual: error of a `SavingRule` in the Euler equation, and its derivatives in the rule's parameters."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hacontrol_agents.euler.saving_rule import SavingRule
 from hacontrol_agents.learning.row_jacobian import Call, jacobian
 
 Complementarity = Literal["minimum", "fischer-burmeister"]
+"""Name of the function that joins the Euler equation and the limit."""
 
 AT_A_TIME = 2048
 """Points whose residual is found and differentiated at a time."""
@@ -21,11 +22,11 @@ class Batch(NamedTuple):
     """Points of B economies, n in each, and the economies' laws."""
 
     x: Tensor
-    """(B, n, d)."""
+    """Points of each economy, (B, n, d)."""
     mass: Tensor
-    """The laws, as R weights, (B, R); R = 0 without a population."""
+    """Weights of the law of each economy, (B, R); R = 0 without a population."""
     cells: Tensor
-    """Points of savers who stand for them, (B, R, d)."""
+    """Points of the savers whom the weights stand for, (B, R, d)."""
 
 
 @final
@@ -50,19 +51,19 @@ class EulerResidual:
         self.complementarity, self.full_gradient = complementarity, full_gradient
 
     def size(self, batch: Batch) -> int:
-        """Points at which one evaluation of the residual needs the rule."""
+        """Return the number of points at which one evaluation of the residual needs the rule."""
         x = batch.x[:1, :1]
         successors: int = self.conditions.following(x, x[..., 0], x[..., 0]).probability.shape[-1]
         return batch.x[..., 0].numel() * (1 + successors) + batch.mass.numel()
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Tensor:
-        """Residuals (B, n)."""
+        """Return the residuals (B, n)."""
         shared, _ = self._shared(batch)
         return torch.cat([self._at(x, numbers[:, None, :])[0] for x, numbers in _parts(batch.x, shared)])
 
     def differentiate(self, batch: Batch) -> float:
-        """The mean square of the residuals, whose gradient is added to that of the rule's parameters."""
+        """Return the mean square of the residuals, and add its gradient to that of the rule's parameters."""
         shared, _ = self._shared(batch)
         known = shared.detach().requires_grad_()
         total = 0.0
@@ -75,7 +76,7 @@ class EulerResidual:
         return total
 
     def with_jacobian(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Residuals (B n,), and their Jacobian in the rule's parameters (B n, P)."""
+        """Return the residuals (B n,) and their Jacobian in the rule's parameters (B n, P)."""
         B, n = batch.x.shape[:2]
         with torch.enable_grad():
             shared, shared_calls = self._shared(batch)
@@ -91,7 +92,7 @@ class EulerResidual:
         return residual.detach().reshape(-1), found
 
     def _shared_columns(self, number: Tensor, calls: list[Call]) -> Tensor:
-        """The Jacobian (B, P) of one number of every economy."""
+        """Return the Jacobian (B, P) of one number of every economy."""
         if not number.requires_grad:  # moments that are not learnt
             return number.new_zeros(len(number), sum(p.numel() for p in self.rule.parameters()))
         outputs, ones = [one.output for one in calls], torch.ones_like(number)
@@ -99,7 +100,7 @@ class EulerResidual:
         return self._columns(calls, number, list(slopes))
 
     def _columns(self, calls: list[Call], results: Tensor, slopes: list[Tensor]) -> Tensor:
-        """Columns of the Jacobian, in the order of the rule's parameters."""
+        """Return columns of the Jacobian, in the order of the rule's parameters."""
         parts = []
         for network in (self.rule.network, self.rule.basis):
             if network is not None:
@@ -108,7 +109,7 @@ class EulerResidual:
         return torch.cat(parts, dim=1)
 
     def _shared(self, batch: Batch) -> tuple[Tensor, list[Call]]:
-        """What economies have in common, (B, 1 + 2 k): capital of the period after, moments now and then."""
+        """Return what economies have in common, (B, 1 + 2 k): capital of the period after, moments now and then."""
         if not batch.mass.shape[-1]:
             return batch.x.new_zeros(len(batch.x), 1), []
         now, first = self.rule.mean(batch.mass, batch.cells[..., 0])
@@ -120,7 +121,7 @@ class EulerResidual:
         return torch.cat([capital, now, then], dim=-1), calls
 
     def _at(self, x: Tensor, shared: Tensor) -> tuple[Tensor, list[Call]]:
-        """Residuals at points x (B, n, d) of economies with these numbers in common (B, n or 1, 1 + 2 k)."""
+        """Return residuals at points x (B, n, d) of economies with these numbers in common (B, n or 1, 1 + 2 k)."""
         conditions, k = self.conditions, self.rule.moments
         capital, now, then = shared[..., :1], shared[..., 1 : 1 + k], shared[..., 1 + k :]
         choice = self.rule(x, now)
@@ -145,10 +146,10 @@ class EulerResidual:
 
 
 def _parts(x: Tensor, shared: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """A few economies at a time, so that what is computed of them stays in a core's cache."""
+    """Yield a few economies at a time, so that what is computed of them stays in a core's cache."""
     each = max(1, AT_A_TIME // x.shape[1])
     return zip(torch.split(x, each), torch.split(shared, each), strict=True)
 
 
 _LOOSE = {"allow_unused": True, "materialize_grads": True}
-"""A call may not matter: that of the basis, where savings are at the limit."""
+"""Arguments of autograd for calls that do not matter, such as the basis's where savings are at the limit."""

@@ -1,4 +1,4 @@
-"""PublishedDEQN: a deep equilibrium net for Krusell and Smith's economy as a PyTorch port of it was published."""
+"""PublishedDEQN: a deep equilibrium net for Krusell and Smith's economy, as in a published PyTorch port."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from hacontrol_envs.numerics.transport import Transport
 ROWS = 4096
 """Rows of the network whose gradient is taken at a time: few enough to stay in a core's cache."""
 EPOCHS_A_ROW = 20
-"""Epochs to a row of `history`."""
+"""Number of epochs in a row of `history`."""
 Ints = NDArray[np.int64]
 
 
@@ -65,17 +65,17 @@ class PublishedDEQN(Agent):
     """
 
     hidden: tuple[int, ...] = (64, 64, 64)
-    """Widths of the hidden layers, which are Mish."""
+    """Widths of the hidden layers, whose activation is Mish."""
     epochs: int = 2000
     """Epochs when `learn` is given no budget."""
     economies: int = 256
-    """Economies of the cloud."""
+    """Number of economies in the cloud."""
     cells: int = 64
     """Nodes (a, e) drawn in each economy for a step."""
     learning_rate: float = 1e-3
-    """Of Adam, in the first epoch."""
+    """Learning rate of Adam in the first epoch."""
     halved_every: int = 500
-    """Epochs after which it is halved."""
+    """Epochs after which the learning rate is halved."""
 
     name: ClassVar[str] = "deqn-published"
     learns: ClassVar[Any] = KrusellSmithHousehold
@@ -105,7 +105,7 @@ class PublishedDEQN(Agent):
 
     @property
     def cloud(self) -> Cloud:
-        """The economies as they are now: at first at the steady state's law, each with a Z drawn."""
+        """The economies as they are now; at first each is at the steady state's law, with a Z drawn."""
         if self._cloud is None:
             z, law = self.household.populations(np.random.default_rng([self.seed or 0, 1]), self.economies, 0.0)
             self._cloud = Cloud(z, law.astype(np.float32))
@@ -113,12 +113,12 @@ class PublishedDEQN(Agent):
 
     @property
     def capital(self) -> float:
-        """The mean of capital over the cloud."""
+        """Mean capital of the cloud's economies."""
         return float(self.economy.capital_of(self.cloud.law.astype(np.float64)).mean())
 
     @property
     def top(self) -> float:
-        """The share of households at the top of the grid, the mean over the cloud."""
+        """Share of households at the top of the grid, a mean over the cloud."""
         return float(self.cloud.law[..., -1].sum(axis=-1, dtype=np.float64).mean())
 
     @property
@@ -129,11 +129,18 @@ class PublishedDEQN(Agent):
         return self.top > TRIVIAL_TOP or not 1 / TRIVIAL <= ratio <= TRIVIAL
 
     def policy(self, t: Array, x: Floats) -> Floats:
-        """The share saved (..., 1) of cash on hand above the limit, cut to what the environment allows."""
+        """Return the share saved (..., 1) of cash on hand above the limit, cut to what the environment allows."""
         return self._share(*self.household.seen(x))[..., None]
 
     def saving(self, assets: Floats, e: Ints, z: Ints, law: Floats) -> Floats:
-        """a' (..., m) of households with assets and e (..., m) in economies z (...), law (..., n_e, n_a)."""
+        """Return next period's assets a' (..., m) of households.
+
+        Args:
+            assets: a of each household, (..., m).
+            e: numbers of the income states, (..., m).
+            z: numbers of the aggregate states, (...).
+            law: masses of households by (e, a), (..., n_e, n_a).
+        """
         capital, z = self.economy.capital_of(law)[..., None], z[..., None]
         above = self.economy.cash(assets, e, z, capital) - self.economy.borrowing_limit
         saved: Floats = self.economy.borrowing_limit + self._share(assets, e, z, capital) * above
@@ -141,7 +148,7 @@ class PublishedDEQN(Agent):
 
     @torch.no_grad()
     def _share(self, assets: Floats, e: Ints, z: Ints, capital: Floats) -> Floats:
-        """The share saved, (...), by those that `KrusellSmithHousehold.seen` describes."""
+        """Return the share saved (...) by households that `KrusellSmithHousehold.seen` describes."""
         x = inputs(self.economy, self._floats(assets), self._ints(e), self._ints(z), self._floats(capital))
         parts = [self.network(some) for some in torch.split(x.reshape(-1, 4), ROWS)]
         share = torch.sigmoid(torch.cat(parts).double()).reshape(x.shape[:-1])
@@ -167,7 +174,7 @@ class PublishedDEQN(Agent):
         return (self._epoch - before) / self.epochs if budget is None else self.evaluations / budget
 
     def step(self) -> float:
-        """One epoch; the loss before its step."""
+        """Run one epoch; return the loss before its step."""
         rng, economy = np.random.default_rng([self.seed or 0, 2, self._epoch]), self.economy
         z, law = self.cloud
         z_next = draw(economy.aggregate_chain[z], rng.standard_normal(len(z)))
@@ -181,13 +188,13 @@ class PublishedDEQN(Agent):
         return loss
 
     def _sample(self, law: Any, moved: Any, z: Ints, nodes: Ints) -> Sample:
-        """The cells (S, m) of economies (S,) whose laws are about to move."""
+        """Return the cells (S, m) of economies (S,) whose laws are about to move."""
         e, place = np.divmod(nodes, law.shape[-1])
         capital = (self._floats(self.economy.capital_of(some)) for some in (law, moved))
         return Sample(self._floats(self.economy.assets[place]), self._ints(e), self._ints(z), *capital)
 
     def _descend(self, sample: Sample) -> float:
-        """A step of Adam; the loss before it."""
+        """Take a step of Adam; return the loss before it."""
         self._adam.set_learning_rate(self.learning_rate * 0.5 ** (self._epoch // self.halved_every))
         self._adam.zero_grad()
         total = 0.0
@@ -217,33 +224,39 @@ class Cloud(NamedTuple):
     """Economies at the beginning of a period."""
 
     z: Ints
-    """Numbers of their aggregate states, (S,)."""
+    """Numbers of the aggregate states, (S,)."""
     law: NDArray[np.float32]
-    """Their laws, (S, n_e, n_a)."""
+    """Masses of households by (e, a), (S, n_e, n_a)."""
 
 
 class Sample(NamedTuple):
-    """m households in each of S economies."""
+    """Samples of m households in each of S economies."""
 
     assets: Tensor
-    """a, (S, m)."""
+    """Assets a, (S, m)."""
     e: Tensor
-    """Numbers of their income states, (S, m)."""
+    """Numbers of the households' income states, (S, m)."""
     z: Tensor
-    """Those of the aggregate states, (S,)."""
+    """Numbers of the aggregate states, (S,)."""
     capital: Tensor
-    """K, (S,)."""
+    """Capital K, (S,)."""
     capital_next: Tensor
-    """K', (S,), which is known before Z' is."""
+    """Next period's capital K', (S,), which is known before Z' is."""
 
     def parts(self, following: int) -> Iterator[Sample]:
-        """A few economies at a time, for households of whom each has so many successors."""
+        """Return samples of a few economies at a time; `following` is the number of successors of each household."""
         size = max(1, ROWS // (self.assets.shape[1] * following))
         return (Sample(*(x[start : start + size] for x in self)) for start in range(0, len(self.z), size))
 
 
 def euler_residual(economy: KrusellSmith, network: Callable[[Tensor], Tensor], at: Sample) -> Tensor:
-    """1 - beta E[(1 + r') u'(c')] / u'(c), (S, m), differentiable in the network's parameters but for a' and K'."""
+    """Return 1 - beta E[(1 + r') u'(c')] / u'(c), (S, m), differentiable in the network's parameters but for a' and K'.
+
+    Args:
+        economy: the economy, for prices and preferences.
+        network: function from inputs (..., 4) to the logit of the share saved, (..., 1).
+        at: the households.
+    """
     z, capital = at.z[:, None], at.capital[:, None]
     logit = network(inputs(economy, at.assets, at.e, z, capital))[..., 0]
     above = economy.cash(at.assets, at.e, z, capital) - economy.borrowing_limit
@@ -263,7 +276,13 @@ def euler_residual(economy: KrusellSmith, network: Callable[[Tensor], Tensor], a
 
 
 def inputs(economy: KrusellSmith, assets: Tensor, e: Tensor, z: Tensor, capital: Tensor) -> Tensor:
-    """(a scaled to [0, 1], e, Z, K), (..., 4), of four tensors that broadcast against each other."""
+    """Return the network's inputs (a scaled to [0, 1], e, Z, K), (..., 4).
+
+    Args:
+        economy: the economy, for its grid and the levels of its states.
+        assets, e, z, capital: tensors that broadcast against each other: a, numbers of income states, numbers of
+            aggregate states, K.
+    """
     low, high = economy.assets[0], economy.assets[-1]
     levels = like(economy.skill, capital)[e], like(economy.productivity, capital)[z]
     parts = (assets - low) / (high - low), *levels, capital
@@ -272,6 +291,7 @@ def inputs(economy: KrusellSmith, assets: Tensor, e: Tensor, z: Tensor, capital:
 
 
 def saving_network(hidden: tuple[int, ...], draws: torch.Generator) -> nn.Sequential:
-    """From four inputs to the logit of the share saved, float32, with weights by Xavier's uniform law."""
+    """Return a float32 network from four inputs to the logit of the share saved; weights start from Xavier's uniform
+    law."""
     *layers, last = MLP(4, hidden, generator=draws, dtype=torch.float32).layers
     return nn.Sequential(*(part for layer in layers for part in (layer, Mish())), last)

@@ -1,4 +1,4 @@
-"""SavingRule: what savers consume, as a correction by a network to a rule that is known; and how it sees a law."""
+"""SavingRule: savers' consumption as a network's correction to a known rule, which sees moments of a law."""
 
 from __future__ import annotations
 
@@ -14,33 +14,36 @@ from hacontrol_agents.learning.row_jacobian import Call, call
 from hacontrol_envs.core.conditions import Consumption, EulerConditions, PopulationConditions
 
 LawInput = Literal["moments", "learned moments", "histogram"]
+"""Name of the moments of a law that a rule sees besides its mean."""
 
 HATS = 8
-"""Functions of wealth whose means stand for a histogram."""
+"""Number of functions of wealth whose means stand for a histogram."""
 BASIS_WIDTH = 8
 """Units of the network whose means over savers are the learned moments."""
 
 
 class Choice(NamedTuple):
-    """What savers do at points."""
+    """Choices of savers at points."""
 
     most: Tensor
     """Consumption at the limit, (...)."""
     wanted: Tensor
     """Consumption if there were no limit today, (...)."""
     call: Call
-    """The network's."""
+    """The network's call, with what its Jacobian needs."""
 
 
 class Frame(NamedTuple):
     """An affine change of coordinates, u = (c - center)/half, (k,) each."""
 
     center: Tensor
+    """Centre of the points, (k,)."""
     half: Tensor
+    """Half of the points' range, (k,)."""
 
     @classmethod
     def around(cls, points: Tensor) -> Frame:
-        """That takes points (M, k) to [-1, 1]^k."""
+        """Return the frame that takes points (M, k) to [-1, 1]^k."""
         low, high = points.amin(0), points.amax(0)
         half = (high - low) / 2
         return cls((low + high) / 2, torch.where(half > 1e-9 * (1 + high.abs()), half, torch.ones_like(half)))
@@ -89,7 +92,7 @@ class SavingRule(nn.Module):
                 self.moment_frame = Frame.around(self.mean(mass, assets)[0])
 
     def forward(self, x: Tensor, q: Tensor) -> Choice:
-        """At points x (..., n) with moments q (..., k) of the law, framed."""
+        """Return the choices at points x (..., n) with framed moments q (..., k) of the law."""
         seen = (self.conditions.coordinates(x) - self.frame.center) / self.frame.half
         made = call(self.network, torch.cat([seen, q.expand(*seen.shape[:-1], self.moments)], dim=-1))
         resources = self.conditions.resources(x)
@@ -97,7 +100,8 @@ class SavingRule(nn.Module):
         return Choice(self.conditions.affordable(x, resources - self.conditions.limit), wanted, made)
 
     def mean(self, mass: Tensor, assets: Tensor) -> tuple[Tensor, Call | None]:
-        """Moments (..., k), framed, of laws (..., R) over assets (..., R); with the basis's call where it is learnt."""
+        """Return framed moments (..., k) of laws (..., R) over assets (..., R), with the basis's call where it is
+        learnt, otherwise None."""
         conditions = self.conditions
         if not isinstance(conditions, PopulationConditions) or not self.moments:
             return mass.new_zeros(*mass.shape[:-1], 0), None
@@ -113,17 +117,23 @@ class SavingRule(nn.Module):
         return (moments - self.moment_frame.center) / self.moment_frame.half, made
 
     def consumption(self, x: Tensor, q: Tensor) -> Tensor:
-        """c, (...)."""
+        """Return c (...) at points x (..., n) with framed moments q (..., k) of the law."""
         choice = self(x, q)
         return torch.minimum(choice.wanted, choice.most)
 
     def saving(self, x: Tensor, q: Tensor) -> Tensor:
-        """a', (...)."""
+        """Return a' (...) at points x (..., n) with framed moments q (..., k) of the law."""
         choice = self(x, q)
         return self.saved(x, choice.most, torch.minimum(choice.wanted, choice.most))
 
     def saved(self, x: Tensor, most: Tensor, consumed: Tensor) -> Tensor:
-        """a', (...), of who consumes that, where nobody can consume more than `most`."""
+        """Return a' (...) of savers who consume `consumed`.
+
+        Args:
+            x: points, (..., n).
+            most: consumption at the limit, (...).
+            consumed: consumption of no more than `most`, (...).
+        """
         spending = self.conditions.spending
         found: Tensor = self.conditions.limit + (spending(x, most) - spending(x, consumed))
         return found

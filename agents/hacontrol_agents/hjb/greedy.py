@@ -11,19 +11,20 @@ from torch import Tensor
 from hacontrol_envs import ControlProblem
 
 Height: TypeAlias = Callable[[Tensor], Tensor]
-"""H (B,) at unit action coordinates w (B, m)."""
+"""Function H (B,) of unit action coordinates w (B, m)."""
 
 
 def greedy(
     problem: ControlProblem, t: Tensor, x: Tensor, v_x: Tensor, v_xx: Tensor | None, start: Tensor, steps: int = 50
 ) -> Tensor:
-    """argmax over the action box of H(a) = r + b . V_x + 1/2 tr(sigma sigma' V_xx), row by row.
+    """Return argmax over the action box of H(a) = r + b . V_x + 1/2 tr(sigma sigma' V_xx), row by row.
 
     Projected Newton (Bertsekas, 1982) in unit action coordinates, with the Hessian of H in the action by two reverse
     passes and its negative part only, and each row's step halved until H rises. V's derivatives are data: nothing flows
     into them. Where H is not concave in the action the result is a local maximum uphill of `start`.
 
     Args:
+        problem: the problem, for r, b, sigma and the action box.
         t, x, v_x, v_xx: (B,), (B, n), (B, n), (B, n, n); v_xx None where sigma does not depend on the action.
         start: physical actions (B, m) to start from.
         steps: at most so many Newton steps; a row stops when it no longer moves.
@@ -52,7 +53,7 @@ def greedy(
 
 
 def _second_order(height: Height, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """H, its gradient (B, m) and its Hessian (B, m, m) in w.
+    """Return H (B,), its gradient (B, m) and its Hessian (B, m, m) in w.
 
     Rows do not interact, so sums differentiate all at once.
     """
@@ -70,7 +71,7 @@ def _second_order(height: Height, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _newton_step(w: Tensor, slope: Tensor, curvature: Tensor) -> Tensor:
-    """Newton's step uphill in the coordinates that are free to move; those pressed against the box stay."""
+    """Return Newton's step uphill in the coordinates that are free to move; those pressed against the box stay."""
     free = ~(((w >= 1) & (slope > 0)) | ((w <= -1) & (slope < 0)))
     both = (free[:, :, None] & free[:, None, :]).to(w.dtype)
     eye = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)

@@ -1,4 +1,4 @@
-"""HJBAgent: what agents that solve the HJB equation with one network for the value have in common."""
+"""HJBAgent: base class of agents that solve the HJB equation with one network for the value."""
 
 from __future__ import annotations
 
@@ -24,19 +24,23 @@ from hacontrol_envs.core.parameters import count, one_of
 from hacontrol_envs.errors import ParameterError
 
 SMALL_RESIDUAL, SMALL_MOVE, LAST = 1e-4, 5e-4, 5
-"""Has learnt, short of stopping early: in each of the LAST iterations the residual, and how far the policy moved, are
-below these."""
+"""Stopping rule: an agent has learnt if in each of the LAST iterations the residual is below SMALL_RESIDUAL and the
+policy moved by less than SMALL_MOVE, relatively."""
 WATCHED = 256
-"""Visited states at which the policy is watched."""
+"""Number of visited states at which the policy's moves are measured."""
 
 
 class Rows(NamedTuple):
     """A batch of linear equations in V: offset + rate_v * net + rate_l * (generator of net) = 0, one a row."""
 
     flow: Flow
+    """Points and their motion."""
     rate_v: Tensor
+    """Factor of the network's value, (B,)."""
     rate_l: Tensor
+    """Factor of the network's generator, (B,)."""
     offset: Tensor
+    """Constant of each equation, (B,)."""
 
 
 @dataclass(kw_only=True)
@@ -66,25 +70,28 @@ class HJBAgent(Agent):
     """Widths of the value network's hidden layers; None for one of 24 + 4 n units, n the dimension of the state, or
     over a finite horizon two of 16."""
     activation: str = "tanh"
-    """Their activation."""
+    """Activation of the hidden layers."""
     value_scale: Literal["auto", "linear", "log"] = "auto"
-    """Whether V or log |V| is what the layers give; "auto": log where a state is on a log scale and rewards have one
-    sign."""
+    """Scale of the layers' output: "linear" for V, "log" for log |V|; "auto" is log where a state is on a log scale and
+    rewards have one sign."""
     points: int | None = None
-    """Equations at a time; None for four times the number of network parameters."""
+    """Number of points at which equations hold, in an iteration; None for four times the number of network
+    parameters."""
     box_share: float = 0.5
-    """Share of them uniform in the region; the others are at states that the policy visits."""
+    """Share of the points that are uniform in the region; the others are states that the policy visits."""
     visits: int = 512
-    """Paths that show where the policy leads; run in the first five iterations, which settle the region and the law."""
+    """Number of paths that show where the policy leads, run in the first five iterations, which settle the region and
+    the law."""
     margin: float = 2.0
-    """The region reaches this many times as far as the paths of the visits."""
+    """Extent of the region, relative to the farthest reach of the paths."""
     rollout_step: float | None = None
-    """Length of a step of rollouts in time; None for the environment's. Visits, which only show where to look, take
-    steps five times as long."""
+    """Time step of rollouts; None for the environment's. Paths of visits take steps five times as long."""
     residual_tolerance: float = 1e-9
-    """Stop once the 95 % quantile of |HJB residual| / mean |reward| at fresh points is below this ..."""
+    """Quantile (95 %) of |HJB residual| / mean |reward| at fresh points below which learning may stop; it does once
+    `change_tolerance` is met too."""
     change_tolerance: float = 1e-4
-    """... and the network's parameters moved less than this, relatively, in the last iteration."""
+    """Relative change of the network's parameters in an iteration below which learning may stop; it does once
+    `residual_tolerance` is met too."""
     iterations: int = 60
     """Iterations when `learn` is given no budget."""
 
@@ -109,7 +116,7 @@ class HJBAgent(Agent):
         self._visits = Visits(*(self._like.new_zeros(shape) for shape in ((0,), (0, n), (0, n), (0, n))))
 
     def _fresh_value(self, rng: np.random.Generator) -> ValueFunction:
-        """A value of the size of a lifetime's reward at the centre of the action box; if 0, of the terminal one.
+        """Return a value of the size of a lifetime's reward at the centre of the action box; if 0, of the terminal one.
 
         Nothing is relative to a size of 0: where both are, V is of order one, and equations' terms have a least size.
         """
@@ -148,7 +155,7 @@ class HJBAgent(Agent):
         return Jet(*self._on_points(t, x, self._v.jet))
 
     def _on_points(self, t: Array, x: Floats, function: Callable[[Tensor, Tensor], Any]) -> Any:
-        """A function of tensors t (B,), x (B, n) applied to arrays with any leading axes."""
+        """Apply a function of tensors t (B,), x (B, n) to arrays with any leading axes."""
         x = np.asarray(x, dtype=np.float64)
         lead = x.shape[:-1]
         flat_t = torch.as_tensor(np.broadcast_to(t, lead).reshape(-1).copy()).to(self._like)
@@ -158,17 +165,17 @@ class HJBAgent(Agent):
         return tuple(arrays) if isinstance(found, tuple) else arrays[0]
 
     def _centre(self, x: Tensor) -> Tensor:
-        """The centre of the action box, made admissible."""
+        """Return the centre of the action box, made admissible."""
         problem, t = self.problem, x.new_zeros(len(x))
         centre: Tensor = problem.action.from_unit(x.new_zeros(len(x), problem.action.dimension))
         return problem.admissible(t, x, centre)  # type: ignore[no-any-return]
 
     def _track(self, t: Tensor, x: Tensor, guess: Tensor | None) -> Tensor:
-        """The greedy action along a path: one Newton step from the action before, which is close to it."""
+        """Return the greedy action along a path: one Newton step from the action before, which is close to it."""
         return self._act(t, x, guess, 50 if guess is None else 1)
 
     def _act(self, t: Tensor, x: Tensor, guess: Tensor | None = None, steps: int = 50) -> Tensor:
-        """The greedy action; before anything is learnt, the centre of the action box."""
+        """Return the greedy action; before anything is learnt, the centre of the action box."""
         problem, v = self.problem, self._v
         if not self._learnt:
             return self._centre(x)
@@ -197,11 +204,11 @@ class HJBAgent(Agent):
                 return
 
     def _played(self) -> Tensor:
-        """The actions (S, m) at some of the states visited."""
+        """Return the actions (S, m) at some of the states visited."""
         return self._act(self._visits.t[:WATCHED], self._visits.x[:WATCHED])
 
     def _moved(self, played: Tensor) -> float:
-        """How far the policy has moved from actions that it played, of its worst component relative to its size.
+        """Return how far the policy has moved from actions that it played, of its worst component relative to its size.
 
         The size is the root mean square, or where that is less a thousandth of the box's half-width.
         """
@@ -219,17 +226,17 @@ class HJBAgent(Agent):
 
     @abc.abstractmethod
     def _iterate(self, rng: np.random.Generator) -> float:
-        """Learn for one iteration; the root mean square of what is left of the equations."""
+        """Learn for one iteration; return the root mean square of what is left of the equations."""
 
     def _share_done(self, budget: int | None, ahead: int = 0) -> float:
-        """How much of this call of `learn` is done, what went before a kill included; 1 on convergence."""
+        """Return the share of this call of `learn` that is done, what went before a kill included; 1 on convergence."""
         rows = self.history[self.rows_before :]
         if self._has_stopped(rows):
             return 1.0
         return (len(rows) + ahead) / self.iterations if budget is None else self.evaluations / budget
 
     def _has_stopped(self, rows: list[dict[str, float]]) -> bool:
-        """Whether the last of these rows meets both tolerances."""
+        """Tell whether the last of these rows meets both tolerances."""
         if not rows:
             return False
         return rows[-1]["residual"] <= self.residual_tolerance and rows[-1]["change"] <= self.change_tolerance
@@ -239,7 +246,7 @@ class HJBAgent(Agent):
 
     @property
     def _lifetime(self) -> float:
-        """How long rewards count: 1/rho, or T if that is shorter."""
+        """Time for which rewards count: 1/rho, or T if that is shorter."""
         rho, horizon = self.problem.discount, self.problem.horizon
         return 1 / rho if horizon is None else min(horizon, 1 / max(rho, 1e-9))
 
@@ -258,7 +265,7 @@ class HJBAgent(Agent):
         return around(self.problem, self._visits, self.margin)
 
     def _points(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Points of the region, and states visited."""
+        """Return points of the region, and states visited."""
         size = self.points or 4 * len(self._like)
         inside = int(size * self.box_share)
         t, x = uniform(self.problem, rng, inside, self._region, self._like)
@@ -266,19 +273,20 @@ class HJBAgent(Agent):
         return torch.cat([t, self._visits.t[drawn]]), torch.cat([x, self._visits.x[drawn]])
 
     def _weights(self, points: tuple[Tensor, Tensor], a: Tensor) -> Tensor:
-        """One over the size of the equation's terms, |r| + rho |V|, and over the root of how many there are."""
+        """Return one over the size of the equation's terms, |r| + rho |V|, and over the root of how many there are."""
         v = self._v
         size: Tensor = self.problem.reward(*points, a).abs() + v.value(*points).abs() / self._lifetime
         return 1 / (size if v.log else size + 0.03 * size.mean() + self._floor) / math.sqrt(len(a))
 
     def _equations(self, points: tuple[Tensor, Tensor], a: Tensor, weight: Tensor) -> Rows:
-        """weight (r + V_t + L^a V - rho V) = 0."""
+        """Return the rows weight (r + V_t + L^a V - rho V) = 0."""
         v, rho = self._v, self.problem.discount
         rates = -rho * v.scale * weight, v.scale * weight
         return Rows(v.flow(*points, a), *rates, weight * (self.problem.reward(*points, a) - rho * v.offset))
 
     def _edge_rows(self, points: tuple[Tensor, Tensor]) -> list[Rows]:
-        """Boundary conditions: V = g at the horizon, and V's slope across each reflecting edge of the region zero."""
+        """Return boundary conditions: V = g at the horizon, and V's slope across each reflecting edge of the region
+        zero."""
         problem, v, rows = self.problem, self._v, []
         t, x = points
         if problem.horizon is not None:
@@ -303,7 +311,7 @@ class HJBAgent(Agent):
         return rows
 
     def _data_rows(self, t: Tensor, x: Tensor, value: Tensor) -> Rows:
-        """V = value, relative to the value's size."""
+        """Return the rows V = value, relative to the value's size."""
         v = self._v
         z = v.coordinates(t, x)
         still = Flow(z, torch.zeros_like(z), z.new_zeros(*z.shape, self.problem.noise_dim))
@@ -311,7 +319,7 @@ class HJBAgent(Agent):
         return Rows(still, v.scale * weight, torch.zeros_like(weight), weight * (v.offset - value))
 
     def _hjb_residual(self, points: tuple[Tensor, Tensor]) -> float:
-        """95 % quantile of |max_a {r + V_t + L^a V} - rho V| / mean |r|."""
+        """Return the 95 % quantile of |max_a {r + V_t + L^a V} - rho V| / mean |r|."""
         a = self._act(*points)
         reward = self.problem.reward(*points, a)
         residual = self._v.residual(reward, self._v.flow(*points, a))
@@ -337,6 +345,6 @@ class HJBAgent(Agent):
 
 
 def stack(rows: list[Rows]) -> Rows:
-    """Several batches of equations as one."""
+    """Return several batches of equations as one."""
     flow = Flow(*(torch.cat(parts) for parts in zip(*(batch.flow for batch in rows), strict=True)))
     return Rows(flow, *(torch.cat(parts) for parts in zip(*(batch[1:] for batch in rows), strict=True)))

@@ -39,16 +39,17 @@ class HJBPinn(HJBAgent):
     """
 
     optimizer: Optimizer = "levenberg-marquardt"
-    """Gauss-Newton with damping and acceleration, by default; "l-bfgs" and "adam" know the gradient only."""
+    """Method of minimisation: "levenberg-marquardt" (Gauss-Newton with damping and acceleration), or "l-bfgs" or
+    "adam", which use the gradient only."""
     steps: int = 10
     """Steps of the optimizer between fresh points; of "l-bfgs" and "adam" ten times as many, each as cheap as one of
     ten trials."""
     pilot: int = 60
-    """Steps of the first, linear iteration at most; it ends sooner when its root mean square is below 1 %."""
+    """Most steps of the first, linear iteration; it ends sooner when its root mean square is below 1 %."""
     learning_rate: float = 1e-3
-    """Of "adam"."""
+    """Learning rate of "adam"."""
     adaptive: float = 0.5
-    """Share of the region's points drawn, from ten times as many, in proportion to |F| plus its mean."""
+    """Share of the region's points that are drawn, from ten times as many, in proportion to |F| plus its mean."""
 
     name: ClassVar[str] = "hjb-pinn"
 
@@ -62,7 +63,14 @@ class HJBPinn(HJBAgent):
         self._least_squares = LevenbergMarquardt(self._v.network)
 
     def go_on(self, env: Any, visits: Visits, rng: np.random.Generator) -> float:
-        """One iteration from the present value on another environment of the same domain, where these paths went."""
+        """Run one iteration from the present value on another environment of the same domain; return the root mean
+        square that is left.
+
+        Args:
+            env: the environment, whose problem replaces the present one.
+            visits: states that a policy visits in it.
+            rng: draws the points.
+        """
         self.env, self._v.problem, self._visits = env, env.unwrapped.problem, visits
         loss = self._iterate(rng)
         self._learnt = True
@@ -77,7 +85,8 @@ class HJBPinn(HJBAgent):
         return self._descend(rows)
 
     def _refined(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Points of the region and states visited, a share of the former moved to where the residual is large."""
+        """Return points of the region and states visited, a share of the former moved to where the residual is
+        large."""
         t, x = self._points(rng)
         moved = int(self.adaptive * self.box_share * len(t))
         if moved == 0 or not self._learnt:
@@ -171,7 +180,7 @@ class _Moving:
         return rows.offset + rows.rate_v * v + rows.rate_l * lv, jacobian
 
     def _linearised(self, flow: Flow) -> Flow:
-        """The flow in whose direction V's slope p moves r + b . p at the control a(p): d(r + b . p)/dp.
+        """Return the flow in whose direction V's slope p moves r + b . p at the control a(p): d(r + b . p)/dp.
 
         It is b itself where a maximises, by the envelope theorem; a control that is no argmax adds r_a a' + p . b_a a'.
         """

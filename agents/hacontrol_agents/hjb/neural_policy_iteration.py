@@ -35,16 +35,16 @@ class NeuralPolicyIteration(HJBAgent):
     """
 
     evaluation: Literal["residual", "monte carlo"] = "residual"
-    """How a policy is evaluated."""
+    """Method of policy evaluation: "residual" or "monte carlo"."""
     evaluation_steps: int = 6
-    """Levenberg-Marquardt steps per policy evaluation, at most; a stalled evaluation ends sooner ..."""
+    """Most Levenberg-Marquardt steps in a policy evaluation; a stalled evaluation ends sooner."""
     trusted: float = 0.01
-    """... and one whose root mean square is still above this goes on for up to ten times as many: improving on a value
-    that is far from its policy's can lead to worse and worse policies."""
+    """Root mean square above which an evaluation goes on for up to ten times as many steps: improving on a value that
+    is far from its policy's can lead to worse and worse policies."""
     starts: int = 512
-    """Starts of Monte Carlo values, half of them from the initial law and half from the box."""
+    """Number of starts of Monte Carlo values, half of them from the initial law and half from the box."""
     paths: int = 4
-    """Rollouts from each start."""
+    """Number of rollouts from each start."""
 
     name: ClassVar[str] = "npi"
 
@@ -56,17 +56,17 @@ class NeuralPolicyIteration(HJBAgent):
         self._optimizer = LevenbergMarquardt(self._v.network)
 
     def _iterate(self, rng: np.random.Generator) -> float:
-        """One evaluation; the policy that is greedy for it is the improvement."""
+        """Evaluate the policy once; the policy that is greedy for the value is the improvement."""
         points = self._points(rng)
         return self._fit(self._value_rows(rng) if self.evaluation == "monte carlo" else self._residual_rows(points))
 
     def _residual_rows(self, points: tuple[Tensor, Tensor]) -> Rows:
-        """r + V_t + L^a V - rho V = 0 at the present greedy actions, and boundary conditions."""
+        """Return the rows r + V_t + L^a V - rho V = 0 at the present greedy actions, and boundary conditions."""
         a = self._act(*points)
         return stack([self._equations(points, a, self._weights(points, a)), *self._edge_rows(points)])
 
     def _value_rows(self, rng: np.random.Generator) -> Rows:
-        """V = its Monte Carlo value."""
+        """Return the rows V = Monte Carlo value."""
         time = self.problem.horizon or 1 / self.problem.discount
         steps = int(np.ceil(time / self._step))
         t, x = self._starts(rng, self.starts)
@@ -75,14 +75,14 @@ class NeuralPolicyIteration(HJBAgent):
         return self._data_rows(t, x, earned)
 
     def _starts(self, rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
-        """Half from the law of X_0, half from the box."""
+        """Return starts (t, x), half from the law of X_0, half from the box."""
         first = size // 2
         x0 = torch.as_tensor(self.problem.initial_state(rng, first)).to(self._like)
         t, x = uniform(self.problem, rng, size - first, widened(self.problem, 1.25), self._like)
         return torch.cat([t.new_zeros(first), t]), torch.cat([x0, x])
 
     def _fit(self, rows: Rows) -> float:
-        """Levenberg-Marquardt on the rows; the final root mean square."""
+        """Run Levenberg-Marquardt on the rows; return the final root mean square."""
         network = self._v.network
 
         def residual() -> Tensor:

@@ -1,4 +1,4 @@
-"""Where to learn: points of the box, states that a policy visits, and what the policy earns from them."""
+"""Points to learn from: points of the box, states that a policy visits, and Monte Carlo values of the policy there."""
 
 from __future__ import annotations
 
@@ -14,46 +14,52 @@ from hacontrol_envs import ControlProblem
 from hacontrol_envs.arrays import Floats
 
 Policy: TypeAlias = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
-"""Physical action (B, m) at (t (B,), x (B, n)), given a guess of it or None."""
+"""Function that returns physical actions (B, m) at (t (B,), x (B, n)), given a guess of them or None."""
 
 REACH = 8.0
-"""Rollouts are held within this many half-widths of the box's centre: a bad early policy must not overflow."""
+"""Half-widths from the box's centre within which rollouts are held, so that a bad early policy does not overflow."""
 
 
 class Visits(NamedTuple):
-    """Where a policy leads, seen by paths that are killed at the discount rate."""
+    """States where paths of a policy, killed at the discount rate, end, and their range."""
 
     t: Tensor
-    """(S,) times of death, or of the horizon."""
+    """Times at which paths end, by death or at the horizon, (S,); zeros without a horizon."""
     x: Tensor
-    """(S, n) states then: draws from the discounted law of (t, X_t), which is where errors count."""
+    """States at which paths end, (S, n): draws from the discounted law of (t, X_t), which is where errors count."""
     low: Tensor
-    """(S, n) smallest unit coordinates before death ..."""
+    """Smallest unit coordinates of each path before death, (S, n)."""
     high: Tensor
-    """... and largest: the share of paths that leave a box is E[e^{-rho tau}], tau the time of leaving it."""
+    """Largest unit coordinates of each path before death, (S, n). With tau the time of leaving a box, the share of
+    paths that leave it is E[e^{-rho tau}]."""
 
 
 class Region(NamedTuple):
     """A box in unit coordinates."""
 
     low: Floats
-    """(n,)"""
+    """Lower ends in unit coordinates, (n,)."""
     high: Floats
-    """(n,)"""
+    """Upper ends in unit coordinates, (n,)."""
 
 
 def widened(problem: ControlProblem, margin: float) -> Region:
-    """The problem's box times `margin`, within the edges that the state does not cross."""
+    """Return the problem's box times `margin`, within the edges that the state does not cross."""
     half = np.where(problem.state.closed, min(margin, 1.0), margin)
     return Region(-half, half)
 
 
 def around(problem: ControlProblem, visits: Visits, margin: float) -> Region:
-    """Where to learn, given where paths went.
+    """Return the region in which to learn, given where paths went.
 
     Across open edges the box times `margin` times the farthest reach of a path (by a quarter wider at least): what V
     does there decides which of many solutions is found inside. Between edges that the state does not cross there is
     one, and corners where it never comes need not be fitted: the range of the paths, times `margin`, is enough.
+
+    Args:
+        problem: the problem whose box it is.
+        visits: ends and ranges of the paths.
+        margin: factor on the reach of the paths.
     """
     low, high = visits.low.amin(0).cpu().numpy(), visits.high.amax(0).cpu().numpy()
     reach = max(1.25, min(margin * float(np.maximum(-low, high).max()), REACH))
@@ -68,14 +74,30 @@ def around(problem: ControlProblem, visits: Visits, margin: float) -> Region:
 def uniform(
     problem: ControlProblem, rng: np.random.Generator, size: int, region: Region, at: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`size` points (t, x), uniform in [0, T] and in a region of unit coordinates; like `at`."""
+    """Return points t (size,) and x (size, n), uniform in [0, T] and in a region.
+
+    Args:
+        problem: the problem, for its horizon T and unit coordinates.
+        rng: draws the points.
+        size: number of points.
+        region: a box in unit coordinates.
+        at: a tensor whose dtype and device the points get.
+    """
     u = rng.uniform(region.low, region.high, (size, problem.state.dimension))
     t = rng.uniform(0.0, problem.horizon or 0.0, size)
     return torch.as_tensor(t).to(at), torch.as_tensor(problem.state.from_unit(u)).to(at)
 
 
 def visit(v: ValueFunction, policy: Policy, t: Tensor, x: Tensor, rng: np.random.Generator, step: float) -> Visits:
-    """Run one path of the policy from each start, by Euler's scheme, until it dies, at rate rho, or ends."""
+    """Run one path of the policy from each start, by Euler's scheme, until it dies, at rate rho, or ends.
+
+    Args:
+        v: a value, for the problem and unit coordinates.
+        policy: the policy.
+        t, x: starts, (S,) and (S, n).
+        rng: draws times of death and noise.
+        step: largest time step.
+    """
     problem = v.problem
     life = torch.as_tensor(rng.exponential(1 / max(problem.discount, 1e-9), len(t))).clamp_max(
         8 / max(problem.discount, 1e-9)
@@ -115,7 +137,7 @@ def values(
     time: float,
     steps: int,
 ) -> Tensor:
-    """Monte Carlo value (S,) of a policy at S starts, K = `paths` each, with the martingale of `v` as control variate.
+    """Return the Monte Carlo value (S,) of a policy at S starts, with the martingale of `v` as control variate.
 
     By Ito's formula the discounted reward of a path less the martingale int e^{-rho s} V_x . sigma dW is
 
@@ -125,6 +147,15 @@ def values(
     the policy is taken to earn V(X_h). That is computed: no stochastic integral remains, and the variance and the error
     of discretising time are both proportional to the residual, so they vanish as V becomes the policy's value. Every
     start sees the same K paths of the noise, so that the estimate is a smooth function of the start.
+
+    Args:
+        v: the present value of the policy.
+        policy: the policy.
+        t, x: starts, (S,) and (S, n).
+        rng: draws the noise.
+        paths: number K of paths from each start.
+        time: length of a path over an infinite horizon.
+        steps: number of Euler steps of a path.
     """
     problem, rho = v.problem, v.problem.discount
     t, x, a = t.repeat_interleave(paths), x.repeat_interleave(paths, dim=0), None
@@ -143,7 +174,7 @@ def values(
 
 
 def _move(v: ValueFunction, t: Tensor, x: Tensor, a: Tensor, step: Tensor, noise: Floats) -> tuple[Tensor, Tensor]:
-    """An Euler step of each row's own length, in unit coordinates."""
+    """Return t and x after an Euler step of each row's own length, in unit coordinates."""
     n = v.problem.state.dimension
     flow = v.flow(t, x, a)
     shock = (flow.columns @ torch.as_tensor(noise).to(x)[:, :, None])[:, :, 0]

@@ -13,18 +13,18 @@ from hacontrol_envs import ControlProblem, Jet
 
 
 class Flow(NamedTuple):
-    """Where points lie, and how a held action moves them, in a network's coordinates z."""
+    """Points in a network's coordinates z, and their motion under held actions."""
 
     z: Tensor
-    """(B, inputs): the state's unit coordinates, then 2 t/T - 1 over a finite horizon."""
+    """Unit coordinates of the state, then 2 t/T - 1 over a finite horizon, (B, inputs)."""
     drift: Tensor
-    """(B, inputs): drift of z by Ito's formula; its time component makes V_t part of the generator."""
+    """Drift of z by Ito's formula, (B, inputs); its time component makes V_t part of the generator."""
     columns: Tensor
-    """(B, inputs, d): noise columns of z."""
+    """Noise columns of z, (B, inputs, d)."""
 
 
 class ValueFunction:
-    """V(t, x) = offset + scale * network(z(t, x)), where z are the unit coordinates of `problem.state` (and of time).
+    """The value V(t, x) = offset + scale * network(z(t, x)), z the unit coordinates of `problem.state` (and of time).
 
     No structure of the problem enters but its domain: which box, and which states are on a logarithmic scale. `log`
     says that the network's last layer is an exponential, so that what its other layers give is log |V|.
@@ -35,20 +35,24 @@ class ValueFunction:
         self.offset, self.scale, self.log = 0.0, 1.0, False
 
     def coordinates(self, t: Tensor, x: Tensor) -> Tensor:
-        """z(t, x), (B, inputs)."""
+        """Return z (B, inputs) at times t (B,) and states x (B, n)."""
         u: Tensor = self.problem.state.to_unit(x)
         if self.problem.horizon is None:
             return u
         return torch.cat([u, (2 * t / self.problem.horizon - 1)[:, None]], dim=1)
 
     def physical(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """(t, x) at z, (B,) and (B, n)."""
+        """Return times (B,) and states (B, n) at coordinates z (B, inputs)."""
         n = self.problem.state.dimension
         x = self.problem.state.from_unit(z[:, :n])
         return (z.new_zeros(len(z)) if self.problem.horizon is None else self.problem.horizon * (z[:, n] + 1) / 2), x
 
     def flow(self, t: Tensor, x: Tensor, a: Tensor) -> Flow:
-        """Coordinates of the points, and their motion under the actions a (B, m)."""
+        """Return the points' coordinates and their motion under held actions.
+
+        Args:
+            t, x, a: times (B,), states (B, n) and physical actions (B, m).
+        """
         problem = self.problem
         drift, columns = problem.state.ito(x, problem.drift(t, x, a), problem.diffusion(t, x, a))
         if problem.horizon is not None:
@@ -58,26 +62,27 @@ class ValueFunction:
         return Flow(self.coordinates(t, x), drift.contiguous(), columns.contiguous())
 
     def residual(self, reward: Tensor, flow: Flow) -> Tensor:
-        """r + V_t + L^a V - rho V, (B,), for actions whose reward and flow are given; nothing is differentiable."""
+        """Return r + V_t + L^a V - rho V, (B,), for actions whose reward and flow are given; nothing is
+        differentiable."""
         with torch.no_grad():
             v, lv = autodiff.apply_generator(self.network, *flow)
         return reward + self.scale * lv - self.problem.discount * (self.offset + self.scale * v)
 
     def value(self, t: Tensor, x: Tensor) -> Tensor:
-        """V, (B,)."""
+        """Return V (B,) at times t (B,) and states x (B, n)."""
         with torch.no_grad():
             v: Tensor = self.network(self.coordinates(t, x))
         return self.offset + self.scale * v[:, 0]
 
     def slope(self, t: Tensor, x: Tensor) -> Tensor:
-        """V_x, (B, n)."""
+        """Return V_x (B, n) at times t (B,) and states x (B, n)."""
         _, gradient = autodiff.gradient(self.network, self.coordinates(t, x))
         first, _ = self.problem.state.unit_derivatives(x)
         slope: Tensor = self.scale * gradient[:, : x.shape[1]] * first
         return slope
 
     def jet(self, t: Tensor, x: Tensor) -> Jet:
-        """V with all its derivatives: V_x = V_u u', V_xx = u' V_uu u' + diag(V_u u'')."""
+        """Return V with all its derivatives: V_x = V_u u', V_xx = u' V_uu u' + diag(V_u u'')."""
         n = x.shape[1]
         v, gradient, hessian = autodiff.jet(self.network, self.coordinates(t, x))
         first, second = self.problem.state.unit_derivatives(x)

@@ -1,1 +1,1 @@
-"""Tools of learning without a subject: networks, derivatives, optimizers."""
+"""Tools of learning that know no problem: networks, derivatives, optimizers."""

@@ -9,25 +9,27 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 SLOTS = {"adam.mean": "exp_avg", "adam.square": "exp_avg_sq"}
+"""Names of the saved tensors, each with its name in torch's state."""
 
 
 @final
 class Adam(torch.optim.Adam):
-    """Kingma and Ba (2015) as torch has it, on one group of parameters."""
+    """Adam of Kingma and Ba (2015) as torch has it, on one group of parameters."""
 
     def set_learning_rate(self, rate: float) -> None:
-        """From now on."""
+        """Set the learning rate of the steps to come."""
         self.param_groups[0]["lr"] = rate
 
     def tensors(self) -> dict[str, Tensor]:
-        """The state: means and mean squares of gradients, (P,) each, and the steps that every parameter has taken."""
+        """Return the state: means and mean squares of gradients, (P,) each, and the steps that every parameter has
+        taken."""
         parameters = self.param_groups[0]["params"]
         states = [self.state[p] if p in self.state else _unmoved(p) for p in parameters]
         slots = {name: parameters_to_vector([state[slot] for state in states]) for name, slot in SLOTS.items()}
         return {**slots, "adam.steps": torch.stack([state["step"] for state in states])}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """The inverse of `tensors`."""
+        """Take over a state that `tensors` returned."""
         parameters = self.param_groups[0]["params"]
         sizes = [p.numel() for p in parameters]
         parts = {slot: torch.split(tensors[name], sizes) for name, slot in SLOTS.items()}
@@ -37,5 +39,5 @@ class Adam(torch.optim.Adam):
 
 
 def _unmoved(p: Tensor) -> dict[str, Tensor]:
-    """What `torch.optim.Adam` starts a parameter from."""
+    """Return the state from which `torch.optim.Adam` starts a parameter."""
     return {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}

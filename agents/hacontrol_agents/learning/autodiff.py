@@ -1,4 +1,4 @@
-"""Derivatives of a network in its input, and of those in its parameters, without looping autograd over dimensions.
+"""Derivatives of a network in its input, and their derivatives in its parameters, without a loop over dimensions.
 
 The generator of a diffusion needs only second derivatives along the m noise columns. So m + 2 streams travel through
 the layers together: a unit's value h, its directional firsts h_k = sigma_k . grad h, and one accumulated second
@@ -40,12 +40,17 @@ torch.empty(31 << 20, dtype=torch.uint8)
 
 
 def apply_generator(network: MLP, z: Tensor, drift: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Value and generator: v and Lv = drift . grad v + 1/2 sum_k sigma_k' Hess(v) sigma_k.
+    """Return v and Lv = drift . grad v + 1/2 sum_k sigma_k' Hess(v) sigma_k, (B,) each.
 
-    Shapes: z (B, n), drift (B, n), columns (B, n, m) with sigma_k in columns[..., k], m >= 0 -> v (B,), Lv (B,).
     Both have first derivatives in the network's parameters, and none in z, drift or columns.
-    Raises ParameterError (a ValueError) for mismatched shapes, a network without exactly one output, or inputs that
-    require grad.
+
+    Args:
+        network: a network with one output.
+        z, drift: points and their drift, (B, n) each.
+        columns: noise columns, (B, n, m), with sigma_k in columns[..., k], m >= 0.
+
+    Raises:
+        ParameterError: mismatched shapes, a network without exactly one output, or inputs that require grad.
     """
     _check(network, z, drift, columns)
     if torch.is_grad_enabled() and any(x.requires_grad for x in (z, drift, columns)):
@@ -63,11 +68,19 @@ def apply_generator(network: MLP, z: Tensor, drift: Tensor, columns: Tensor) -> 
 def parameter_jacobian(
     network: MLP, z: Tensor, drift: Tensor, columns: Tensor, rate_v: Tensor | float, rate_l: Tensor | float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """v, Lv (see `apply_generator`) and J with rows J_j = rate_v_j d v_j / d theta + rate_l_j d Lv_j / d theta.
+    """Return v (B,), Lv (B,) and J (B, P) with rows J_j = rate_v_j d v_j / d theta + rate_l_j d Lv_j / d theta.
 
-    theta holds the P parameters in the order of torch.nn.utils.parameters_to_vector(network.parameters()).
-    Shapes: z (B, n), drift (B, n), columns (B, n, m), rates scalar or (B,) -> v (B,), Lv (B,), J (B, P).
-    Raises ParameterError for mismatched shapes or a network without exactly one output.
+    Here Lv = drift . grad v + 1/2 sum_k sigma_k' Hess(v) sigma_k. The P parameters theta are in the order of
+    torch.nn.utils.parameters_to_vector(network.parameters()).
+
+    Args:
+        network: a network with one output.
+        z, drift: points and their drift, (B, n) each.
+        columns: noise columns, (B, n, m), with sigma_k in columns[..., k], m >= 0.
+        rate_v, rate_l: factors of the derivatives of v and Lv, scalar or (B,).
+
+    Raises:
+        ParameterError: mismatched shapes, or a network without exactly one output.
     """
     _check(network, z, drift, columns)
     activations, theta = network.activations, list(network.parameters())
@@ -87,7 +100,7 @@ def parameter_jacobian(
 
 @torch.no_grad()
 def gradient(network: MLP, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Value and gradient in the input by one reverse pass: z (B, n) -> v (B,), grad v (B, n).
+    """Return v (B,) and grad v (B, n) at points z (B, n), by one reverse pass.
 
     Not differentiable in the parameters. Raises ParameterError for a mismatched shape or more than one output.
     """
@@ -98,7 +111,7 @@ def gradient(network: MLP, z: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def jet(network: MLP, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Value, gradient and Hessian in the input: z (B, n) -> v (B,), grad v (B, n), Hess v (B, n, n).
+    """Return v (B,), grad v (B, n) and Hess v (B, n, n) at points z (B, n).
 
     Each hidden unit u, with pre-activation z_u, adds one rank-one term: Hess v = sum_u dv/dh_u f''(z_u) dz_u dz_u'.
     Not differentiable in the parameters. Raises ParameterError for a mismatched shape or more than one output.
@@ -110,7 +123,7 @@ def jet(network: MLP, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class _Generator(torch.autograd.Function):
-    """Autograd's door to `_forward` and `_backward`: differentiable once, in the parameters only."""
+    """Value and generator as a function that autograd can differentiate once, in the parameters only."""
 
     @staticmethod
     def forward(ctx: Any, activations: _Activations, z: Tensor, drift: Tensor, columns: Tensor, *theta: Tensor) -> Any:
@@ -133,7 +146,7 @@ class _Generator(torch.autograd.Function):
 
 
 def _forward(activations: _Activations, layers: _Layers, x: Tensor) -> tuple[Tensor, _Tape]:
-    """Push the streams x (m + 2, B, n) through the layers: (v, Lv) as (2, B), and the tape."""
+    """Push the streams x (m + 2, B, n) through the layers; return (v, Lv) as (2, B), and the tape."""
     tape: _Tape = []
     for depth, (weight, bias) in enumerate(layers[:-1]):
         z = (x.flatten(0, 1) @ weight.T).view(*x.shape[:2], len(weight))
@@ -148,7 +161,7 @@ def _forward(activations: _Activations, layers: _Layers, x: Tensor) -> tuple[Ten
 
 
 def _activate(activation: Activation, z: Tensor, streams: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The activation's outputs from its taped inputs, and f', f'', s. Cheap enough to be redone by the reverse pass.
+    """Return the activation's outputs from its taped inputs, and f', f'', s. The reverse pass computes them again.
 
     Before the output layer 2 streams suffice: it reads h and h_L.
     """
@@ -214,7 +227,7 @@ def _outer_products(theta: Sequence[Tensor], jacobian: Tensor) -> _Collect:
 
 
 def _reverse(network: MLP, z: Tensor) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
-    """v, grad v, and (h, f', dv/dh) of every hidden layer."""
+    """Return v, grad v, and (h, f', dv/dh) of every hidden layer."""
     activations, layers = network.activations, _pairs(list(network.parameters()))
     hidden = []
     for activation, (weight, bias) in zip(activations, layers[:-1], strict=True):
@@ -243,7 +256,7 @@ def _jet(network: MLP, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _streams(z: Tensor, drift: Tensor, columns: Tensor) -> Iterator[Tensor]:
-    """The input streams (m + 2, rows, n): z itself, then what it moves along to first and to second order."""
+    """Yield the input streams (m + 2, rows, n): z itself, then what it moves along to first and to second order."""
     for point, sigma, b in zip(*(torch.split(x, _rows(z)) for x in (z, columns, drift)), strict=True):
         yield torch.cat((point[None], sigma.permute(2, 0, 1), b[None]))
 
@@ -257,12 +270,12 @@ def _pairs(theta: Sequence[Tensor]) -> _Layers:
 
 
 def _ends(x: Tensor) -> Tensor:
-    """The first and the last stream."""
+    """Return the first and the last stream."""
     return x[:: len(x) - 1]
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """sum_k a_k b_k over the leading axis."""
+    """Return sum_k a_k b_k over the leading axis."""
     return a[0] * b[0] if len(a) == 1 else (a * b).sum(0)
 
 

@@ -16,7 +16,7 @@ from hacontrol_envs.errors import ParameterError
 __all__ = ["ACTIVATIONS", "MLP", "MOST_WEIGHTS", "Activation", "refuse_large"]
 
 MOST_WEIGHTS = 10_000_000
-"""Of a network; a larger one is taken for a mistake, or for an attack on the machine's memory."""
+"""Most weights of a network; a larger one is taken for a mistake, or for an attack on the machine's memory."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Activation:
 
 
 def activation(name: str) -> Activation:
-    """The activation of this name in `ACTIVATIONS`."""
+    """Return the activation of this name in `ACTIVATIONS`."""
     return ACTIVATIONS[name]
 
 
@@ -105,7 +105,7 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(_linear(i, o, generator, dtype) for i, o in pairwise(widths))
 
     def forward(self, z: Tensor) -> Tensor:
-        """Values (..., outputs) at the points z (..., inputs)."""
+        """Return values (..., outputs) at the points z (..., inputs)."""
         *hidden, last = self.layers
         for layer, activation in zip(hidden, self.activations, strict=True):
             z = activation.value(layer(z))

@@ -20,13 +20,18 @@ PROBE = 0.1
 
 
 class StepReport(NamedTuple):
-    """What one step did: 1/2 |r|^2 before and after, the damping it ended with, success, and |J'r| before."""
+    """Report of one step."""
 
     loss_before: float
+    """Loss 1/2 |r|^2 before the step."""
     loss_after: float
+    """Loss 1/2 |r|^2 after the step."""
     damping: float
+    """Damping with which the step ended."""
     accepted: bool
+    """Whether a trial was accepted."""
     gradient_norm: float
+    """Norm |J'r| before the step."""
 
 
 @final
@@ -48,6 +53,7 @@ class LevenbergMarquardt:
     """
 
     network: nn.Module
+    """The network whose parameters are changed."""
     damping: float = 1.0
     """Current weight of D."""
     floor: float = 1e-3
@@ -57,7 +63,9 @@ class LevenbergMarquardt:
     trials: int = 6
     """Trial steps per `step` before it gives up and leaves the parameters as they were."""
     least_damping: float = 1e-14
+    """Lower bound of the damping."""
     most_damping: float = 1e6
+    """Upper bound of the damping."""
 
     def __post_init__(self) -> None:
         if any(p.dtype != torch.float64 for p in self.network.parameters()):
@@ -73,7 +81,7 @@ class LevenbergMarquardt:
     def step(
         self, residual_and_jacobian: Callable[[], tuple[Tensor, Tensor]], residual: Callable[[], Tensor]
     ) -> StepReport:
-        """One accepted step, or none: after `trials` rejections the parameters are bitwise what they were.
+        """Take one accepted step, or none: after `trials` rejections the parameters are bitwise what they were.
 
         Both functions read the network's current parameters: r (M,) and J (M, P), columns in the order of
         parameters_to_vector; r (M,) alone. A trial whose loss is not finite counts as rejected.
@@ -96,7 +104,7 @@ class LevenbergMarquardt:
         return StepReport(before, before, self.damping, False, norm)
 
     def _trial_step(self, system: _System, start: Tensor, residual: Callable[[], Tensor]) -> _Trial | None:
-        """The accelerated step at the present damping; None if the system is not solvable or too curved."""
+        """Return the accelerated step at the present damping; None if the system is not solvable or too curved."""
         if not system.damp(self.damping):
             return None
         u = system.solve(system.r)
@@ -107,11 +115,11 @@ class LevenbergMarquardt:
         return _Trial(accelerated, 0.5 * float(self.damping * u @ u - system.slope @ u))
 
     def state(self) -> dict[str, float]:
-        """Everything that the next step depends on besides the parameters."""
+        """Return everything that the next step depends on besides the parameters."""
         return {"damping": self.damping}
 
     def restore(self, state: dict[str, float]) -> None:
-        """Continue from a `state`. Raises CheckpointError if it is not one."""
+        """Continue from a state that `state` returned. Raises CheckpointError if it is not one."""
         if set(state) != {"damping"}:
             raise CheckpointError(f"a Levenberg-Marquardt state holds the damping alone, got {sorted(state)}")
         self.damping = float(state["damping"])
@@ -145,14 +153,14 @@ class _System:
         self.gram = self.scaled @ self.scaled.T if self.dual else self.scaled.T @ self.scaled
 
     def damp(self, damping: float) -> bool:
-        """Factor the equations at this damping; False if they are not positive definite to rounding."""
+        """Factor the equations at this damping; return False if they are not positive definite to rounding."""
         damped = self.gram.clone()
         damped.diagonal().add_(damping)
         self.factor, failed = torch.linalg.cholesky_ex(damped)
         return not failed
 
     def solve(self, r: Tensor) -> Tensor:
-        """u with (K'K + damping I) u = -K'r, for any r (M,)."""
+        """Return u with (K'K + damping I) u = -K'r, for any r (M,)."""
         right = r if self.dual else self.scaled.T @ r
         found = torch.cholesky_solve(right[:, None], self.factor)[:, 0]
         return -(self.scaled.T @ found) if self.dual else -found

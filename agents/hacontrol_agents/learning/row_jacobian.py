@@ -23,14 +23,16 @@ class Call(NamedTuple):
     """A network applied to rows, with what its Jacobian needs."""
 
     network: MLP
+    """The network."""
     output: Tensor
-    """(..., k)."""
+    """Output of the network, (..., k)."""
     inputs: tuple[Tensor, ...]
-    """Of every layer, (..., width)."""
+    """Inputs of every layer, (..., width)."""
 
 
 def call(network: MLP, z: Tensor) -> Call:
-    """The network at rows z (..., inputs), recorded; it can be differentiated once."""
+    """Apply the network to rows z (..., inputs) and record what a Jacobian needs; the output can be differentiated
+    once."""
     *hidden, last = network.layers
     inputs = [z]
     for layer, activation in zip(hidden, network.activations, strict=True):
@@ -42,7 +44,8 @@ def call(network: MLP, z: Tensor) -> Call:
 
 
 class _TanhLayer(torch.autograd.Function):
-    """tanh(z W' + b) as 2/(1 + e^{-2(z W' + b)}) - 1, in half of the time that torch's takes on a CPU in float64.
+    """The layer tanh(z W' + b) as 2/(1 + e^{-2(z W' + b)}) - 1, in half of the time that torch's takes on a CPU in
+    float64.
 
     Its error is of the size of the rounding of 1 everywhere, so that small values keep fewer digits than torch's.
     """
@@ -65,12 +68,12 @@ class _TanhLayer(torch.autograd.Function):
 
 
 def jacobian(network: MLP, calls: Sequence[Call], results: Tensor, slopes: Sequence[Tensor]) -> Tensor:
-    """d results / d parameters of one network, (M, P), columns as in `parameters_to_vector`.
+    """Return d results / d parameters of one network, (M, P), columns as in `parameters_to_vector`.
 
     Args:
-        network: the parameters are its.
-        calls: all that were made of it, rows (M..., S..., width): first the axes of the results, then a result's rows.
-        results: any shape of M results.
+        network: the network whose parameters they are.
+        calls: all calls of the network, with rows (M..., S..., width): the axes of the results, then a result's rows.
+        results: M results in any shape.
         slopes: d(sum of results)/d output of each call.
     """
     size = results.numel()
@@ -85,7 +88,7 @@ def jacobian(network: MLP, calls: Sequence[Call], results: Tensor, slopes: Seque
 
 @torch.no_grad()
 def _columns(network: MLP, one: Call, slope: Tensor, size: int) -> list[Tensor]:
-    """Of every parameter of every layer, (M, numbers)."""
+    """Return the columns of every parameter of every layer, (M, numbers)."""
     weights = [p for name, p in network.named_parameters() if name.endswith("weight")]
     delta = slope.reshape(size, -1, slope.shape[-1])
     columns: list[Tensor] = []

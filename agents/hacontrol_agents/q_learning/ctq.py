@@ -1,4 +1,4 @@
-"""Continuous-time q-learning: model-free, and made not to depend on the time step.
+"""Continuous-time q-learning: model-free, and built so that results do not depend on the time step.
 
 Jia and Zhou (2023), q-Learning in Continuous Time, JMLR 24; Jia and Zhou (2022), Policy Evaluation and Temporal-
 Difference Learning in Continuous Time and Space: A Martingale Approach, JMLR 23. What is implemented, derived:
@@ -108,13 +108,15 @@ from hacontrol_envs.errors import ParameterError
 __all__ = ["CTQLearning"]
 
 Behaviour: TypeAlias = Literal["policy", "random"]
+"""Name of what plays: the learnt policy or chance."""
 Curvature: TypeAlias = Literal["state", "state and reward"]
+"""Name of what q's curvature in the action depends on."""
 UNITS = ("value_offset", "value_scale", "rate_scale", "temperature")
-"""Of V and q, which are learnt in them."""
+"""Names of the units in which V and q are learnt."""
 LOOK = 256
-"""States at which a Newton step's reach is measured."""
+"""Number of states at which a Newton step's reach is measured."""
 OF_REWARD = 8192
-"""Steps, drawn from those kept, to which reward is fitted after every block."""
+"""Number of steps, drawn from those kept, to which reward is fitted after every block."""
 
 
 @final
@@ -133,28 +135,28 @@ class CTQLearning(Agent):
     """
 
     hidden: tuple[int, ...] = (8,)
-    """Widths of the hidden layers of all networks, the value's and those of q's maximiser and curvature."""
+    """Widths of the hidden layers of the networks: the value's, and those of q's maximiser and curvature."""
     policy_hidden: tuple[int, ...] | None = None
-    """Those of q's maximiser and curvature, where not the value's; with () they are linear in observations, but for
-    the bounds of the maximiser."""
+    """Widths of the hidden layers of q's maximiser and curvature; None for `hidden`. With () they are linear in
+    observations, but for the bounds of the maximiser."""
     curvature: Curvature = "state"
-    """What q's curvature in the action depends on. With "state" q is a quadratic and exp(q/lam) normal. With "state and
-    reward" it bends like reward beside that: for rewards that are concave, and not quadratic, in the action. Needs
-    temperature 0."""
+    """Form of q in the action. With "state" q is a quadratic and exp(q/lam) normal. With "state and reward" it bends
+    like reward beside that: for rewards that are concave, and not quadratic, in the action. Needs temperature 0."""
     one_sign: bool = False
-    """V has the sign of all rewards, which must have one, and is learnt as log |V|."""
+    """Learn V as log |V|, which has the sign of all rewards; all rewards must then have one sign."""
     method: Method = "moments"
-    """Which of the paper's martingale conditions are solved: "moments", or from there, after annealing, "martingale
-    loss", which is noisier, as its residuals run to the end of the path."""
+    """Martingale conditions that are solved: "moments", or from there, after annealing, "martingale loss", which is
+    noisier, as its residuals run to the end of the path."""
     behaviour: Behaviour = "policy"
-    """Who plays: the policy that is learnt, or uniformly random actions all along."""
+    """Player of the actions: "policy", which is learnt, or "random", uniform actions all along."""
     replay: int | None = None
-    """Blocks that are learnt from, counted from the last; 1 learns on-policy (at `exploration` 0), None keeps all. A
-    fit takes up to 5 GB beside them."""
+    """Number of last blocks that are learnt from; 1 learns on-policy (at `exploration` 0), None keeps all. A fit takes
+    up to 5 GB beside them."""
     num_envs: int = 64
     """Rows of the environment that is stepped."""
     block: float = 10.0
-    """Experience in the first block of all rows in lifetimes, int_0^T e^{-rho s} ds: 1/rho without a horizon."""
+    """Experience in the first block, of all rows together, in lifetimes int_0^T e^{-rho s} ds (1/rho without a
+    horizon)."""
     growth: float = 1.8
     """Length of each block relative to the one before."""
     temperature: float = 0.1
@@ -162,10 +164,10 @@ class CTQLearning(Agent):
     final_temperature: float = 0.0
     """lam after annealing, in the same units."""
     annealing: int = 4
-    """Blocks over which lam goes, linearly, from the one to the other. Where the budget ends before, V still counts
-    entropy."""
+    """Number of blocks over which lam goes linearly from `temperature` to `final_temperature`. Where the budget ends
+    before, V still counts entropy."""
     exploration: float = 0.3
-    """Deviation of the actions that is added to that of exp(q/lam), in units of their box's half-width."""
+    """Standard deviation that is added to the actions' own under exp(q/lam), in units of their box's half-width."""
     persistence: float = 0.0
     """Time over which what is added to actions, or drawn at random, keeps 1/e of its correlation, in lifetimes: an
     Ornstein-Uhlenbeck process, made uniform where actions are random. At 0 every step draws its own, which moves states
@@ -173,9 +175,9 @@ class CTQLearning(Agent):
     steps: int = 20
     """Gauss-Newton steps after each block, at most."""
     prior: float = 1.0
-    """What is known before anything was seen: the deviation of every parameter from where learning starts, of a
-    network's weights times the root of their layer's inputs. It keeps a maximiser inside its box as long as noise would
-    lead it anywhere, and is forgotten as time goes on."""
+    """Standard deviation of every parameter from where learning starts, before anything was seen (of a network's
+    weights times the root of their layer's inputs). It keeps a maximiser inside its box as long as noise would lead it
+    anywhere, and is forgotten as time goes on."""
 
     name: ClassVar[str] = "ctq"
     learns: ClassVar[Any] = ControlProblem
@@ -237,7 +239,7 @@ class CTQLearning(Agent):
         return played
 
     def _seen(self, rng: np.random.Generator) -> Floats:
-        """Points of the box that is observed: a model-free agent asks the problem for no states."""
+        """Return points of the observed box: a model-free agent asks the problem for no states."""
         box = self.problem.observation
         found: Floats = box.from_unit(rng.uniform(-1.0, 1.0, (SEEN, box.dimension)))
         return found
@@ -246,7 +248,7 @@ class CTQLearning(Agent):
         return self._at(t, x, self._pair.value)
 
     def rate(self, t: Array, x: Floats, a: Floats) -> Floats:
-        """The learnt q (...) at times t, states x (..., n) and physical actions a (..., m), per unit of time."""
+        """Return the learnt q (...) per unit of time at times t, states x (..., n) and physical actions a (..., m)."""
         x, a = np.asarray(x), np.asarray(a)
         lead = np.broadcast_shapes(x.shape[:-1], a.shape[:-1])
         x, a = (np.broadcast_to(each, (*lead, each.shape[-1])) for each in (x, a))
@@ -291,7 +293,7 @@ class CTQLearning(Agent):
         return self.final_temperature + (self.temperature - self.final_temperature) * left
 
     def _take_units(self) -> None:
-        """Rewards are measured by what the first block, played at random, paid."""
+        """Set the units of reward by what the first block, played at random, paid."""
         lifetime, pair = self._experience.lifetime, self._pair
         rates = self._blocks[0].reward / self._experience.clock.span
         mean = float(rates.mean())
@@ -316,7 +318,7 @@ class CTQLearning(Agent):
         return block
 
     def _draw(self, s: Any, rng: np.random.Generator) -> Any:
-        """Actions within the box, float32."""
+        """Return actions within the box, float32."""
         m = self._pair.actions
         if self.behaviour == "random" or self._iteration == 0:
             if self.persistence > 0:
@@ -327,7 +329,7 @@ class CTQLearning(Agent):
         return np.clip(proposed, -1.0, 1.0).astype(np.float32)
 
     def _fit(self, rng: np.random.Generator) -> dict[str, float]:
-        """Gauss-Newton steps on all that is kept.
+        """Take Gauss-Newton steps on all that is kept; return figures of the fit.
 
         What is left of the moments, in Monte Carlo errors, and of reward, in its units, where it is fitted.
         """
@@ -370,6 +372,6 @@ class CTQLearning(Agent):
 
 
 def _prior_deviations(parameter: Tensor) -> Tensor:
-    """Deviations of weights (outputs, inputs) that give a layer outputs of order one, and of biases; flat."""
+    """Return deviations of weights (outputs, inputs) that give a layer outputs of order one, and of biases; flat."""
     inputs = parameter.shape[1] if parameter.ndim == 2 else 1
     return torch.full((parameter.numel(),), inputs**-0.5).to(parameter.detach())

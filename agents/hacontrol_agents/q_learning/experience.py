@@ -1,4 +1,4 @@
-"""Experience: blocks of steps of an environment, and what is kept between them."""
+"""Experience: blocks of steps of an environment, and the state between blocks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ class Experience:
         return env.dt * env.episode_steps if discount == 0 else (1 - env.gamma**env.episode_steps) / discount
 
     def play(self, steps: int, choose: Callable[[Any], Any]) -> Transitions:
-        """A block that goes on where the last one ended. `choose` maps observations to actions in the box."""
+        """Return a block of `steps` steps that goes on where the last one ended; `choose` maps observations to actions
+        in the box."""
         s = self._observed
         if s is None:
             s, _ = self.env.reset(seed=self.seed)
@@ -65,7 +66,8 @@ class Experience:
         return block
 
     def noise(self, rng: np.random.Generator, m: int) -> Floats:
-        """Standard normals (rows, m) for the step to come: an Ornstein-Uhlenbeck process where noise persists."""
+        """Return standard normals (rows, m) for the step to come: an Ornstein-Uhlenbeck process where noise
+        persists."""
         drawn = rng.standard_normal((self.env.num_envs, m))
         if self._kept == 0:
             return drawn
@@ -75,7 +77,7 @@ class Experience:
         return drawn
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a block that goes on needs to know."""
+        """Return what a block that goes on needs to know, as tensors by name."""
         found = {}
         if self._observed is not None:
             found["observed"] = torch.as_tensor(self._observed)
@@ -85,7 +87,7 @@ class Experience:
         return found
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from what `tensors` returned."""
+        """Take over a state that `tensors` returned."""
         if "noise" in tensors:
             self._noise = tensors["noise"].cpu().numpy()
         if "observed" in tensors:

@@ -1,4 +1,4 @@
-"""FittedReward: what steps paid, as a smooth function of what was observed and played."""
+"""FittedReward: the rate of reward as a smooth function of observations and actions, fitted to steps."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from hacontrol_agents.learning.row_jacobian import call
 __all__ = ["BeyondTangent", "FittedReward"]
 
 WIDTH = 16
-"""Of the one hidden layer."""
+"""Width of the one hidden layer."""
 
 
 class BeyondTangent(NamedTuple):
     """A function of actions less its tangent at a point."""
 
     value: Tensor
-    """r(s, u) - r(s, m) - r_u(s, m).(u - m), (N,)."""
+    """Value r(s, u) - r(s, m) - r_u(s, m).(u - m), (N,)."""
     bend: Tensor
-    """r_uu(s, m), (N, m, m)."""
+    """Second derivatives r_uu(s, m), (N, m, m)."""
 
 
 @final
 class FittedReward:
-    """r(s, u): rates of reward are observed, and without noise where an environment pays their conditional mean.
+    """Rate of reward r(s, u) fitted to steps: rates are observed, and without noise where an environment pays their
+    conditional mean.
 
     One hidden layer of tanh, fitted by least squares with L-BFGS: (r - offset)/scale, or log(r/scale) where rewards
     have `one_sign`. Its parameters belong to no module: they are known, and not among those that moments determine.
@@ -46,7 +47,14 @@ class FittedReward:
         self.offset, self.scale = 0.0, 1.0
 
     def fit(self, s: Tensor, u: Tensor, rates: Tensor, steps: int = 500) -> float:
-        """Least squares from where the parameters are, at most `steps` of L-BFGS; the root mean square that is left."""
+        """Fit rates by least squares from the present parameters; return the root mean square that is left.
+
+        Args:
+            s: observations, (N, observations).
+            u: actions, (N, m).
+            rates: rates of reward, (N,).
+            steps: most steps of L-BFGS.
+        """
         z = torch.cat([s, u], dim=1)
         target = torch.log(rates / self.scale) if self.one_sign else (rates - self.offset) / self.scale
         optimizer = torch.optim.LBFGS(
@@ -69,12 +77,18 @@ class FittedReward:
 
     @torch.no_grad()
     def __call__(self, s: Tensor, u: Tensor) -> Tensor:
-        """r, (N,)."""
+        """Return r (N,) at observations s (N, observations) and actions u (N, m)."""
         return self._level(call(self.network, torch.cat([s, u], dim=1)).output[:, 0])
 
     @torch.no_grad()
     def beyond_tangent(self, s: Tensor, u: Tensor, mean: Tensor) -> BeyondTangent:
-        """What r(s, .) has beyond its tangent at `mean`, at actions u (N, m), and its second derivatives at `mean`."""
+        """Return what r(s, .) has beyond its tangent at `mean`, and its second derivatives there.
+
+        Args:
+            s: observations, (N, observations).
+            u: actions, (N, m).
+            mean: actions of the tangent, (N, m).
+        """
         here, tanh = call(self.network, torch.cat([s, mean], dim=1)), ACTIVATIONS["tanh"]
         h = here.inputs[1]
         first = tanh.first(h)
@@ -92,12 +106,12 @@ class FittedReward:
         return BeyondTangent(self(s, u) - level - (slope * (u - mean)).sum(1), bend)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What was fitted, and its units."""
+        """Return what was fitted, and its units, as tensors by name."""
         units = torch.tensor([self.offset, self.scale], dtype=torch.float64)
         return {"reward": parameters_to_vector(self.network.parameters()).detach(), "reward.units": units}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `tensors` returned."""
+        """Take over what `tensors` returned."""
         vector_to_parameters(tensors["reward"], self.network.parameters())
         self.offset, self.scale = tensors["reward.units"].tolist()
 

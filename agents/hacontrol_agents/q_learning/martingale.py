@@ -27,28 +27,29 @@ __all__ = [
 ]
 
 Method: TypeAlias = Literal["moments", "martingale loss"]
+"""Name of the martingale conditions that are solved."""
 
 NUMBERS = 2_000_000
-"""Derivatives at a time: transitions times parameters. Whole paths may have ten times as many."""
+"""Most derivatives (transitions times parameters) computed at a time. Whole paths may have ten times as many."""
 
 KEPT = 600_000_000
-"""Test functions are kept, not computed again, where there are no more numbers than this: 5 GB."""
+"""Most numbers of test functions that are kept in place of computing them again: 5 GB."""
 
 SPARSE = 4
-"""Every so many transitions count for the products of test functions, which only say how large moments are."""
+"""Stride of the transitions that count for the products of test functions, which only say how large moments are."""
 
 
 class Transitions(NamedTuple):
     """Steps (K, N) of N paths in the order of time: K at least 1, every array with these two axes first."""
 
     s: Tensor
-    """What was observed, (K, N, observations)."""
+    """Observations before the step, (K, N, observations)."""
     u: Tensor
-    """What was played, after clipping, (K, N, m)."""
+    """Actions played, after clipping, (K, N, m)."""
     reward: Tensor
-    """int_0^dt e^{-rho s} r ds, (K, N)."""
+    """Discounted reward of the step, int_0^dt e^{-rho s} r ds, (K, N)."""
     s_next: Tensor
-    """What was observed after the step, before any reset, (K, N, observations)."""
+    """Observations after the step, before any reset, (K, N, observations)."""
     terminated: Tensor
     """Whether the horizon was reached: nothing is worth anything from there on, (K, N) booleans."""
     cut: Tensor
@@ -58,15 +59,16 @@ class Transitions(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """What a step of length dt means."""
+    """Length of a step, and its discount."""
 
     dt: float
+    """Length of a step in time."""
     gamma: float
-    """e^{-rho dt}."""
+    """Discount factor of a step, e^{-rho dt}."""
 
     @property
     def span(self) -> float:
-        """kappa = int_0^dt e^{-rho s} ds, discounted time of a step."""
+        """Discounted time of a step, kappa = int_0^dt e^{-rho s} ds."""
         return self.dt if self.gamma == 1 else self.dt * (1 - self.gamma) / -math.log(self.gamma)
 
 
@@ -76,7 +78,7 @@ class Linearisation(NamedTuple):
     g: Tensor
     """Moments (P,)."""
     A: Tensor
-    """Their Jacobian (P, P)."""
+    """Jacobian of the moments (P, P)."""
     S: Tensor
     """Products of test functions (P, P)."""
     noise: float
@@ -84,7 +86,11 @@ class Linearisation(NamedTuple):
 
 
 def increments(pair: ValueAndRate, batch: Transitions, clock: Clock) -> Tensor:
-    """delta = R + gamma V(X') - V(X) - kappa q(X, a), (K, N): increments of a martingale at the true (V, q)."""
+    """Return delta = R + gamma V(X') - V(X) - kappa q(X, a), (K, N): increments of a martingale at the true (V, q).
+
+    Args:
+        pair, batch, clock: V and q; transitions (K, N) played; length and discount of their step.
+    """
     s, u, s_next = (flat(part).to(batch.reward) for part in (batch.s, batch.u, batch.s_next))
     with torch.no_grad():
         going = (~batch.terminated).reshape(-1)
@@ -94,7 +100,7 @@ def increments(pair: ValueAndRate, batch: Transitions, clock: Clock) -> Tensor:
 
 @final
 class Moments:
-    """The moments over batches of transitions, as functions of a pair's parameters.
+    """Moments over batches of transitions, as functions of a pair's parameters.
 
     "moments": g = mean of zeta delta with zeta = (dV/d theta, dq/d psi).
     "martingale loss": of V instead the gradient of 1/2 mean of G^2, where G, the sum of gamma^j delta_j from a step to
@@ -111,7 +117,7 @@ class Moments:
         self._forget()
 
     def fix(self) -> None:
-        """Weigh all transitions by the pair as it is; test functions, S and noise are to be those of the pair now."""
+        """Weigh all transitions by the pair as it is, and take test functions, S and noise from the pair now."""
         self.batches = [batch._replace(weight=precision(self.pair, batch, self.clock)) for batch in self.batches]
         self._forget()
 
@@ -121,7 +127,7 @@ class Moments:
 
     @torch.no_grad()
     def linearised(self) -> Linearisation:
-        """Moments and their derivative at the present parameters."""
+        """Return the moments and their derivative at the present parameters."""
         if self._at is None:
             self._choose()
         total = _sum(
@@ -132,12 +138,12 @@ class Moments:
 
     @torch.no_grad()
     def g(self) -> Tensor:
-        """g (P,) at the present parameters."""
+        """Return the moments g (P,) at the present parameters."""
         sums = _sum(self._product(part, test, self._increments(part)) for part, test in self._tested())
         return sums[:, 0] / self._time
 
     def _choose(self) -> None:
-        """The test functions of the pair as it is."""
+        """Take the test functions of the pair as it is."""
         self._at, squares, products = parameters_to_vector(self.pair.parameters()).clone(), 0.0, []
         for part in self._parts():
             test = self._tests(part)
@@ -151,7 +157,7 @@ class Moments:
         self._S = _sum(products) / self._time
 
     def _tested(self) -> Iterator[tuple[Transitions, Tensor]]:
-        """Parts of the transitions with their weighted test functions (rows, P)."""
+        """Yield parts of the transitions with their weighted test functions (rows, P)."""
         assert self._at is not None
         if self._kept:
             yield from zip(self._parts(), self._kept, strict=True)
@@ -174,23 +180,23 @@ class Moments:
                     yield Transitions(*(None if x is None else x[i : i + along, j : j + across] for x in batch))  # type: ignore[arg-type]
 
     def _tests(self, part: Transitions) -> Tensor:
-        """dV/d theta and dq/d psi, (rows, P)."""
+        """Return dV/d theta and dq/d psi, (rows, P)."""
         s, u = (flat(x).to(part.reward) for x in (part.s, part.u))
         return torch.cat([self.pair.value_gradient(s)[1], self.pair.rate_gradient(s, u)[1]], dim=1)
 
     def _increments(self, part: Transitions) -> Tensor:
-        """delta, (rows, 1)."""
+        """Return delta, (rows, 1)."""
         return increments(self.pair, part, self.clock).reshape(-1, 1)
 
     def _slopes(self, part: Transitions) -> Tensor:
-        """Derivatives of delta in the parameters, (rows, P)."""
+        """Return derivatives of delta in the parameters, (rows, P)."""
         s, u, s_next = (flat(x).to(part.reward) for x in (part.s, part.u, part.s_next))
         going = self.clock.gamma * (~part.terminated).reshape(-1, 1)
         of_value = self.pair.value_gradient(s_next)[1].mul_(going).sub_(self.pair.value_gradient(s)[1])
         return torch.cat([of_value, self.pair.rate_gradient(s, u)[1].mul_(-self.clock.span)], dim=1)
 
     def _product(self, part: Transitions, weighted: Tensor, each: Tensor) -> Tensor:
-        """Sums of test functions times what the conditions of V and those of q are about, (P, columns)."""
+        """Return sums of test functions times what the conditions of V and those of q are about, (P, columns)."""
         if self.method == "moments":
             return weighted.T @ each
         to_go = _to_go(each.reshape(*part.reward.shape, -1), part.cut, self.clock.gamma).reshape(each.shape)
@@ -203,7 +209,7 @@ def _sum(terms: Iterable[Tensor]) -> Tensor:
 
 
 def _to_go(x: Tensor, cut: Tensor, gamma: float) -> Tensor:
-    """Sums of gamma^j x_j from each step to the end of its path, (K, N, ...)."""
+    """Return sums of gamma^j x_j from each step to the end of its path, (K, N, ...)."""
     out, carried = torch.empty_like(x), torch.zeros_like(x[0])
     for k in range(len(x) - 1, -1, -1):
         carried = x[k] + gamma * carried * (~cut[k])[:, None]
@@ -213,7 +219,7 @@ def _to_go(x: Tensor, cut: Tensor, gamma: float) -> Tensor:
 
 @final
 class NewtonSteps:
-    """Gauss-Newton on what moments and a prior say: quasi-Bayesian GMM (Chernozhukov and Hong, 2003), its mode.
+    """Gauss-Newton steps to the mode of what moments and a prior say: quasi-Bayesian GMM (Chernozhukov and Hong, 2003).
 
     r = S^{-1/2}g are moments in units of their test functions, v each one's Monte Carlo variance. Minimised is
 
@@ -235,11 +241,11 @@ class NewtonSteps:
     """
 
     first_damping, least_damping, most_damping = 1e-4, 1e-12, 1e6
-    """Of a round's first step; bounds, beyond the last of which a round gives up."""
+    """Damping of a round's first step; bounds of the damping, beyond the last of which a round gives up."""
     reach = 0.5
-    """How far a step may move a maximiser, in half-widths of its box, or what describes a curvature."""
+    """Largest move in a step of a maximiser, in half-widths of its box, or of what describes a curvature."""
     far, tries = 1.5, 3
-    """Root mean square of the moments, in Monte Carlo errors, from which on other starts are tried, and how many."""
+    """Root mean square of the moments, in Monte Carlo errors, above which other starts are tried; most such starts."""
 
     def __init__(self, pair: ValueAndRate, prior: Tensor | float = math.inf, enough: float = 0.01) -> None:
         self.pair = pair
@@ -249,10 +255,14 @@ class NewtonSteps:
         self._pull, self._spread = deviation**-2, torch.where(deviation.isinf(), 0.0, deviation) / 2
 
     def run(self, moments: Moments, look: Tensor, steps: int, seed: int = 0) -> float:
-        """At most `steps` steps; the root mean square of the moments in units of their Monte Carlo error at the end.
+        """Take at most `steps` steps; return the root mean square of the moments, in Monte Carlo errors, at the end.
 
         Where more than `far` is left, a descent has ended in a corner from which none leads out. Then as many steps are
         tried from up to `tries` other starts, drawn from the prior by `seed`, and the best end is kept.
+
+        Args:
+            moments, look: the moments; states (N, observations) at which the reach of a step is measured.
+            steps, seed: most steps from a start; seed of the other starts.
         """
         draws = torch.Generator().manual_seed(seed)
         size = self._rounds(moments, look, steps)
@@ -276,7 +286,7 @@ class NewtonSteps:
         return size
 
     def _round(self, moments: Moments, look: Tensor, steps: int) -> tuple[int, float, float]:
-        """How many steps are left then, what was gained, and the size of the moments."""
+        """Return how many steps are left then, what was gained, and the size of the moments."""
         damping, total, gained = self.first_damping, 0.0, math.inf
         system = _System(moments.linearised())
         g = system.g
@@ -334,19 +344,19 @@ class _System:
         self.r, self.J = both[:, 0], both[:, 1:]
 
     def at(self, given: Linearisation) -> _System:
-        """Another linearisation in the same units."""
+        """Return another linearisation in the same units."""
         return _System(given, self._factor)
 
     def length(self, g: Tensor) -> float:
-        """Root mean square of r where the moments are g."""
+        """Return the root mean square of r where the moments are g."""
         return math.sqrt(self.square(g) / len(g))
 
     def square(self, g: Tensor) -> float:
-        """Squared length of r where the moments are g."""
+        """Return the squared length of r where the moments are g."""
         return float(torch.linalg.solve_triangular(self._factor, g[:, None], upper=False).square().sum())
 
     def direction(self, pull: Tensor, pulled: Tensor) -> Callable[[float], Tensor]:
-        """damping -> Gauss-Newton step of |r|^2 and a quadratic with Hessian 2 diag(pull) and gradient 2 pulled."""
+        """Return damping -> Gauss-Newton step of |r|^2 and a quadratic with Hessian 2 diag(pull), gradient 2 pulled."""
         normal = self.J.T @ self.J
         normal.diagonal().add_(pull)
         slope, diagonal = self.J.T @ self.r + pulled, normal.diagonal().clone()
@@ -362,10 +372,14 @@ class _System:
 
 @torch.no_grad()
 def precision(pair: ValueAndRate, batch: Transitions, clock: Clock) -> Tensor:
-    """Weights (K, N) like 1/Var[delta | s, u], with which the conditions are known best: exp of a quadratic in (s, u).
+    """Return weights (K, N) like 1/Var[delta | s, u], with which the conditions are known best: exp of a quadratic in
+    (s, u).
 
     log delta^2 has the mean log Var[delta] + constant where delta is a multiple of a normal variable, so that least
     squares finds the quadratic. Weights are within a factor 100 of their median; any function of (s, u) would be right.
+
+    Args:
+        pair, batch, clock: V and q; transitions (K, N) played; length and discount of their step.
     """
     delta = increments(pair, batch, clock).reshape(-1)
     known = torch.cat([flat(batch.s).to(delta), flat(batch.u).to(delta)], dim=1)
@@ -379,5 +393,5 @@ def precision(pair: ValueAndRate, batch: Transitions, clock: Clock) -> Tensor:
 
 
 def flat(x: Tensor) -> Tensor:
-    """The two first axes as one."""
+    """Return x with its two first axes as one."""
     return x.reshape(-1, *x.shape[2:])

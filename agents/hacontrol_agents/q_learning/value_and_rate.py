@@ -18,24 +18,24 @@ __all__ = ["ValueAndRate", "triangle"]
 
 
 def triangle(actions: int) -> int:
-    """Numbers in a lower triangle, which a curvature's factor is."""
+    """Return the number of entries of a lower triangle, the factor of a curvature of this many actions."""
     return actions * (actions + 1) // 2
 
 
 class Shape(NamedTuple):
-    """q's maximiser and curvature at states."""
+    """Maximiser and curvature of q at states."""
 
     mean: Tensor
-    """m(s), (N, m)."""
+    """Maximiser m(s), (N, m)."""
     raw: Tensor
-    """Of the curvature's network, (N, triangle(m))."""
+    """Output of the curvature's network, (N, triangle(m))."""
     factor: Tensor
-    """L, (N, m, m)."""
+    """Factor L of the curvature L L', (N, m, m)."""
 
 
 @final
 class ValueAndRate(nn.Module):
-    """V(s), and q(s, u) whose largest value, at u = m(s), follows from int exp(q/temperature) du = 1 over all of R^m.
+    """A value V(s) and a rate q(s, u), largest at u = m(s), with int exp(q/temperature) du = 1 over all of R^m.
 
     q(s, u) = -1/2 |L'(u - m(s))|^2 + temperature * (log det L - m/2 log(2 pi temperature))
 
@@ -75,45 +75,45 @@ class ValueAndRate(nn.Module):
         self._below = torch.tril_indices(actions, actions, -1)
 
     def value(self, s: Tensor) -> Tensor:
-        """V, (N,)."""
+        """Return V (N,) at observations s (N, observations)."""
         v = _applied(self.value_net, s)[:, 0]
         return self.value_scale * torch.exp(v) if self.one_sign else self.value_offset + self.value_scale * v
 
     def mean(self, s: Tensor) -> Tensor:
-        """m(s), (N, m)."""
+        """Return q's maximiser m(s), (N, m), at observations s (N, observations)."""
         m = _applied(self.maximiser, s)
         return torch.tanh(m) if self.bounded else m
 
     @torch.no_grad()
     def sample(self, s: Tensor, rng: np.random.Generator) -> Tensor:
-        """Actions (N, m) drawn from N(m(s), temperature (L L')^{-1})."""
+        """Return actions (N, m) drawn from N(m(s), temperature (L L')^{-1})."""
         mean, _, factor = self.shape(s)
         z = torch.as_tensor(rng.standard_normal(mean.shape)).to(mean)
         spread: Tensor = torch.linalg.solve_triangular(factor.mT, z[:, :, None], upper=True)[:, :, 0]
         return mean + math.sqrt(self.temperature) * spread
 
     def shape(self, s: Tensor) -> Shape:
-        """q's shape at states s (N, observations)."""
+        """Return q's maximiser and curvature at observations s (N, observations)."""
         m, raw = self.actions, _applied(self.curvature, s)
         factor = torch.diag_embed(raw[:, :m].exp())
         factor[:, self._below[0], self._below[1]] = raw[:, m:]
         return Shape(self.mean(s), raw, factor * math.sqrt(self.rate_scale))
 
     def rate(self, s: Tensor, u: Tensor) -> Tensor:
-        """q, (N,)."""
+        """Return q (N,) at observations s (N, observations) and actions u (N, m)."""
         mean, _, factor = self.shape(s)
         y = (factor.mT @ (u - mean)[:, :, None])[:, :, 0]
         q: Tensor = -(y * y).sum(1) / 2 + self._normaliser(factor)
         return q if self.reward is None else q + self.reward.beyond_tangent(s, u.to(s), mean).value
 
     def value_gradient(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        """V (N,) and dV/d parameters (N, those of `value`)."""
+        """Return V (N,) and dV/d parameters (N, P), P those of `value`."""
         v = self.value(s)
         weight = v if self.one_sign else torch.full_like(v, self.value_scale)
         return v, _row_gradients(self.value_net, s, weight[:, None])
 
     def rate_gradient(self, s: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """q (N,) and dq/d parameters (N, those of `maximiser`, then of `curvature`)."""
+        """Return q (N,) and dq/d parameters (N, P), P those of `maximiser`, then of `curvature`."""
         mean, _, factor = self.shape(s)
         away = u - mean
         y = (factor.mT @ away[:, :, None])[:, :, 0]
@@ -144,7 +144,7 @@ def _applied(module: nn.Module, s: Tensor) -> Tensor:
 
 
 def _row_gradients(module: nn.Module, s: Tensor, weight: Tensor) -> Tensor:
-    """d(weight . module(s)) / d parameters, one row for each of s (N, inputs), weight (N, outputs): (N, parameters)."""
+    """Return d(weight . module(s)) / d parameters, (N, parameters), for s (N, inputs) and weight (N, outputs)."""
     if isinstance(module, MLP):
         return jacobian(module, [call(module, s)], weight[:, 0], [weight])
     parameters = {name: p.detach() for name, p in module.named_parameters()}
