@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hacontrol_envs.economies.krusell_smith import fixed_point
-from hacontrol_envs.economies.krusell_smith import solution as kept_solution
+from hacontrol_envs.economies.krusell_smith import fixed_point, solving
 from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 from hacontrol_envs.economies.krusell_smith.law_of_motion import Beliefs, LawOfMotion, Nodes
 from hacontrol_envs.economies.krusell_smith.paths import simulate
@@ -247,7 +246,7 @@ def test_forged_files_count_as_absent(cache):
         arrays = {name: kept[name] for name in kept.files if name not in (disk_cache.LABEL, disk_cache.SEAL)}
         about = json.loads(str(kept[disk_cache.LABEL]))
     assert disk_cache.place("krusell-smith", about) == file
-    load = kept_solution._kept
+    load = solving._kept
     one = KrusellSmith("jedc", asset_nodes=60)
     assert load(one, "two moments", about).capital == first.capital
     for name, changed in _forged(arrays).items():

@@ -29,7 +29,7 @@ import tyro
 from rich.progress import track
 
 from hacontrol_benchmarks.measure import measured
-from hacontrol_envs.economies.krusell_smith import solution
+from hacontrol_envs.economies.krusell_smith import solving
 from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 
 STEADY = {"capital": (33.1302, 5e-4), "interest_rate": (0.0133141, 1e-6), "wage": (2.256631, 1e-4)}
@@ -101,7 +101,7 @@ def reference(name: str, beliefs: str) -> list[measured.Row]:
     what = f"{name}, log-linear beliefs" if published else f"{name} reference"
     KrusellSmith(name, asset_nodes=40).steady_state()  # compiled before
     began = time.perf_counter()
-    found = solution.computed(economy, beliefs, lambda what, share: None)
+    found = solving.computed(economy, beliefs, lambda what, share: None)
     rows = [
         _row(what, "seconds", time.perf_counter() - began, at_most=SOLUTION),
         _row(what, "mean capital", found.capital, CAPITAL[name], 1e-3 * CAPITAL[name]),

@@ -14,7 +14,7 @@ from hacontrol_envs.core import parameters as read
 from hacontrol_envs.core.registration import register_economy
 from hacontrol_envs.core.solution import CrossSection
 from hacontrol_envs.economies.economy import Economy
-from hacontrol_envs.economies.krusell_smith import calibrations, solution, steady_state
+from hacontrol_envs.economies.krusell_smith import calibrations, solving, steady_state
 from hacontrol_envs.economies.krusell_smith.conditions import KrusellSmithConditions
 from hacontrol_envs.economies.krusell_smith.judge import HouseholdJudge
 from hacontrol_envs.economies.krusell_smith.market import Households
@@ -283,7 +283,7 @@ class KrusellSmith(Economy):
         if not cut:
             self.steady_state()  # warns or refuses before anything takes long
         if beliefs not in self._solutions:
-            self._solutions[beliefs] = solution.of(self, beliefs, progress)
+            self._solutions[beliefs] = solving.of(self, beliefs, progress)
         found = self._solutions[beliefs]
         if not cut:
             steady_state.check_top(self, "reference solution", found.share_at_top, found.output_lost)
