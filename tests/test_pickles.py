@@ -29,6 +29,7 @@ LEARNERS: dict[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
     "hjb-fp-pinn": ("FirmIndustry", FIRMS, {}, 100),
     "hjb-fp-published": ("FirmIndustry", FIRMS, TINY, 100),
     "hjb-pinn": ("LQR-v0", {}, {}, 100),
+    "market-clearing": ("KrusellSmith", {"asset_nodes": 40, "asset_max": 300.0}, {}, 100),
     "npi": ("LQR-v0", {}, {}, 100),
     "ppo": ("LQR-v0", {}, {}, 100),
     "random": ("LQR-v0", {}, {}, 1),
@@ -49,7 +50,8 @@ def again(held: Any) -> Any:
 def learner(name: str) -> Any:
     id, parameters, hyperparameters, _ = LEARNERS[name]
     every = {**CHEAP.get(id, {}), **parameters}
-    subject = hacontrol_envs.FirmIndustry(**every) if id == "FirmIndustry" else gym.make(id, **every)
+    economies = hacontrol_envs.registered_economies()
+    subject = economies[id](**every) if id in economies else gym.make(id, **every)
     return make_agent(name, **{agents()[name].subject: subject}, seed=0, **hyperparameters)
 
 

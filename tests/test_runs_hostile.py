@@ -169,10 +169,7 @@ def test_a_full_disk_is_said_in_one_sentence(tmp_path, monkeypatch, capsys):
 )
 def test_the_command_line_says_what_is_wrong_in_a_sentence(tmp_path, arguments, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        "hacontrol_benchmarks.cli.check_tasks", lambda tasks: None
-    )  # of a suite that is known to be good
-    monkeypatch.setattr("hacontrol_benchmarks.running.runner.check_tasks", lambda tasks: None)
+    monkeypatch.setattr("hacontrol_benchmarks.running.runner.check_tasks", lambda tasks: None)  # known to be good
     (tmp_path / "file").write_text("a file")
     assert main([one.replace("{file}", str(tmp_path / "file")) for one in arguments]) == 2
     error = capsys.readouterr().err

@@ -15,7 +15,7 @@ import gymnasium as gym
 
 import hacontrol_envs
 from hacontrol_agents.core.plain import as_tuples, refuse_unplain, shown
-from hacontrol_envs.core.parameters import refuse_unlisted, short
+from hacontrol_envs.core.parameters import refuse_unknown, refuse_unlisted, short
 from hacontrol_envs.errors import CheckpointError, HacontrolError, ParameterError, UnknownNameError, nearest
 from hacontrol_envs.simulation.env import make_env, make_vector_env
 
@@ -45,8 +45,11 @@ def make_subject(name: str, parameters: Mapping[str, Any]) -> Any:
         raise UnknownNameError(
             f"no environment is called {short(name)}; {nearest(short(name)[1:-1], known)}there are: {', '.join(known)}"
         )
-    make = economies[name] if name in economies else partial(gym.make, name)
-    return _made(name, make, parameters)
+    if name not in economies:
+        return _made(name, partial(gym.make, name), parameters)
+    refuse_reserved(name, parameters)
+    refuse_unknown(name, economies[name], parameters)
+    return _made(name, economies[name], parameters)
 
 
 def make_saved_env(record: Mapping[str, Any]) -> Any:

@@ -56,6 +56,10 @@ class MarketClearing(EconomyLearner):
         self._solution: Solution | None = None
         self._agent = None if self.solver == KNOWN else self._fresh_agent(self.signal)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return everything but the solution, whose functions cannot be pickled: it is found again when asked for."""
+        return {**self.__dict__, "_solution": None}
+
     @property
     def signal(self) -> float | Floats:
         return self._signal_at(self._best)

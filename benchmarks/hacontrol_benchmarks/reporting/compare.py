@@ -121,16 +121,16 @@ class _Scene:
         """Those that this problem and these agents have something for."""
         found: list[Panel] = [self.value]
         found += [self._policy_panel(j) for j in range(min(self.problem.action.dimension, MOST_ACTIONS))]
-        best = np.asarray(self.optimum.policy(self.t, self.centre))
-        if any(self._asked(agent, "rate", self.t, self.centre, best) is not None for agent in self.agents.values()):
+        offers = [offered(agent) for agent in self.agents.values()]
+        if any("rate" in every for every in offers):
             found += [self._rate_panel(j) for j in range(min(self.problem.action.dimension, MOST_RATES))]
         if self.law is not None:
             found.append(self.trajectories)
-        if any(self._asked(agent, "jet", self.t, self.x) for agent in self.agents.values()):
+        if any("jet" in every for every in offers):
             found.append(self.residual)
         if self.problem.observation.dimension == 2:
             found.append(self.policy_map)
-            if self._asked(self._last, "jet", self.t, self.x) is not None:
+            if "jet" in offers[-1]:
                 found.append(self.residual_map)
         return found
 
