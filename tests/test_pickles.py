@@ -29,7 +29,7 @@ LEARNERS: dict[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
     "hjb-fp-pinn": ("FirmIndustry", FIRMS, {}, 100),
     "hjb-fp-published": ("FirmIndustry", FIRMS, TINY, 100),
     "hjb-pinn": ("LQR-v0", {}, {}, 100),
-    "market-clearing": ("KrusellSmith", {"asset_nodes": 40, "asset_max": 300.0}, {}, 100),
+    "market-clearing": ("KrusellSmith", {"asset_nodes": 40, "asset_max": 300.0}, {}, 2000),
     "npi": ("LQR-v0", {}, {}, 100),
     "ppo": ("LQR-v0", {}, {}, 100),
     "random": ("LQR-v0", {}, {}, 1),
