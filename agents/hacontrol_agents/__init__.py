@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         SB3Agent,
         TD3Agent,
     )
+    from hacontrol_agents.certificates.certificate import Certificate
+    from hacontrol_agents.certificates.certifying import certify
     from hacontrol_agents.core.agent import Agent
     from hacontrol_agents.core.learner import Learner
     from hacontrol_agents.equilibrium.economy_learner import EconomyLearner
@@ -39,6 +41,8 @@ else:  # so that what needs no torch, such as `hacontrol list`, need not wait fo
         {
             "baselines.analytic": "AnalyticAgent RandomAgent ReferenceAgent SteadyStateAgent",
             "baselines.sb3": "DiscretizedActorCritic NativeVecEnv PPOAgent SACAgent SB3Agent TD3Agent",
+            "certificates.certificate": "Certificate",
+            "certificates.certifying": "certify",
             "core.agent": "Agent",
             "core.learner": "Learner",
             "equilibrium.economy_learner": "EconomyLearner",
@@ -59,6 +63,7 @@ __all__ = [
     "Agent",
     "AnalyticAgent",
     "CTQLearning",
+    "Certificate",
     "DiscretizedActorCritic",
     "EconomyLearner",
     "HJBFokkerPlanckPinn",
@@ -78,6 +83,7 @@ __all__ = [
     "SteadyStateAgent",
     "TD3Agent",
     "agents",
+    "certify",
     "find_agent",
     "make_agent",
 ]

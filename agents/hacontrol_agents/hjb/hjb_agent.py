@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hacontrol_agents.core.agent import Agent
-from hacontrol_agents.hjb.greedy import greedy
+from hacontrol_agents.core.greedy import greedy
 from hacontrol_agents.hjb.sampling import Region, Visits, around, uniform, visit, widened
 from hacontrol_agents.hjb.value_function import Flow, ValueFunction
 from hacontrol_agents.learning.networks import MLP

@@ -1,0 +1,1 @@
+"""Certificates: statements, with confidence, of how far a policy can be from an optimum that is not known."""

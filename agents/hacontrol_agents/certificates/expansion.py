@@ -1,0 +1,82 @@
+"""Expansion: Chebyshev polynomials of a total degree on a box, with their derivatives."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import final
+
+import numpy as np
+from numpy.polynomial import chebyshev
+
+from hacontrol_agents.certificates.coordinates import Motion
+from hacontrol_envs.arrays import Floats
+
+
+@final
+class Expansion:
+    """The K products of Chebyshev polynomials T_{k_1}(z_1) ... T_{k_n}(z_n) of total degree at most `degree`.
+
+    z are the coordinates of a box scaled to [-1, 1]^n.
+    """
+
+    def __init__(self, low: Floats, high: Floats, degree: int) -> None:
+        self.center, self.half, self.degree = (low + high) / 2, (high - low) / 2, degree
+        powers = itertools.product(range(degree + 1), repeat=len(low))
+        self.powers = np.array(sorted((p for p in powers if sum(p) <= degree), key=sum))
+        unit = np.eye(degree + 1)
+        self._first, self._second = (
+            np.stack([np.pad(d := chebyshev.chebder(row, order), (0, degree + 1 - len(d))) for row in unit], axis=1)
+            for order in (1, 2)
+        )
+
+    def __len__(self) -> int:
+        return len(self.powers)
+
+    def _factors(self, s: Floats) -> list[list[Floats]]:
+        """Return, for orders 0, 1, 2 and each coordinate, the polynomials' derivatives (N, K) at points s (N, n)."""
+        table = chebyshev.chebvander((s - self.center) / self.half, self.degree)
+        first, second = table @ self._first / self.half[:, None], table @ self._second / self.half[:, None] ** 2
+        tables: list[Floats] = [np.asarray(table, dtype=np.float64), first, second]
+        return [[of[:, i, self.powers[:, i]] for i in range(s.shape[1])] for of in tables]
+
+    def values(self, s: Floats) -> Floats:
+        """Return the polynomials, (N, K), at points s (N, n)."""
+        return _product(self._factors(s), {})
+
+    def slopes(self, s: Floats, i: int) -> Floats:
+        """Return the polynomials' derivatives in the coordinate i, (N, K), at points s (N, n)."""
+        return _product(self._factors(s), {i: 1})
+
+    def moved(self, s: Floats, motion: Motion) -> tuple[Floats, Floats, Floats]:
+        """Return the polynomials (N, K), their generators (N, K), and slopes along noise columns (N, K, d).
+
+        Args:
+            s: points, (N, n).
+            motion: their motion.
+        """
+        factors, axes = self._factors(s), range(s.shape[1])
+        covariance = np.einsum("nid,njd->nij", motion.columns, motion.columns)
+        slopes = [_product(factors, {i: 1}) for i in axes]
+        L = sum(motion.drift[:, i, None] * slopes[i] for i in axes)
+        for i, j in itertools.combinations_with_replacement(axes, 2):
+            shared = covariance[:, i, j, None]
+            if shared.any():
+                L = L + (shared / 2 * _product(factors, {i: 2}) if i == j else shared * _product(factors, {i: 1, j: 1}))
+        along = np.sum([slopes[i][:, :, None] * motion.columns[:, i, None, :] for i in axes], axis=0)
+        return _product(factors, {}), np.asarray(L), along
+
+    def jet(self, s: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return the value (N,), gradient (N, n) and Hessian (N, n, n) of the sum with weights (K,), at s (N, n)."""
+        factors, n = self._factors(s), s.shape[1]
+        bend = np.empty((len(s), n, n))
+        for i, j in itertools.combinations_with_replacement(range(n), 2):
+            bend[:, i, j] = bend[:, j, i] = _product(factors, {i: 2} if i == j else {i: 1, j: 1}) @ weights
+        slope = np.stack([_product(factors, {i: 1}) @ weights for i in range(n)], axis=1)
+        return _product(factors, {}) @ weights, slope, bend
+
+
+def _product(factors: list[list[Floats]], orders: Mapping[int, int]) -> Floats:
+    """Return the product over coordinates of their polynomials, each differentiated as often as `orders` says."""
+    product: Floats = np.prod([factors[orders.get(i, 0)][i] for i in range(len(factors[0]))], axis=0)
+    return product
