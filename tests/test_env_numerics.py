@@ -78,7 +78,7 @@ class WithoutKernel(ControlProblem):
         return x * np.exp(growth * dt + np.sqrt(dt) * (loading * noise).sum(-1))[..., None]
 
 
-class WithoutLaw(WithoutKernel):
+class WithoutStep(WithoutKernel):
     exact_step = ControlProblem.exact_step
 
 
@@ -97,10 +97,10 @@ def test_the_numpy_path_and_the_compiled_path_agree(parameters: dict[str, Any]) 
         assert all(map(same, flags, other_flags))
 
 
-def test_a_problem_without_a_law_refuses_the_exact_scheme() -> None:
-    with pytest.raises(ParameterError, match=r"WithoutLaw does not know its transition law.*'euler', 'milstein'"):
-        SDEEnv(WithoutLaw(), dt=0.25)
-    env = SDEEnv(WithoutLaw(), dt=0.25, scheme="milstein")
+def test_a_problem_without_an_exact_step_refuses_the_exact_scheme() -> None:
+    with pytest.raises(ParameterError, match=r"WithoutStep does not know its exact transition.*'euler', 'milstein'"):
+        SDEEnv(WithoutStep(), dt=0.25)
+    env = SDEEnv(WithoutStep(), dt=0.25, scheme="milstein")
     env.reset(seed=0)
     x, a = env.state, env.to_physical([0.5, 0.5])
     reward = env.step([0.5, 0.5])[1]

@@ -235,7 +235,7 @@ def check_torch(probe: Probe) -> None:
         )
 
 
-def check_law(probe: Probe) -> None:
+def check_exact_transition(probe: Probe) -> None:
     """Check `exact_step` and `exact_reward` against mean, covariance and mean reward of paths of the coefficients."""
     p, known, rng = probe.problem, functions(probe), probe.rng()
     for at in probe.starts(3 if "exact_step" in known or "exact_reward" in known else 0):
@@ -259,7 +259,7 @@ def _hold(a: Floats, t: Floats, x: Floats) -> Floats:
 
 
 class Simulated(NamedTuple):
-    """Features of simulated paths, to compare with those of the exact law."""
+    """Features of simulated paths, to compare with those of `exact_step`."""
 
     fine: Floats
     """Features with fine steps, (N, F)."""
@@ -303,7 +303,7 @@ PROBLEM_CHECKS: tuple[Callable[[Probe], None], ...] = (
 )
 DIFFUSION_CHECKS: tuple[Callable[[Probe], None], ...] = (
     check_controlled_diffusion,
-    check_law,
+    check_exact_transition,
     *ACTION_CHECKS,
     *SOLUTION_CHECKS,
 )

@@ -32,7 +32,7 @@ def register(id: str, problem: type[Problem], *, dt: float, max_episode_steps: i
         dt: default length of a step, in the problem's unit of time.
         max_episode_steps: after how many steps an infinite horizon is cut off (truncation) unless `gym.make` is told
             otherwise. A finite horizon terminates at T and is never cut off.
-        scheme: default scheme; "euler" or "milstein" where the problem does not know its transition law.
+        scheme: default scheme; "euler" or "milstein" where the problem does not know its exact transition.
     """
     path = f"{problem.__module__}:{problem.__qualname__}"
     _PROBLEMS[problem.__qualname__] = problem

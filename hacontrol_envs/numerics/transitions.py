@@ -1,4 +1,4 @@
-"""Compiled transition laws: what one held action does to every row of a batch, and the expected reward on the way.
+"""Compiled exact transitions: what one held action does to every row of a batch, and the expected reward on the way.
 
 A problem that has one returns it from `exact_transition`; a problem that has none runs through its NumPy coefficients.
 Rows run inside and components outside, so that the compiler turns a row loop into vector instructions as it stands:

@@ -147,10 +147,10 @@ class HJBFokkerPlanckPinn(IndustryLearner):
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
         while self._share_done(budget) < 1:
             rng = np.random.default_rng([self.seed or 0, self._iteration])
-            figures = self._with_law(rng) if self._in_law else self._with_firms(rng)
+            diagnostics = self._with_law(rng) if self._in_law else self._with_firms(rng)
             self._iteration += 1
             self.evaluations, self._firms.evaluations = self.evaluations + self._firms.evaluations, 0
-            if report(self._share_done(budget, ahead=1), price=self.price, change=abs(self._step), **figures):
+            if report(self._share_done(budget, ahead=1), price=self.price, change=abs(self._step), **diagnostics):
                 return
         self._refuse_binding()
 
