@@ -25,7 +25,7 @@ PACKAGES = {
 }
 ROOMS = {
     "hacontrol_envs": [
-        "errors arrays lazy",
+        "errors arrays lazy renamed",
         "core numerics",
         "solvers simulation economies.economy",
         "problems checks env",

@@ -20,7 +20,7 @@ from hacontrol_envs.economies.industry.judge import IndustryJudge
 from hacontrol_envs.economies.industry.market import (
     SPREADS,
     Market,
-    Rung,
+    Refinement,
     clustered_around,
     difference,
     law_under,
@@ -154,14 +154,14 @@ class FirmIndustry(Economy):
         Raises:
             EquilibriumError: a capital bound shapes it, no price clears the market, or the finest grid is too coarse.
         """
-        market, error, ladder = self._at_first_guess(), np.inf, list[Rung]()
+        market, error, refinements = self._at_first_guess(), np.inf, list[Refinement]()
         for shape in SHAPES:
             coarse, market = market, self._clear(market, shape)
             market.refuse_binding()
-            ladder.append(Rung(shape, market.firm.price, market.output, market.capital))
+            refinements.append(Refinement(shape, market.firm.price, market.output, market.capital))
             error = max(difference(market, coarse)) if coarse.grid.order == 4 else np.inf
             if max(error, market.negative) <= tolerance:
-                return IndustryEquilibrium(self, market, error, tuple(ladder))
+                return IndustryEquilibrium(self, market, error, tuple(refinements))
             if np.isfinite(error) and max(error, market.negative) > HOPELESS * tolerance:
                 break
         grid = f"the finest grid {shape}" if shape == SHAPES[-1] else f"a grid {shape}, of which the next is no cure,"
