@@ -42,7 +42,7 @@ def check_problem(problem: Problem, *, samples: int = 2000, seed: int = 0, dt: f
     """Check that a problem keeps every promise of `ControlProblem` or `DiscreteProblem`, its solution included.
 
     Shapes, dtypes and batching of the coefficients; NumPy and torch agree; parameters rebuild the problem. Of a
-    diffusion: the exact law and reward of a step match a simulation of the coefficients; no step leaves closed edges,
+    diffusion: the exact step and its reward match a simulation of the coefficients; no step leaves closed edges,
     and admissible actions are those that do not; the maximiser maximises the Hamiltonian; the solution solves the HJB
     equation, its policy maximises the Hamiltonian, its derivatives are its derivatives, and Dynkin's formula holds
     along simulated paths; the sampled-data solution solves its Bellman equation. In discrete time: successors have the
