@@ -60,24 +60,6 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
             other.learn(checkpoint=path)
 
 
-def test_the_error_of_the_law_by_finite_differences():
-    """[-d_k((iota - delta) k f) + kappa d_z(z f) + sigma^2/2 f_zz]/f, relative to kappa (1 + |w|^2)."""
-    industry = FirmIndustry(adjustment="smoothed")
-    agent = learner(industry, settled=10.0).learn(callback=lambda agent: "law" not in agent.history[-1])
-    (k, z), h = agent._x[:40].numpy().T, 2e-5
-
-    def flow(dk):
-        return (agent.policy(k + dk, z) - 0.08) * (k + dk) * agent.density(k + dk, z)
-
-    below, f, above = (agent.density(k, z + dz) for dz in (-h, 0.0, h))
-    change = (flow(-h) - flow(h)) / (2 * h) + 0.5 * ((z + h) * above - (z - h) * below) / (2 * h)
-    change += 0.2**2 / 2 * (above - 2 * f + below) / h**2
-    w = agent._law.coordinates(agent._x[:40]).numpy()
-    wanted = np.abs(change / f) / (1 + (w**2).sum(1)) / 0.5
-    assert wanted.max() > 1e-3
-    np.testing.assert_allclose(agent.law_error(k, z), wanted, rtol=1e-4, atol=1e-6)
-
-
 def test_a_file_names_where_the_law_lies_by_log_capital_and_log_productivity():
     agent = learner(settled=10.0).learn(callback=lambda agent: "law" not in agent.history[-1])
     c, frame = agent._x.numpy() * 1.0, agent._record()["frame"]
