@@ -22,6 +22,9 @@ SPREAD = 1.6
 """Standard deviation of the points at which the equation is learnt, in those of the law, so that its tails are seen."""
 REACH = 6.5
 """Standard deviations from the law's mean beyond which nothing is learnt."""
+EDGE = 0.15
+"""Weight of the equations at edges, the same however far out a point is: laws that come near the end of their support
+are learnt with it, and not with the weights of other points."""
 QUADRATURE = 8.0
 """Standard deviations from the law's mean beyond which the density is neglected in integrals."""
 
@@ -176,7 +179,8 @@ class StationaryLaw:
             D = sigma @ sigma.mT
             along = D[:, k] - D[:, k, k, None] * push / push[k]
             source = b[:, k] - _divergences(D, w)[:, k] / 2 - _divergences(along[:, None], w)[:, 0] / 2
-        return _weighted(w, source, -(D[:, k] + along) / 2, torch.zeros_like(sigma))
+        made = _weighted(w, source, -(D[:, k] + along) / 2, torch.zeros_like(sigma))
+        return made._replace(weight=torch.full_like(made.weight, EDGE / math.sqrt(len(w))))
 
     def _motion(self, problem: ControlProblem, policy: Policy, w: Tensor) -> tuple[Tensor, Tensor]:
         """Return drift (B, 2) and noise columns (B, 2, d) of w, differentiable in w."""
