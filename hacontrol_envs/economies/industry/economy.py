@@ -102,6 +102,11 @@ class FirmIndustry(Economy):
         """Return log P + eta log Y, zero where the market clears and rising in P."""
         return float(np.log(price) + self.demand_elasticity * np.log(output))
 
+    @property
+    def excess_slope(self) -> float:
+        """Derivative of `excess` in log P, with output as elastic as `supply_elasticity` but at most 10."""
+        return 1 + self.demand_elasticity * min(self.supply_elasticity, 10.0)
+
     def first_guess(self) -> float:
         """Return the price at which firms without noise would rest, with the mean of e^z that noise gives."""
         firm, eta, elasticity = self.firm(1.0), self.demand_elasticity, self.supply_elasticity
@@ -196,8 +201,7 @@ class FirmIndustry(Economy):
             return self.excess(price, market.output)
 
         first = float(np.log(start.firm.price))
-        slope = 1 + self.demand_elasticity * min(self.supply_elasticity, 10.0)
-        second = first - excess(first) / slope
+        second = first - excess(first) / self.excess_slope
         if second != first:
             scipy.optimize.root_scalar(excess, method="secant", x0=first, x1=second, xtol=1e-11, maxiter=30)
         market = min(known.values(), key=lambda market: abs(self.excess(market.firm.price, market.output)))
