@@ -283,10 +283,7 @@ class IncomeFluctuation(DiscreteProblem):
 
     def _chosen(self, found: _Found, x: Floats) -> Floats:
         """a' (...) at states x (..., 2)."""
-        points, e = (np.ascontiguousarray(part).reshape(1, -1) for part in (x[..., 0], whole(x[..., 1])))
-        out = np.empty(points.shape)
-        egm.choose(found.thresholds, found.assets, np.zeros(1, dtype=np.int64), np.ones((1, 1)), points, e, out)
-        return out.reshape(x.shape[:-1])
+        return egm.constant_saving(found.thresholds[0, 0], found.assets, x[..., 0], whole(x[..., 1]))
 
     def _value(self, found: _Found, x: Floats) -> Floats:
         """V (...) at states x (..., 2): above the grid by its slope."""
