@@ -8,13 +8,17 @@ monotone cubic of Fritsch and Butland (1984) through the thresholds, one-sided a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.numerics.compiled import compiled
+
+Cubic: TypeAlias = tuple[Floats, Floats, Floats]
+"""The monotone cubic a' of own assets: thresholds, their spacings in the first n_a - 1 places, and slopes, (n_a,)
+each."""
 
 
 def asset_grid(low: float, high: float, nodes: int) -> Floats:
@@ -32,9 +36,7 @@ def asset_grid(low: float, high: float, nodes: int) -> Floats:
 
 
 @compiled
-def interpolate(
-    thresholds: Floats, z: int, e: int, weights: Floats, steps: Floats, at: Floats, widths: Floats, slopes: Floats
-) -> None:
+def interpolate(thresholds: Floats, z: int, e: int, weights: Floats, steps: Floats, cubic: Cubic) -> None:
     """Write the monotone cubic of one state, with thresholds weighted between the nodes of capital.
 
     Args:
@@ -42,10 +44,9 @@ def interpolate(
         z, e: numbers of the aggregate and of the own state.
         weights: of capital between the nodes, (n_k,).
         steps: spacings of the nodes of assets, (n_a - 1,).
-        at: the weighted thresholds, (n_a,), filled.
-        widths: their spacings, in the first n_a - 1 places of (n_a,), filled.
-        slopes: of a' at the thresholds, (n_a,), filled.
+        cubic: filled; see `Cubic`.
     """
+    at, widths, slopes = cubic
     n_a = len(at)
     at[:] = 0.0
     for j in range(len(weights)):
@@ -115,7 +116,7 @@ def iterate(
     """
     n_z, n_k, n_e, n_a = thresholds.shape
     known, steps, lowest = thresholds.copy(), assets[1:] - assets[:-1], np.ones(n_a)
-    at, widths, slopes = np.empty(n_a), np.empty(n_a), np.empty(n_a)
+    cubic = np.empty(n_a), np.empty(n_a), np.empty(n_a)
     later, future = np.empty((n_z, n_e, n_a)), np.empty((n_e, n_a))
     count, change = 0, np.inf
     while count < most and change > tolerance:
@@ -123,9 +124,7 @@ def iterate(
         change = 0.0
         for z in range(n_z):
             for k in range(n_k):
-                _consume_later(
-                    known, assets, steps, weights, z, k, forecast_gross, forecast_income, at, widths, slopes, later
-                )
+                _consume_later(known, assets, steps, weights, z, k, forecast_gross, forecast_income, cubic, later)
                 _expect(later, z, k, forecast_gross, chain, risk_aversion, lowest, future)
                 change = _move(
                     thresholds, z, k, assets, future, lowest, gross, income, discount_factor, risk_aversion, change
@@ -144,17 +143,15 @@ def _consume_later(
     k: int,
     gross: Floats,
     income: Floats,
-    at: Floats,
-    widths: Floats,
-    slopes: Floats,
+    cubic: Cubic,
     later: Floats,
 ) -> None:
     """Write what owners of the nodes consume in every state (z', e'), (n_z, n_e, n_a); see `iterate`."""
-    n_z, n_e, n_a = later.shape
+    (n_z, n_e, n_a), (at, widths, slopes) = later.shape, cubic
     for y in range(n_z):
         mix, R = weights[z, k, y], gross[z, k, y]
         for f in range(n_e):
-            interpolate(thresholds, y, f, mix, steps, at, widths, slopes)
+            interpolate(thresholds, y, f, mix, steps, cubic)
             i, y_f = 0, income[z, k, y, f]
             for m in range(n_a):
                 a = assets[m]
@@ -277,7 +274,7 @@ def choose(
     at, widths, slopes = np.empty((n_e, n_a)), np.empty((n_e, n_a)), np.empty((n_e, n_a))
     for n in range(len(points)):
         for f in range(n_e):
-            interpolate(thresholds, z[n], f, weights[n], steps, at[f], widths[f], slopes[f])
+            interpolate(thresholds, z[n], f, weights[n], steps, (at[f], widths[f], slopes[f]))
         i = 0
         for m in range(points.shape[1]):
             a, f = points[n, m], e[n, m]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.numerics.compiled import compiled
-from hacontrol_envs.numerics.egm import interpolate, risen
+from hacontrol_envs.numerics.egm import Cubic, interpolate, risen
 
 
 @compiled
@@ -47,7 +47,7 @@ def simulate(
     """
     n_k, n_e, n_a = thresholds.shape[1:]
     steps, moved = assets[1:] - assets[:-1], np.empty((n_e, n_a))
-    at, widths, slopes = np.empty(n_a), np.empty(n_a), np.empty(n_a)
+    cubic = np.empty(n_a), np.empty(n_a), np.empty(n_a)
     basis, weights = np.empty(len(inverse)), np.empty(n_k)
     kept = 0
     for t in range(len(z)):
@@ -60,7 +60,7 @@ def simulate(
             kept += 1
         if t < len(z) - 1:
             _weigh(x, moment[t], range_, inverse, bounds, basis, weights)
-            _save(thresholds, assets, steps, z[t], weights, law, at, widths, slopes, moved)
+            _save(thresholds, assets, steps, z[t], weights, law, cubic, moved)
             _switch(moved, income_chain[z[t], z[t + 1]], law)
 
 
@@ -107,19 +107,17 @@ def _save(
     z: int,
     weights: Floats,
     law: Floats,
-    at: Floats,
-    widths: Floats,
-    slopes: Floats,
+    cubic: Cubic,
     moved: Floats,
 ) -> None:
     """Write the masses by what their households save, before e moves, (n_e, n_a)."""
-    n_e, n_a = law.shape
+    (n_e, n_a), (at, widths, slopes) = law.shape, cubic
     moved[:] = 0.0
     for f in range(n_e):
         last = n_a - 1
         while last > 0 and law[f, last] == 0.0:
             last -= 1
-        interpolate(thresholds, z, f, weights, steps, at, widths, slopes)
+        interpolate(thresholds, z, f, weights, steps, cubic)
         i = 0
         for m in range(last + 1):
             mass = law[f, m]
