@@ -73,6 +73,15 @@ def test_observations_decode_to_what_they_show(household):
         np.testing.assert_allclose(law, household.law(x), rtol=1e-14)
 
 
+def test_masses_shown_in_single_precision_are_a_law():
+    household = KrusellSmithHousehold(observe="histogram", **SMALL)
+    y = household.observe(household.some_states(np.random.default_rng(6), 20)).astype(np.float32).astype(np.float64)
+    assert np.abs(y[:, 3:].sum(axis=1) - 1).max() > 1e-9
+    point, law = household.decode_observation(y)
+    np.testing.assert_allclose(law.sum(axis=(1, 2)), 1.0, rtol=1e-14)
+    np.testing.assert_allclose(point[:, 3], (law * household.economy.assets).sum(axis=(1, 2)), rtol=1e-13)
+
+
 @CASES
 def test_a_rule_comes_back_from_observations(household):
     """Saving -> actions at observations -> savings at the cells of laws."""
