@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,6 +54,29 @@ def test_a_loop_without_a_place_for_its_cache_is_compiled_all_the_same() -> None
     made: dict[str, Any] = {}
     exec("def twice(x):\n    return 2 * x", made)
     assert compiled(made["twice"])(21) == 42
+
+
+def test_a_compiled_function_follows_a_file_that_it_calls_into(tmp_path: Path) -> None:
+    """Each process compiles `twice`, or finds it on disk: where `step` has changed, what is on disk is another's."""
+    head = "from hacontrol_envs.numerics.compiled import compiled\n"
+    call = "from inner import step\n\n@compiled\ndef twice(x):\n    return step(x) + step(x)\n\nprint(twice(3.0))\n"
+    (tmp_path / "outer.py").write_text(head + call)
+
+    def run(body: str) -> tuple[float, int]:
+        (tmp_path / "inner.py").write_text(f"{head}\n@compiled\ndef step(x):\n    return {body}\n")
+        places = {"NUMBA_CACHE_DIR": str(tmp_path / "kept"), "PYTHONPATH": os.pathsep.join(sys.path)}
+        found = subprocess.run(
+            [sys.executable, str(tmp_path / "outer.py")],
+            env={**os.environ, **places},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return float(found.stdout), len(list((tmp_path / "kept").rglob("outer.twice-*.nbc")))
+
+    assert run("x + 1") == (8.0, 1)
+    assert run("x + 1") == (8.0, 1)
+    assert run("x * 10") == (60.0, 2)
 
 
 class WithoutKernel(ControlProblem):

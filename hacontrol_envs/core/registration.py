@@ -10,6 +10,7 @@ import gymnasium as gym
 
 from hacontrol_envs.core.parameters import refuse_unlisted
 from hacontrol_envs.core.problem import Problem
+from hacontrol_envs.lazy import RENAMED
 
 if TYPE_CHECKING:
     from hacontrol_envs.economies.economy import Economy
@@ -90,6 +91,7 @@ def problem_class(id: str) -> type[Problem] | None:
 def _class_at(path: str) -> type[Problem]:
     """The class at "module:Class", or, where the module is no more, the registered one of that name."""
     module, _, name = path.partition(":")
+    name = RENAMED.get(name, name)
     try:
         problem: type[Problem] = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError:
