@@ -22,8 +22,8 @@ from hacontrol_envs.economies import (
     FirmIndustry,
     IndustryEquilibrium,
     KrusellSmith,
-    KrusellSmithCloud,
     KrusellSmithHousehold,
+    KrusellSmithPlanner,
     calibrate,
 )
 from hacontrol_envs.lazy import on_demand
@@ -58,8 +58,8 @@ __all__ = [
     "Jet",
     "Judge",
     "KrusellSmith",
-    "KrusellSmithCloud",
     "KrusellSmithHousehold",
+    "KrusellSmithPlanner",
     "Merton",
     "Metric",
     "PopulationConditions",

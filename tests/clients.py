@@ -27,7 +27,7 @@ from hacontrol_envs import registered_ids
 Parameters = dict[str, Any]
 
 CHEAP: dict[str, Parameters] = {
-    "KrusellSmith-v0": {"asset_nodes": 40, "asset_max": 400.0, "population": "steady state"},
+    "KrusellSmith-v0": {"asset_nodes": 40, "asset_max": 400.0, "others": "steady state"},
     "KrusellSmithCloud-v0": {"asset_nodes": 40, "asset_max": 400.0},
 }
 """Parameters with which the environments whose state is a law are quick."""

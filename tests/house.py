@@ -25,7 +25,7 @@ PACKAGES = {
 }
 ROOMS = {
     "hacontrol_envs": [
-        "errors arrays lazy",
+        "errors arrays lazy renamed",
         "core numerics",
         "solvers simulation economies.economy",
         "problems checks env",
@@ -137,7 +137,7 @@ def functions(path: Path) -> Iterator[Function]:
 
 
 def is_compiled(function: Function) -> bool:
-    """Whether a function is a kernel that numba compiles, which calls no other."""
+    """Whether a function is a kernel that numba compiles."""
     return any("compiled" in ast.unparse(decorator) for decorator in function.decorator_list)
 
 

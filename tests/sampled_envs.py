@@ -19,7 +19,7 @@ ROWS, STEPS, SEED = 5, 24, 11
 
 
 CHEAP: dict[str, dict[str, Any]] = {
-    "KrusellSmith-v0": {"asset_nodes": 12, "asset_max": 100.0, "population": "steady state"},
+    "KrusellSmith-v0": {"asset_nodes": 12, "asset_max": 100.0, "others": "steady state"},
     "KrusellSmithCloud-v0": {"asset_nodes": 12, "asset_max": 100.0},
 }
 """Parameters with which problems whose state is long are tested where it does not matter how long it is."""
@@ -47,7 +47,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "Merton-v0",
         {"expected_return": [0.07, 0.08], "volatility": [[0.2, 0, 0.1], [0, 0.3, 0]]},
     ),
-    "a household among those of the reference": ("KrusellSmith-v0", {"population": "reference", "asset_nodes": 60}),
+    "a household among those of the reference": ("KrusellSmith-v0", {"others": "reference", "asset_nodes": 60}),
     "a household that sees all others": ("KrusellSmith-v0", {"observe": "histogram", "calibration": "jedc"}),
     "households with insurance": ("KrusellSmithCloud-v0", {"calibration": "jedc"}),
     "a firm always near an edge": ("FirmInvestment-v0", {"capital_bounds": (1.0, 3.0), "productivity_bound": 0.3}),

@@ -7,7 +7,7 @@ from scipy.linalg import solve_continuous_are, solve_discrete_are
 
 from hacontrol_agents import AnalyticAgent, make_agent
 from hacontrol_benchmarks import Evaluation, evaluate
-from hacontrol_benchmarks.judging.sampling import optimal_law
+from hacontrol_benchmarks.judging.sampling import visited
 from hacontrol_envs import LQR, SDEEnv
 from hacontrol_envs.numerics import riccati
 
@@ -34,10 +34,10 @@ def test_the_known_gap_between_the_sampled_and_the_continuous_optimum_is_taken_o
     held, continuous = (evaluate(AnalyticAgent(env=env, seed=0, sampled=s), env, SMALL) for s in (True, False))
 
     assert held["policy_error_sampled"] == 0
-    assert held["policy_error_law"] == pytest.approx(gap / abs(K.item()), rel=1e-6)
+    assert held["policy_error_visited"] == pytest.approx(gap / abs(K.item()), rel=1e-6)
     assert continuous["policy_error_sampled"] == pytest.approx(gap / abs(K_dt.item()), rel=1e-6)
     assert continuous["policy_error_sampled_by_action"] == {"a": continuous["policy_error_sampled"]}
-    assert continuous["policy_error_law"] == 0
+    assert continuous["policy_error_visited"] == 0
 
 
 class Bent:
@@ -52,7 +52,7 @@ class Bent:
 
 def test_the_sampled_error_is_measured_where_the_optimum_goes():
     env = gym.make("LQR-v0", dt=0.1)
-    agent, (t, x) = Bent(env), optimal_law(env.unwrapped.problem, 0.1, SMALL)
+    agent, (t, x) = Bent(env), visited(env.unwrapped.problem, 0.1, SMALL)
     error = np.sqrt(np.mean(x**4)) / 10 / np.sqrt(np.mean(agent.best(t, x) ** 2))
     assert evaluate(agent, env, SMALL)["policy_error_sampled"] == pytest.approx(error)
 
@@ -97,7 +97,7 @@ class Rated:
 @pytest.mark.parametrize(("factor", "error"), [(1.0, 0.0), (1.1, 0.1), (0.0, 1.0), (-1.0, 2.0)])
 def test_a_planted_error_of_the_rate_is_found(parameters, factor, error):
     env = gym.make("LQR-v0", **parameters)
-    assert evaluate(Rated(env, factor), env, SMALL)["rate_error_law"] == pytest.approx(error, abs=1e-6)
+    assert evaluate(Rated(env, factor), env, SMALL)["rate_error_visited"] == pytest.approx(error, abs=1e-6)
 
 
 def test_rates_are_asked_for_at_states_of_the_law_and_all_over_the_action_box():
@@ -107,7 +107,7 @@ def test_rates_are_asked_for_at_states_of_the_law_and_all_over_the_action_box():
         how = Evaluation(paths=8, points=1024, max_steps=100, seed=seed)
         evaluate(agent, env, how)
         x, a = agent.asked
-        assert np.array_equal(x, optimal_law(problem, env.unwrapped.dt, how).x)
+        assert np.array_equal(x, visited(problem, env.unwrapped.dt, how).x)
         asked.append(a)
     unit = problem.action.to_unit(asked[0])
     assert unit.shape == (1024, 2)
@@ -119,9 +119,9 @@ def test_rates_are_asked_for_at_states_of_the_law_and_all_over_the_action_box():
 
 def test_agents_without_a_rate_have_no_error_of_it():
     env = gym.make("LQR-v0")
-    assert evaluate(AnalyticAgent(env=env, seed=0), env, SMALL)["rate_error_law"] is None
+    assert evaluate(AnalyticAgent(env=env, seed=0), env, SMALL)["rate_error_visited"] is None
 
 
 def test_a_learner_of_rates_has_an_error_of_it():
     env = gym.make("LQR-v0")
-    assert 0 < evaluate(make_agent("ctq", env=env, seed=0), env, SMALL)["rate_error_law"] < np.inf
+    assert 0 < evaluate(make_agent("ctq", env=env, seed=0), env, SMALL)["rate_error_visited"] < np.inf

@@ -78,7 +78,7 @@ def test_the_optimum_in_any_clothes_loses_nothing(wrap, id, parameters):
     scores = evaluate(wrap(optimum(env)), env, SMALL)
     assert scores["policy_error_sampled"] < 1e-6  # observations are single precision
     assert abs(scores["value_loss"]) < 1e-11
-    assert scores["value_error_law"] is None
+    assert scores["value_error_visited"] is None
     assert scores["converged"] is None
 
 
@@ -101,7 +101,7 @@ def test_rows_are_not_mixed():
 
     mixed, apart = (evaluate(one, env, SMALL) for one in (play, by_row))
     assert mixed["value_loss"] == pytest.approx(apart["value_loss"], rel=1e-6)
-    assert mixed["policy_error_law"] == pytest.approx(apart["policy_error_law"], rel=1e-6)
+    assert mixed["policy_error_visited"] == pytest.approx(apart["policy_error_visited"], rel=1e-6)
 
 
 def test_a_policy_that_draws_is_judged_as_it_draws():

@@ -8,8 +8,8 @@ from scipy.linalg import solve_discrete_lyapunov
 import hacontrol_envs  # noqa: F401
 from hacontrol_agents import AnalyticAgent, RandomAgent
 from hacontrol_benchmarks import Evaluation, evaluate, regret
-from hacontrol_benchmarks.judging.law import exact_law
 from hacontrol_benchmarks.judging.regret import REPLICATES, gaussian_quadrature
+from hacontrol_benchmarks.judging.transition import known_transition
 from hacontrol_envs import LQR, Jet, Merton
 from hacontrol_envs.numerics import riccati
 
@@ -62,22 +62,22 @@ def test_lqr_linear_feedback_loses_what_the_lyapunov_equation_says(dimension):
     ("problem", "dt"), [(LQR(horizon=1.0, terminal_cost=0.5), 0.1), (Merton(horizon=2.0, risk_aversion=1.0), 0.25)]
 )
 def test_it_agrees_with_paired_rollouts_over_a_finite_horizon(problem, dt):
-    optimum, law, rng = problem.solution(dt=dt), exact_law(problem, dt), np.random.default_rng(7)
+    optimum, exact, rng = problem.solution(dt=dt), known_transition(problem, dt), np.random.default_rng(7)
     policies = [lambda t, x: 0.7 * optimum.policy(t, x), optimum.policy]
 
     found = regret(problem, policies[0], dt, paths=4096, max_steps=100, seed=2)
 
     start, steps = problem.initial_state(rng, 20_000), round(problem.horizon / dt)
-    noise = rng.standard_normal((steps, len(start), law.noise_dim))
+    noise = rng.standard_normal((steps, len(start), exact.noise_dim))
     returns = []
     for policy in policies:
         x, total = start, 0.0
         for k in range(steps):
             t = np.full(len(x), k * dt)
             a = np.asarray(policy(t, x))
-            total = total + law.gamma**k * law.reward(t, x, a)
-            x = law.step(t, x, a, noise[k])
-        returns.append(total + law.gamma**steps * problem.terminal_reward(x))
+            total = total + exact.gamma**k * exact.reward(t, x, a)
+            x = exact.step(t, x, a, noise[k])
+        returns.append(total + exact.gamma**steps * problem.terminal_reward(x))
     paired = returns[1] - returns[0]
     error = np.hypot(paired.std() / np.sqrt(len(paired)), found.regret / np.sqrt(4096 / REPLICATES))
     assert found.regret == pytest.approx(paired.mean(), abs=4 * error)
@@ -140,18 +140,20 @@ class Scaled:
 def test_metrics_of_known_errors():
     env = gym.make("LQR-v0")
     scores = evaluate(Scaled(env), env, SMALL)
-    assert scores["policy_error_law"] == pytest.approx(0.1)
-    assert scores["policy_error_law_by_action"] == {"a": pytest.approx(0.1)}
-    assert scores["value_error_law"] == pytest.approx(0.01)
+    assert scores["policy_error_visited"] == pytest.approx(0.1)
+    assert scores["policy_error_visited_by_action"] == {"a": pytest.approx(0.1)}
+    assert scores["value_error_visited"] == pytest.approx(0.01)
     assert scores["value_error_box"] == pytest.approx(0.01)
-    assert 0 < scores["residual_law"]["50%"] < scores["residual_law"]["95%"] <= scores["residual_law"]["max"]
+    residual = scores["residual_visited"]
+    assert 0 < residual["50%"] < residual["95%"] <= residual["max"]
 
 
 def test_metrics_of_the_optimum_and_of_noise():
     env = gym.make("Merton-v0")
     best, noise = (evaluate(kind(env=env, seed=0), env, SMALL) for kind in (AnalyticAgent, RandomAgent))
-    assert best["value_loss"] == best["policy_error_law"] == best["policy_error_box"] == best["value_error_law"] == 0
+    assert best["value_loss"] == best["policy_error_visited"] == best["policy_error_box"] == 0
+    assert best["value_error_visited"] == 0
     assert best["residual_box"]["max"] < 1e-12
     assert noise["value_loss"] > 0.05
-    assert noise["value_error_law"] is None
-    assert noise["residual_law"] is None
+    assert noise["value_error_visited"] is None
+    assert noise["residual_visited"] is None

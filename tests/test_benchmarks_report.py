@@ -19,13 +19,13 @@ from test_benchmarks_results import make_result
 def folder(tmp_path):
     for seed in range(3):
         publish(make_result(seed, 1e-2 * (1 + seed), "ppo"), tmp_path)
-        publish(make_result(seed, 1e-6 * (1 + seed), "npi", residual_law={"95%": 1e-7}), tmp_path)
+        publish(make_result(seed, 1e-6 * (1 + seed), "npi", residual_visited={"95%": 1e-7}), tmp_path)
         publish(make_result(seed, "inf", "hopeless"), tmp_path)
     publish(make_result(0, 0.0, "analytic"), tmp_path)
     publish(make_result(0, 1e-9, "shaky"), tmp_path)
     publish(make_result(1, label="shaky", status="failed", message="ValueError: <b>no</b> | good"), tmp_path)
     publish(make_result(0, label="broken", status="failed", message="killed"), tmp_path)
-    publish(make_result(0, 0.1, "npi", problem="Merton <0>"), tmp_path)
+    publish(make_result(0, 0.1, "npi", title="Merton <0>"), tmp_path)
     return tmp_path
 
 

@@ -19,9 +19,9 @@ from hacontrol_benchmarks.records.tasks import Task
 from hacontrol_envs.errors import CheckpointError, ParameterError
 
 
-def make_result(seed=0, loss=0.5, label="npi", problem="LQR-v0", status="ok", message="", **metrics):
+def make_result(seed=0, loss=0.5, label="npi", title="LQR-v0", status="ok", message="", **metrics):
     return Result(
-        task=Task(problem=problem, env="LQR-v0", label=label, agent="npi", seed=seed),
+        task=Task(title=title, env="LQR-v0", label=label, agent="npi", seed=seed),
         status=status,
         message=message,
         metrics={} if status == "failed" else {"value_loss": loss, **metrics},

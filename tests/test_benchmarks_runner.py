@@ -68,7 +68,7 @@ def fakes(tmp_path, monkeypatch):
 
     def task(seed, habit="good"):
         return Task(
-            problem="LQR-v0",
+            title="LQR-v0",
             env="LQR-v0",
             label="fake",
             agent="fake_plugin:Fake",
@@ -163,7 +163,7 @@ def test_the_learning_curve_knows_the_distance_from_the_optimum(tmp_path: Path) 
     """The analytic agent's is 0 on the box, and npi's ends at what the judge finds there, up to other points."""
     from hacontrol_benchmarks.running.trial import run_task
 
-    task = Task(problem="Merton-v0", env="Merton-v0", label="npi", agent="npi", hyperparameters={"iterations": 4})
+    task = Task(title="Merton-v0", env="Merton-v0", label="npi", agent="npi", hyperparameters={"iterations": 4})
     result = run_task(task, tmp_path)
     curve = [row["policy_error"] for row in result.history]
     assert len(curve) == 4

@@ -36,7 +36,7 @@ def written(tmp_path, text):
 
 def test_a_suite_expands_into_tasks(tmp_path):
     tasks = load_suite(written(tmp_path, GOOD)).tasks()
-    assert [(task.problem, task.label, task.seed) for task in tasks] == [
+    assert [(task.title, task.label, task.seed) for task in tasks] == [
         ("LQR-v0", "npi", 0),
         ("LQR-v0", "npi", 1),
         ("big", "npi", 0),
@@ -73,7 +73,7 @@ name = "analytic"
 def test_physical_time_is_as_many_steps_as_it_holds(tmp_path):
     """The steps are 0.02 and 0.25 as registered, and 0.3 as given: 333.3 of those."""
     tasks = load_suite(written(tmp_path, TIMED)).tasks()
-    found = {(task.problem, task.label): task.total_timesteps for task in tasks}
+    found = {(task.title, task.label): task.total_timesteps for task in tasks}
     for label, budgets in (("npi", (5000, 333, 400)), ("random", (7, 7, 7)), ("analytic", (None, None, None))):
         assert tuple(found[problem, label] for problem in ("LQR-v0", "coarse", "Merton-v0")) == budgets
 

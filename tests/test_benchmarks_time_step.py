@@ -26,7 +26,7 @@ STEPS = (0.1, 0.02, 0.001)
 def made(label, dt, seed, policy, loss, env="LQR-v0", failed=False, **parameters):
     """A result; dt None leaves the registered step, 0.02 for LQR-v0."""
     given = parameters if dt is None else {"dt": dt, **parameters}
-    task = Task(problem=f"{env} {given}", env=env, parameters=given, label=label, agent="npi", seed=seed)
+    task = Task(title=f"{env} {given}", env=env, parameters=given, label=label, agent="npi", seed=seed)
     if failed:
         return msgspec.structs.replace(make_result(status="failed", message="killed by\nnobody"), task=task)
     return msgspec.structs.replace(make_result(loss=loss, policy_error_sampled=policy), task=task)
@@ -56,15 +56,15 @@ def rows(study, metric):
 
 def test_problems_that_differ_in_dt_alone_are_studied_together():
     lqr, merton = studies(results())
-    assert (lqr.problem, lqr.steps) == ("LQR-v0", STEPS)
-    assert (merton.problem, merton.steps) == ("Merton-v0 with risk_aversion = 3.0", (0.1, 0.01))
+    assert (lqr.setting, lqr.steps) == ("LQR-v0", STEPS)
+    assert (merton.setting, merton.steps) == ("Merton-v0 with risk_aversion = 3.0", (0.1, 0.01))
     assert [row.agent for row in lqr.rows["value_loss"]] == ["ctq", "sac", "hopeless", "broken", "exact"]
 
 
 def test_episodes_are_the_same_if_they_last_as_long():
     found = [made("ctq", dt, 0, 0.3, 0.2, episode_steps=steps) for dt, steps in ((0.1, 50), (0.01, 500), (0.001, 50))]
     (study,) = studies(found)
-    assert (study.problem, study.steps) == ("LQR-v0 with episode time = 5", (0.1, 0.01))
+    assert (study.setting, study.steps) == ("LQR-v0 with episode time = 5", (0.1, 0.01))
 
 
 def test_cells_are_interquartile_means_of_logarithms():

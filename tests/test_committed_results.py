@@ -24,7 +24,7 @@ def median(found: list[Result], metric: str) -> float:
 
 
 def runs(suite: str, problem: str, label: str) -> list[Result]:
-    found = [result for result in RESULTS[suite] if (result.task.problem, result.task.label) == (problem, label)]
+    found = [result for result in RESULTS[suite] if (result.task.title, result.task.label) == (problem, label)]
     assert len(found) == 3
     return found
 
@@ -41,8 +41,8 @@ def test_every_task_of_the_suite_has_its_result(suite: str) -> None:
 )
 def test_policy_iteration_is_as_accurate_as_stated(problem: str, policy: float, value: float, seconds: float) -> None:
     found = runs("paper", problem, "npi")
-    assert median(found, "policy_error_law") <= policy
-    assert median(found, "value_error_law") <= value
+    assert median(found, "policy_error_visited") <= policy
+    assert median(found, "value_error_visited") <= value
     assert np.median([result.times.learning for result in found]) <= seconds
 
 
@@ -57,12 +57,12 @@ def test_the_hjb_pinn_is_as_accurate_as_policy_iteration_in_the_same_time(proble
         return float(rows[-1]["policy_error"])
 
     assert np.median([error(result) for result in pinn]) <= np.median([error(result) for result in npi])
-    assert median(pinn, "policy_error_law") <= median(npi, "policy_error_law")
+    assert median(pinn, "policy_error_visited") <= median(npi, "policy_error_visited")
 
 
 def test_the_hjb_pinn_solves_ten_states() -> None:
     found = runs("paper", "LQR-v0, n = 10", "hjb-pinn")
-    assert median(found, "policy_error_law") <= 1e-3
+    assert median(found, "policy_error_visited") <= 1e-3
     assert np.median([result.times.learning for result in found]) <= 300
 
 
@@ -79,7 +79,7 @@ def test_the_hjb_pinn_solves_ten_states() -> None:
 def test_equilibria_are_learnt_as_accurately_as_stated(problem: str, label: str) -> None:
     found = runs("equilibrium", problem, label)
     assert median(found, "price_error") <= 5e-5
-    assert median(found, "policy_error_law") <= 1e-3
+    assert median(found, "policy_error_visited") <= 1e-3
     assert median(found, "density_error") <= 1e-3
     assert median(found, "mass_error") <= 1e-8
     assert np.median([result.times.learning for result in found]) <= 600
@@ -94,7 +94,7 @@ def test_deep_equilibrium_nets_are_as_accurate_as_stated() -> None:
     assert median(found, "path_error_max") <= 0.2
     assert np.median([result.times.learning for result in found]) <= 600
     assert median(runs("krusell_smith", "Krusell-Smith, jedc", "deqn"), "path_error") <= 0.2
-    assert median(runs("krusell_smith", "BrockMirman-v0", "deqn"), "policy_error_law") <= 1e-4
+    assert median(runs("krusell_smith", "BrockMirman-v0", "deqn"), "policy_error_visited") <= 1e-4
 
 
 @pytest.mark.parametrize(
@@ -103,20 +103,20 @@ def test_deep_equilibrium_nets_are_as_accurate_as_stated() -> None:
 )
 def test_q_learning_is_as_accurate_as_stated(problem: str, label: str, bound: float) -> None:
     for result in runs("q_learning", problem, label):
-        assert result.metrics["policy_error_law"] <= bound
-        assert result.metrics["value_error_law"] <= bound
+        assert result.metrics["policy_error_visited"] <= bound
+        assert result.metrics["value_error_visited"] <= bound
         assert result.evaluations <= 2_000_000
 
 
 def test_q_learning_finds_the_portfolio() -> None:
     for result in runs("q_learning", "Merton-v0", "ctq, linear"):
-        assert max(result.metrics["policy_error_law_by_action"].values()) <= 0.05
+        assert max(result.metrics["policy_error_visited_by_action"].values()) <= 0.05
         assert result.evaluations <= 2_000_000
 
 
 def test_random_actions_are_as_good_as_its_own() -> None:
     own, random = (runs("q_learning", "LQR-v0, dt = 0.01", label) for label in ("ctq", "ctq, random actions"))
-    for metric in ("policy_error_sampled", "value_error_law"):
+    for metric in ("policy_error_sampled", "value_error_visited"):
         assert median(random, metric) <= 2 * median(own, metric)
 
 
@@ -130,22 +130,22 @@ def test_readme_shows_what_q_learning_reached() -> None:
 
     (row,) = (line for line in PAGE.splitlines() if line.startswith("| `hacontrol run q_learning`"))
     lqr, four, merton = ("LQR-v0, dt = 0.01", "LQR-v0, n = 4, dt = 0.01", "Merton-v0")
-    errors = ("policy_error_law", "policy_error_sampled", "policy_error_box", "value_error_law")
+    errors = ("policy_error_visited", "policy_error_sampled", "policy_error_box", "value_error_visited")
     own, random, several = (
         [between(problem, label, metric) for metric in errors]
         for problem, label in ((lqr, "ctq"), (lqr, "ctq, random actions"), (four, "ctq, linear policy"))
     )
-    q = between(lqr, "ctq", "rate_error_law")
+    q = between(lqr, "ctq", "rate_error_visited")
     assert f"policy {own[0]} from the continuous optimum ({own[1]} from the sampled one; {own[2]} over" in row
     assert f"value {own[3]}, q {q}" in row
     assert f"policy {random[0]} ({random[1]}; {random[2]}), value {random[3]}" in row
     assert f"worst component {several[0]} ({several[1]}), value {several[3]}" in row
     risky, consumed = (
-        between(merton, "ctq, linear", "policy_error_law_by_action", action)
+        between(merton, "ctq, linear", "policy_error_visited_by_action", action)
         for action in ("risky fraction", "consumption / wealth")
     )
     assert f"risky fraction {risky}, consumption {consumed}" in row
-    assert f"value {between(merton, 'ctq, linear', 'value_error_law')}" in row
+    assert f"value {between(merton, 'ctq, linear', 'value_error_visited')}" in row
 
 
 STUDIED = ("LQR-v0", "Merton-v0", "FirmInvestment-v0")
@@ -156,7 +156,7 @@ def by_step(problem: str, agent: str, metric: str = "policy_error_sampled") -> l
     found = []
     for dt in ("0.1", "0.03", "0.01", "0.003", "0.001"):
         place = f"{problem}, dt = {dt}", agent
-        here = [result for result in RESULTS["time_step"] if (result.task.problem, result.task.label) == place]
+        here = [result for result in RESULTS["time_step"] if (result.task.title, result.task.label) == place]
         assert len(here) == 10
         found.append(median(here, metric))
     return found
@@ -197,9 +197,9 @@ class Constant:
 
 
 def test_readme_says_how_far_off_constants_are() -> None:
-    """In the middle of the box and, for the firm, the best: the mean over the optimum's law has the smallest error."""
+    """In the middle of the box and, for the firm, the best: the mean over the optimum's states has the least error."""
     page = " ".join(PAGE.split())
-    tasks = {task.problem: task for task in load_suite("time_step").tasks()}
+    tasks = {task.title: task for task in load_suite("time_step").tasks()}
 
     def reached(problem: str, best: bool = False) -> tuple[float, float]:
         task = tasks[f"{problem}, dt = 0.1"]
@@ -207,7 +207,7 @@ def test_readme_says_how_far_off_constants_are() -> None:
         box = env.unwrapped.problem.action
         case = Case(Constant((box.low + box.high) / 2), env, task.evaluation)
         if best:
-            case = Case(Constant(np.mean(case.sampled_optimum.policy(*case.law), axis=0)), env, task.evaluation)
+            case = Case(Constant(np.mean(case.sampled_optimum.policy(*case.visited), axis=0)), env, task.evaluation)
         return tuple(100 * MEASURES[name][1](case) for name in ("policy_error_sampled", "value_loss"))
 
     error, loss = reached("Merton-v0")

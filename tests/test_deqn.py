@@ -80,8 +80,8 @@ def test_a_call_is_the_network_and_its_derivative_torch_s():
 @pytest.mark.parametrize("calibration", ["ssj", "jedc"])
 def test_gathered_laws_save_what_the_laws_do(calibration):
     """Capital of the period after, from two points for a group of nodes, against every node of the histogram."""
-    agent = make(parameters={"calibration": calibration, "population": "steady state"}, economies=4)
-    cloud, conditions = agent._cloud, agent.conditions
+    agent = make(parameters={"calibration": calibration, "others": "steady state"}, economies=4)
+    cloud, conditions = agent._training, agent.conditions
     states, nodes = cloud.laws.shape[1:]
     z, capital = cloud.z[:, None], cloud.capital[:, None]
     every = conditions.place(np.tile(conditions.assets, states), np.repeat(np.arange(states), nodes), z, capital)
@@ -108,7 +108,7 @@ def test_a_resumed_run_is_bitwise_the_same(optimizer, tmp_path):
     resumed = make(**settings).learn(checkpoint=file)
     assert torch.equal(*(parameters_to_vector(agent._rule.parameters()) for agent in (whole, resumed)))
     loaded = Agent.load(whole.save(tmp_path / "other.safetensors"))
-    law, z = whole._cloud.laws[:2], whole._cloud.z[:2]
+    law, z = whole._training.laws[:2], whole._training.z[:2]
     point = np.array([[1.0, 7.0], [0.0, 30.0]]), np.array([[0, 1], [2, 0]]), z, law
     assert np.array_equal(loaded.saving(*point), whole.saving(*point))
 
@@ -117,16 +117,16 @@ def test_a_resumed_run_is_bitwise_the_same(optimizer, tmp_path):
 def test_a_trivial_cloud_is_refused(node):
     """Without capital, and at the top of a grid that is too short for capital to tell."""
     agent = make(economies=4, points=64)
-    agent._cloud.refuse_trivial()
-    agent._cloud.laws[...] = 0.0
-    agent._cloud.laws[..., node] = 1 / agent._cloud.laws.shape[1]
+    agent._training.refuse_trivial()
+    agent._training.laws[...] = 0.0
+    agent._training.laws[..., node] = 1 / agent._training.laws.shape[1]
     with pytest.raises(EquilibriumError, match="trivial"):
-        agent._cloud.refuse_trivial()
+        agent._training.refuse_trivial()
 
 
 def test_a_cloud_at_the_top_of_a_short_grid_is_trivial():
     agent = make(parameters=SMALL | {"asset_max": 100.0}, economies=4, points=64)
-    cloud, sensible = agent._cloud, agent.conditions.representative_capital
+    cloud, sensible = agent._training, agent.conditions.representative_capital
     assert 1 < 100.0 / sensible < 5.0
     cloud.laws[...] = 0.0
     cloud.laws[..., -1] = 1 / cloud.laws.shape[1]
@@ -137,7 +137,7 @@ def test_a_cloud_at_the_top_of_a_short_grid_is_trivial():
 @pytest.mark.parametrize(("share", "leads"), [(0.5, "to ruin"), (0.999, "ever upwards")])
 def test_where_a_rule_leads_is_looked_at_before_it_is_called_learnt(share, leads):
     """A cloud that is fine now, under rules that save too little or too much of cash on hand."""
-    cloud, conditions = (agent := make(economies=4, points=64))._cloud, agent.conditions
+    cloud, conditions = (agent := make(economies=4, points=64))._training, agent.conditions
     laws, z = cloud.laws.copy(), cloud.z.copy()
     with pytest.raises(EquilibriumError, match="trivial"):
         cloud.refuse_trivial_future(np.random.default_rng(0), lambda x, law: share * conditions.resources(x))

@@ -144,7 +144,7 @@ def test_a_file_names_no_economy_without_conditions(tmp_path, monkeypatch):
         ({"economy": gym.make("BrockMirman-v0")}, "given as env="),
         ({"economy": "KrusellSmith"}, "given as env="),
         ({"economy": Undeclared()}, "Undeclared declares no Euler conditions"),
-        ({"env": gym.make("KrusellSmithCloud-v0", **SMALL)}, "KrusellSmithCloud declares no Euler conditions"),
+        ({"env": gym.make("KrusellSmithCloud-v0", **SMALL)}, "KrusellSmithPlanner declares no Euler conditions"),
         ({"economy": Own(note=object())}, "note must be what a file can say"),
     ],
 )

@@ -147,8 +147,8 @@ def test_market_clearing_finds_the_signal_of_any_economy(name):
     if name == "FirmIndustry":
         found = evaluate(agent, economy)
         assert found["density_error"] is None
-        assert max(found[key] for key in ("price_error", "output_error", "capital_error", "value_error_law")) < 1e-6
-        assert found["policy_error_law"] < 1e-5
+        assert max(found[key] for key in ("price_error", "output_error", "capital_error", "value_error_visited")) < 1e-6
+        assert found["policy_error_visited"] < 1e-5
 
 
 class Workshop(Economy):

@@ -15,7 +15,7 @@ from hacontrol_agents import agents, make_agent
 from hacontrol_envs import FirmIndustry, FirmInvestment, KrusellSmith
 from hacontrol_envs.economies.krusell_smith.calibrations import CALIBRATIONS
 from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
-from hacontrol_envs.economies.krusell_smith.planner import KrusellSmithCloud
+from hacontrol_envs.economies.krusell_smith.planner import KrusellSmithPlanner
 from hacontrol_envs.errors import ParameterError
 from sampled_envs import CHEAP, WITH_HORIZON, every_id, same
 
@@ -88,7 +88,7 @@ def test_an_unknown_keyword_of_an_agent_is_a_type_error() -> None:
             make_agent(kind.name, **{kind.subject: env}, frameskip=1)
 
 
-@pytest.mark.parametrize("kind", [KrusellSmith, KrusellSmithHousehold, KrusellSmithCloud, FirmIndustry])
+@pytest.mark.parametrize("kind", [KrusellSmith, KrusellSmithHousehold, KrusellSmithPlanner, FirmIndustry])
 def test_signatures_name_every_parameter(kind: Any) -> None:
     """Each is taken with the default that is shown, except that "jedc" alone has some, and others of its own."""
     shown = inspect.signature(kind).parameters
@@ -101,7 +101,7 @@ def test_signatures_name_every_parameter(kind: Any) -> None:
     else:
         for calibration, known in CALIBRATIONS.items():
             assert set(known) <= set(every)
-            own = {name: every[name] for name in every if name in known or name in ("population", "observe")}
+            own = {name: every[name] for name in every if name in known or name in ("others", "observe")}
             kind(**{**own, "calibration": calibration})
         assert list(every)[-1] == "insurance"
         with pytest.raises(TypeError, match=r"\('jedc'\) got an unexpected keyword argument 'income_states'"):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,6 +56,29 @@ def test_a_loop_without_a_place_for_its_cache_is_compiled_all_the_same() -> None
     assert compiled(made["twice"])(21) == 42
 
 
+def test_a_compiled_function_follows_a_file_that_it_calls_into(tmp_path: Path) -> None:
+    """Each process compiles `twice`, or finds it on disk: where `step` has changed, what is on disk is another's."""
+    head = "from hacontrol_envs.numerics.compiled import compiled\n"
+    call = "from inner import step\n\n@compiled\ndef twice(x):\n    return step(x) + step(x)\n\nprint(twice(3.0))\n"
+    (tmp_path / "outer.py").write_text(head + call)
+
+    def run(body: str) -> tuple[float, int]:
+        (tmp_path / "inner.py").write_text(f"{head}\n@compiled\ndef step(x):\n    return {body}\n")
+        places = {"NUMBA_CACHE_DIR": str(tmp_path / "kept"), "PYTHONPATH": os.pathsep.join(sys.path)}
+        found = subprocess.run(
+            [sys.executable, str(tmp_path / "outer.py")],
+            env={**os.environ, **places},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return float(found.stdout), len(list((tmp_path / "kept").rglob("outer.twice-*.nbc")))
+
+    assert run("x + 1") == (8.0, 1)
+    assert run("x + 1") == (8.0, 1)
+    assert run("x * 10") == (60.0, 2)
+
+
 class WithoutKernel(ControlProblem):
     """Merton through NumPy alone: what a problem without a compiled transition goes through."""
 
@@ -78,7 +105,7 @@ class WithoutKernel(ControlProblem):
         return x * np.exp(growth * dt + np.sqrt(dt) * (loading * noise).sum(-1))[..., None]
 
 
-class WithoutLaw(WithoutKernel):
+class WithoutStep(WithoutKernel):
     exact_step = ControlProblem.exact_step
 
 
@@ -97,10 +124,10 @@ def test_the_numpy_path_and_the_compiled_path_agree(parameters: dict[str, Any]) 
         assert all(map(same, flags, other_flags))
 
 
-def test_a_problem_without_a_law_refuses_the_exact_scheme() -> None:
-    with pytest.raises(ParameterError, match=r"WithoutLaw does not know its transition law.*'euler', 'milstein'"):
-        SDEEnv(WithoutLaw(), dt=0.25)
-    env = SDEEnv(WithoutLaw(), dt=0.25, scheme="milstein")
+def test_a_problem_without_an_exact_step_refuses_the_exact_scheme() -> None:
+    with pytest.raises(ParameterError, match=r"WithoutStep does not know its exact transition.*'euler', 'milstein'"):
+        SDEEnv(WithoutStep(), dt=0.25)
+    env = SDEEnv(WithoutStep(), dt=0.25, scheme="milstein")
     env.reset(seed=0)
     x, a = env.state, env.to_physical([0.5, 0.5])
     reward = env.step([0.5, 0.5])[1]

@@ -61,7 +61,7 @@ def test_the_truth_is_at_no_distance():
 
 def test_a_factor_is_a_relative_error_and_a_shift_a_distance_of_densities():
     found = compare(Near(TRUTH.industry, seed=0, factor=1.01, shift=0.002), TRUTH)
-    for name in ("price_error", "output_error", "capital_error", "policy_error_law", "value_error_law"):
+    for name in ("price_error", "output_error", "capital_error", "policy_error_visited", "value_error_visited"):
         assert found[name] == pytest.approx(0.01, rel=1e-9)
     m = TRUTH.market
     correlation = m.mean(np.log(m.grid.x[:, 0]) * m.grid.x[:, 1]) / 0.2 / 0.05311661
@@ -92,4 +92,4 @@ def test_boards_of_equilibria_have_their_columns():
 @pytest.mark.parametrize(("env", "agent"), [("FirmIndustry", "npi"), ("LQR-v0", "hjb-fp-pinn")])
 def test_agents_that_learn_about_something_else_are_refused(env, agent):
     with pytest.raises(ParameterError, match="learns about an"):
-        check_tasks([Task(problem=env, env=env, label=agent, agent=agent)])
+        check_tasks([Task(title=env, env=env, label=agent, agent=agent)])

@@ -79,9 +79,9 @@ def test_a_checkpoint_finds_registered_problems_only(tmp_path, trap, problem):
 )
 def test_suites_and_command_lines_give_parameters_only(tmp_path, trap, parameters, capsys):
     with pytest.raises(ParameterError):
-        check_tasks([Task(problem="p", env="LQR-v0", parameters=parameters, label="npi", agent="npi")])
+        check_tasks([Task(title="p", env="LQR-v0", parameters=parameters, label="npi", agent="npi")])
     with pytest.raises(ParameterError):
-        Task(problem="p", env="FirmIndustry", parameters=parameters, label="x", agent="hjb-fp-pinn").make_env()
+        Task(title="p", env="FirmIndustry", parameters=parameters, label="x", agent="hjb-fp-pinn").make_env()
     assert main(["compare", "LQR-v0", "--parameters", json.dumps(parameters)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert not trap.exists()
@@ -100,7 +100,7 @@ def test_only_what_is_registered_is_made(trap, env, capsys):
 
 def test_hyperparameters_do_not_replace_what_the_task_says():
     for name, value in (("env", 1), ("seed", 3), ("self", 1)):
-        task = Task(problem="p", env="LQR-v0", label="npi", agent="npi", hyperparameters={name: value})
+        task = Task(title="p", env="LQR-v0", label="npi", agent="npi", hyperparameters={name: value})
         with pytest.raises(ParameterError, match=name):
             task.make_agent(task.make_env())
 
@@ -109,7 +109,7 @@ def test_results_name_registered_agents_only(tmp_path, trap, capsys):
     """Even where the agent's file is an archive that another library would unpickle."""
     for number, agent in enumerate(("stable_baselines3:PPO", "evil_module:Evil", "os:system")):
         folder = tmp_path / f"run-{number}"
-        task = Task(problem="LQR-v0", env="LQR-v0", label="mine", agent=agent)
+        task = Task(title="LQR-v0", env="LQR-v0", label="mine", agent=agent)
         publish(msgspec.structs.replace(make_result(), task=task), folder)
         agent_file(task, folder).write_bytes(b"PK\x03\x04 an archive")
         assert main(["compare", "LQR-v0", "--agent", "mine", "--run", str(folder)]) == 2
@@ -212,13 +212,13 @@ ODD = ["nan", "low", [], True, {}, {"50%": 1.0}, {"a": {"b": 1}}, {"95%": "x"}, 
 
 @pytest.mark.parametrize("odd", ODD)
 def test_metrics_that_are_no_numbers_are_refused_in_a_sentence(tmp_path, odd, capsys):
-    for name in ("value_loss", "residual_law"):
+    for name in ("value_loss", "residual_visited"):
         raw = msgspec.to_builtins(make_result())
         raw["metrics"][name] = odd
         seal(tmp_path, raw)
         code, error = main(["report", str(tmp_path)]), capsys.readouterr().err
         assert (code, error.count("\n")) == ((2, 1) if code else (0, 0))
-        if not (name == "residual_law" and odd in ({}, True)):
+        if not (name == "residual_visited" and odd in ({}, True)):
             assert code == 2, (name, odd)
 
 
@@ -238,7 +238,8 @@ def test_metrics_that_are_no_numbers_are_refused_in_a_sentence(tmp_path, odd, ca
         (("task", "seed"), -1),
         (("task", "label"), "two\nlines"),
         (("task", "threads"), 10**6),
-        (("format",), 2),
+        (("format",), 3),
+        (("format",), 0),
         (("status",), "splendid"),
     ],
 )

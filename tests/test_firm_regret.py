@@ -11,8 +11,8 @@ import torch
 
 from calibrations import CALIBRATIONS
 from hacontrol_benchmarks import regret
-from hacontrol_benchmarks.judging.law import act, exact_law
 from hacontrol_benchmarks.judging.regret import REPLICATES
+from hacontrol_benchmarks.judging.transition import act, known_transition
 from hacontrol_envs import FirmInvestment
 from hacontrol_envs.checks.probe import Probe
 from hacontrol_envs.checks.solution import check_sampled
@@ -28,14 +28,14 @@ def earned(policy, dt=DT, optimum=None):
 
     Of each step gamma (V(X(z)) - V(X(-z)))/2 is taken off, whose mean is zero.
     """
-    law, optimum, rng = exact_law(FIRM, dt), optimum or FIRM.solution(dt), np.random.default_rng(1)
+    exact, optimum, rng = known_transition(FIRM, dt), optimum or FIRM.solution(dt), np.random.default_rng(1)
     x = FIRM.initial_state(rng, ROWS)
     total, weight = -optimum.value(0.0, x), 1.0
     for _ in range(round(YEARS / dt)):
         a, noise = act(FIRM, policy, 0.0, x), rng.standard_normal((ROWS, 1))
-        after, mirrored = law.step(0.0, x, a, noise), law.step(0.0, x, a, -noise)
+        after, mirrored = exact.step(0.0, x, a, noise), exact.step(0.0, x, a, -noise)
         odd = (optimum.value(0.0, after) - optimum.value(0.0, mirrored)) / 2
-        total, weight, x = total + weight * (law.reward(0.0, x, a) - law.gamma * odd), weight * law.gamma, after
+        total, weight, x = total + weight * (exact.reward(0.0, x, a) - exact.gamma * odd), weight * exact.gamma, after
     return total + weight * optimum.value(0.0, x)
 
 

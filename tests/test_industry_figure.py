@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
-from hacontrol_agents import HJBFokkerPlanckPinn, PublishedFirmPinn
-from hacontrol_agents.equilibrium.industry_figure import _Scene, industry_figure
-from hacontrol_envs import FirmIndustry
+from hacontrol_agents import HJBFokkerPlanckPinn, PublishedFirmPinn  # noqa: E402
+from hacontrol_agents.equilibrium.industry_figure import _Scene, industry_figure  # noqa: E402
+from hacontrol_envs import FirmIndustry  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
 """Most learners here are stopped long before they have learnt."""
@@ -133,7 +133,7 @@ def test_the_law_error_by_finite_differences(which, request):
     learner = request.getfixturevalue(which)
     (k, z), h = firms(learner), STEP
     if which == "learnt":
-        w = learner._law.frame.to(*map(learner._x.new_tensor, (np.log(k), z))).numpy()
+        w = learner._law.coordinates(torch.as_tensor(np.stack([k, z], axis=1))).numpy()
         reach = 1 + (w**2).sum(-1)
     else:
         reach = 1 + (z / 0.2) ** 2

@@ -11,8 +11,8 @@ import pytest
 from hacontrol_agents import PPOAgent
 from hacontrol_envs import DiscreteProblem, check_problem
 from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
-from hacontrol_envs.economies.krusell_smith.paths import on_grid
-from hacontrol_envs.economies.krusell_smith.planner import KrusellSmithCloud
+from hacontrol_envs.economies.krusell_smith.planner import KrusellSmithPlanner
+from hacontrol_envs.economies.krusell_smith.policies import on_grid, split
 from hacontrol_envs.errors import ParameterError, ResetError
 from hacontrol_envs.numerics.states import draw, nearest
 
@@ -23,7 +23,7 @@ CALIBRATIONS = ["ssj", "jedc"]
 
 
 def household(calibration: str = "ssj", **parameters) -> KrusellSmithHousehold:
-    return KrusellSmithHousehold(calibration, **{"population": "steady state", **SMALL, **parameters})
+    return KrusellSmithHousehold(calibration, **{"others": "steady state", **SMALL, **parameters})
 
 
 @pytest.mark.parametrize("calibration", CALIBRATIONS)
@@ -33,12 +33,12 @@ def test_contract_of_the_household(calibration, observe):
 
 
 @pytest.mark.parametrize("calibration", CALIBRATIONS)
-def test_contract_of_the_cloud(calibration):
-    check_problem(KrusellSmithCloud(calibration, **SMALL))
+def test_contract_of_the_planner(calibration):
+    check_problem(KrusellSmithPlanner(calibration, **SMALL))
 
 
 def test_contract_beside_the_reference_population():
-    p = household(population="reference")
+    p = household(others="reference")
     assert p.solution().kind == "numerical"
     check_problem(p)
 
@@ -92,8 +92,8 @@ def test_the_reward_is_utility_of_what_is_not_saved():
 
 
 @pytest.mark.parametrize("calibration", CALIBRATIONS)
-def test_the_cloud_under_a_policy_is_the_population_under_it(calibration):
-    one, all_ = household(calibration), KrusellSmithCloud(calibration, **SMALL)
+def test_the_planner_under_a_policy_is_the_population_under_it(calibration):
+    one, all_ = household(calibration), KrusellSmithPlanner(calibration, **SMALL)
     rng = np.random.default_rng(0)
     x = one.initial_state(rng, 4)
     noise = rng.normal(size=(4, 2))
@@ -104,9 +104,9 @@ def test_the_cloud_under_a_policy_is_the_population_under_it(calibration):
     np.testing.assert_allclose(after, moved[:, 2:], atol=1e-12)
 
 
-def test_the_cloud_earns_what_its_households_earn():
-    """The reward of the cloud is the mean over households of u(c)."""
-    one, all_ = household("ssj"), KrusellSmithCloud("ssj", **SMALL)
+def test_the_planner_earns_what_its_households_earn():
+    """The reward of the planner is the mean over households of u(c)."""
+    one, all_ = household("ssj"), KrusellSmithPlanner("ssj", **SMALL)
     x = all_.initial_state(np.random.default_rng(0), 1)
     shares = all_.play(one.economy.steady_state().policy)(0.0, all_.observe(x))
     n_e, n_a = all_.shape
@@ -123,7 +123,7 @@ def test_an_agents_policy_as_the_population(observe):
     steady = p.economy.steady_state().policy
 
     def policy(t, y):  # an agent that has found the steady state's policy, from what it observes
-        assets, e, z, capital = p.seen(y)
+        assets, e, z, capital = split(p.decode_observation(y).x)
         saved = steady(assets[..., None], e[..., None], z, None)[..., 0]
         limit = p.economy.borrowing_limit
         return ((saved - limit) / (p.economy.cash(assets, e, z, capital) - limit))[..., None]
@@ -131,11 +131,11 @@ def test_an_agents_policy_as_the_population(observe):
     x = p.some_states(np.random.default_rng(0), 3)
     lifted = on_grid(p.economy, p.household_policy(policy), p.aggregate(x), p.law(x))
     np.testing.assert_allclose(lifted, on_grid(p.economy, steady, p.aggregate(x), p.law(x)), atol=1e-9)
-    among = p.with_population(p.household_policy(policy))
+    among = p.among(p.household_policy(policy))
     noise = np.zeros((3, 2))
     a = np.full((3, 1), 0.5)
     np.testing.assert_allclose(among.transition(x, a, noise), p.transition(x, a, noise), atol=1e-12)
-    assert among.parameters["population"] == "given"
+    assert among.parameters["others"] == "given"
     assert among.solution() is None
 
 
@@ -143,11 +143,9 @@ def test_what_is_seen_is_what_is():
     for observe in ("moments", "histogram"):
         p = household("jedc", observe=observe)
         x = p.some_states(np.random.default_rng(0), 30)
-        env = gym.make(
-            "KrusellSmith-v0", calibration="jedc", population="steady state", observe=observe, **SMALL
-        ).unwrapped
+        env = gym.make("KrusellSmith-v0", calibration="jedc", others="steady state", observe=observe, **SMALL).unwrapped
         _, y = env.from_observation(env.to_observation(0.0, x))
-        assets, e, z, capital = p.seen(y)
+        assets, e, z, capital = split(p.decode_observation(y).x)
         np.testing.assert_allclose(assets, x[:, 0], rtol=1e-4, atol=1e-4)
         assert np.array_equal(e, x[:, 1])
         assert np.array_equal(z, x[:, 2])
@@ -155,19 +153,19 @@ def test_what_is_seen_is_what_is():
 
 
 def test_an_agent_of_sb3_plays_and_may_be_the_population():
-    env = gym.make("KrusellSmith-v0", population="steady state", **SMALL)
+    env = gym.make("KrusellSmith-v0", others="steady state", **SMALL)
     agent = PPOAgent(env=env, seed=0, num_envs=2, settings={"n_steps": 8, "batch_size": 16}).learn(16)
     p, (observation, _) = env.unwrapped.problem, env.reset(seed=0)
     action, _ = agent.predict(observation, deterministic=True)
     _, y = env.unwrapped.from_observation(observation)
     np.testing.assert_allclose(env.unwrapped.from_physical(agent.policy(0.0, y)), action, atol=1e-6)
-    others = p.with_population(p.household_policy(agent.policy))
+    others = p.among(p.household_policy(agent.policy))
     x = others.initial_state(np.random.default_rng(0), 2)
     assert np.isfinite(others.transition(x, np.full((2, 1), 0.5), np.zeros((2, 2)))).all()
 
 
 def test_states_that_are_none_are_refused():
-    env = gym.make("KrusellSmith-v0", population="steady state", **SMALL).unwrapped
+    env = gym.make("KrusellSmith-v0", others="steady state", **SMALL).unwrapped
     env.reset(seed=0)
     good = env.state
     for place, value, message in (
@@ -190,7 +188,7 @@ def test_states_that_are_none_are_refused():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"population": "others"}, "population must be"),
+        ({"others": "others"}, "others must be"),
         ({"observe": "everything"}, "observe must be"),
         ({"asset_nodse": 3}, "asset_nodes"),
         ({"discount_factor": 1.2}, "discount_factor"),
@@ -209,7 +207,7 @@ def test_parameters_rebuild_the_problem_and_the_economy_is_shared():
     assert twin.parameters == p.parameters
     assert twin.economy is p.economy
     assert isinstance(p, DiscreteProblem)
-    assert KrusellSmithCloud("jedc", **SMALL).parameters == {"calibration": "jedc", **SMALL}
+    assert KrusellSmithPlanner("jedc", **SMALL).parameters == {"calibration": "jedc", **SMALL}
 
 
 def test_drawing_numbers():

@@ -178,7 +178,7 @@ def test_what_is_not_finite_is_not_saved_and_not_played(tmp_path):
 
 @pytest.mark.parametrize("what", ["figure", "tensor", "policy", "value", "raised"])
 def test_a_learner_that_diverges_fails_and_is_not_ranked(what, tmp_path):
-    task = Task(problem="LQR-v0", env="LQR-v0", label="bad", agent="diverging-in-tests", hyperparameters={"what": what})
+    task = Task(title="LQR-v0", env="LQR-v0", label="bad", agent="diverging-in-tests", hyperparameters={"what": what})
     result = run_task(task, tmp_path)
     assert result.status == "failed"
     assert "not finite" in result.message
@@ -219,7 +219,7 @@ def test_a_value_that_is_not_the_optimum_is_not_taken_for_it(risk_aversion):
         agent = make_agent("npi", env=env, seed=0).learn()
     scores = evaluate(agent, env, Evaluation(paths=8, points=128, max_steps=50))
     assert scores["converged"] == 0.0
-    assert scores["policy_error_law"] > 0.02
+    assert scores["policy_error_visited"] > 0.02
 
 
 def test_a_value_that_is_the_optimum_has_converged_and_says_so_in_a_file(tmp_path):
@@ -227,7 +227,7 @@ def test_a_value_that_is_the_optimum_has_converged_and_says_so_in_a_file(tmp_pat
     agent = make_agent("npi", env=env, seed=0, iterations=12, visits=64, hidden=(16,)).learn()
     scores = evaluate(agent, env, Evaluation(paths=8, points=128, max_steps=50))
     assert scores["converged"] == 1.0
-    assert scores["policy_error_law"] < 1e-3
+    assert scores["policy_error_visited"] < 1e-3
     assert Agent.load(agent.save(tmp_path / "agent.safetensors")).converged is True
 
 

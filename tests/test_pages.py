@@ -27,7 +27,14 @@ from hacontrol_envs.errors import UnknownNameError
 ROOT = Path(__file__).parents[1]
 QUICK = ["BrockMirman-v0", "FirmInvestment-v0", "LQR-v0", "Merton-v0"]
 DESCRIBED = [
-    *(hacontrol_envs.BrockMirman, FirmInvestment, LQR, Merton, KrusellSmithHousehold, hacontrol_envs.KrusellSmithCloud),
+    *(
+        hacontrol_envs.BrockMirman,
+        FirmInvestment,
+        LQR,
+        Merton,
+        KrusellSmithHousehold,
+        hacontrol_envs.KrusellSmithPlanner,
+    ),
     *(KrusellSmith, FirmIndustry),
 ]
 

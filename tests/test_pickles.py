@@ -133,9 +133,9 @@ def test_spawned_processes_step_as_this_one() -> None:
 def test_a_household_among_those_of_an_agent() -> None:
     """Its population is what the agent does, wherever it is unpickled."""
     agent = learner("steady-state")
-    among = agent.problem.with_population(agent.problem.household_policy(agent.policy))
+    among = agent.problem.among(agent.problem.household_policy(agent.policy))
     other: KrusellSmithHousehold = again(among)
     rng = np.random.default_rng(2)
     x, a, noise = among.some_states(rng, 5), np.full((5, 1), 0.9), rng.standard_normal((5, among.noise_dim))
-    assert other.parameters == among.parameters == {**among.parameters, "population": "given"}
+    assert other.parameters == among.parameters == {**among.parameters, "others": "given"}
     assert same(among.transition(x, a, noise), other.transition(x, a, noise))

@@ -42,7 +42,7 @@ TINY = {"hidden": (6, 5), "economies": 5, "cells": 7, "epochs": 50}
 @cache
 def env(name="ssj", **parameters):
     """The household's environment in a small economy."""
-    return gym.make("KrusellSmith-v0", population="steady state", **{**ECONOMIES[name], **parameters})
+    return gym.make("KrusellSmith-v0", others="steady state", **{**ECONOMIES[name], **parameters})
 
 
 def learner(name="ssj", **settings):
@@ -112,7 +112,7 @@ def test_the_residual_is_that_of_loops_and_carries_no_gradient_through_savings(n
 
 def test_an_epoch_moves_the_cloud_and_takes_next_capital_from_there(monkeypatch):
     agent = learner("jedc")
-    economy, (z, law), seen = agent.economy, agent.cloud, []
+    economy, (z, law), seen = agent.economy, agent.training_economies, []
     descend = agent._descend
     monkeypatch.setattr(agent, "_descend", lambda at: seen.append(at) or descend(at))
     assets, e = np.tile(economy.assets, 2), np.repeat([0, 1], 12)
@@ -121,14 +121,14 @@ def test_an_epoch_moves_the_cloud_and_takes_next_capital_from_there(monkeypatch)
     at = seen[0]
     kept = (law.reshape(5, 24) * np.clip(saved, assets[0], assets[-1])).sum(axis=1)
     np.testing.assert_allclose(at.capital_next, kept, rtol=1e-5)
-    np.testing.assert_allclose(at.capital_next, economy.capital_of(agent.cloud.law), rtol=1e-6)
+    np.testing.assert_allclose(at.capital_next, economy.capital_of(agent.training_economies.law), rtol=1e-6)
     np.testing.assert_allclose(at.capital, economy.capital_of(law), rtol=1e-6)
     assert not at.capital_next.requires_grad
     np.testing.assert_array_equal(at.z, z)
     assert at.assets.shape == at.e.shape == (5, 7)
     assert at.assets.dtype == torch.float32
-    assert agent.cloud.law.dtype == np.float32
-    np.testing.assert_allclose(agent.cloud.law.sum(axis=(1, 2)), 1.0, atol=1e-5)
+    assert agent.training_economies.law.dtype == np.float32
+    np.testing.assert_allclose(agent.training_economies.law.sum(axis=(1, 2)), 1.0, atol=1e-5)
 
 
 def test_a_step_is_on_the_mean_square_of_all_that_were_drawn():
@@ -188,7 +188,7 @@ def test_a_budget_counts_evaluations():
 
 def test_the_policy_of_the_environment_is_that_of_the_cloud():
     agent, problem = learner(), env().unwrapped.problem
-    economy, (z, law) = agent.economy, agent.cloud
+    economy, (z, law) = agent.economy, agent.training_economies
     e = np.broadcast_to([0, 1, 1], (5, 3))
     assets = np.broadcast_to([0.0, 3.0, 80.0], (5, 3))
     saved = agent.saving(assets, e, z, law.astype(np.float64))
@@ -214,7 +214,7 @@ def test_its_cloud_loses_its_capital_and_says_so():
 
 def test_a_cloud_at_the_top_of_its_grid_is_trivial():
     agent = learner()
-    law = agent.cloud.law
+    law = agent.training_economies.law
     law[:] = 0.0
     law[:, 0, -1], law[:, 0, 3] = 0.4, 0.6
     assert agent.top == pytest.approx(0.4)

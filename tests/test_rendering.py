@@ -23,7 +23,7 @@ from hacontrol_envs.simulation.rendering import POINTS, Film, Screen
 pytest.importorskip("matplotlib")
 
 SMALL: dict[str, dict[str, Any]] = {
-    "KrusellSmith-v0": {"asset_nodes": 40, "asset_max": 200.0, "population": "steady state"},
+    "KrusellSmith-v0": {"asset_nodes": 40, "asset_max": 200.0, "others": "steady state"},
     "KrusellSmithCloud-v0": {"asset_nodes": 40, "asset_max": 200.0},
 }
 WARM_MS = 100.0

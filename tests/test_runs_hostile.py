@@ -46,7 +46,7 @@ MARKUP = [
 
 @pytest.mark.parametrize("label", MARKUP)
 def test_labels_are_shown_as_they_are(tmp_path, label):
-    publish(make_result(label=label, problem=f"on {label}"), tmp_path)
+    publish(make_result(label=label, title=f"on {label}"), tmp_path)
     publish(make_result(label="broken", status="failed", message=f"{label}\n\x1b[2J\u202e"), tmp_path)
     console = Console(record=True, width=200, file=io.StringIO())
     page = write_report(tmp_path, console)
@@ -121,7 +121,7 @@ def test_a_report_replaces_links_and_never_follows_them(tmp_path):
 
 
 def test_a_run_writes_through_no_link(tmp_path):
-    task = Task(problem="LQR-v0", env="LQR-v0", label="random", agent="random")
+    task = Task(title="LQR-v0", env="LQR-v0", label="random", agent="random")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "board").mkdir()
     (tmp_path / "board" / "logs").symlink_to(tmp_path / "elsewhere")
@@ -254,7 +254,7 @@ def test_one_signal_ends_a_run_which_loses_nothing(tmp_path):
 def test_the_number_of_threads_is_the_tasks_and_is_recorded(tmp_path):
     before = torch.get_num_threads()
     evaluation = Evaluation(paths=4, points=4, max_steps=4)
-    task = Task(problem="LQR-v0", env="LQR-v0", label="random", agent="random", evaluation=evaluation)
+    task = Task(title="LQR-v0", env="LQR-v0", label="random", agent="random", evaluation=evaluation)
     try:
         for threads in (1, 2):
             result = run_task(msgspec.structs.replace(task, threads=threads), tmp_path)

@@ -55,7 +55,7 @@ def test_a_learner_that_knows_only_the_contract_finds_it(economy, tmp_path):
     found = evaluate(agent, economy)
     assert agent.converged
     assert found["converged"] == 1.0
-    assert max(found[name] for name in ("signal_error", "policy_error_law", "value_error_law")) < 1e-6
+    assert max(found[name] for name in ("signal_error", "policy_error_visited", "value_error_visited")) < 1e-6
     assert found["clearing_error"] < 1e-7
     loaded = MarketClearing.load(agent.save(tmp_path / "agent.safetensors"))
     assert (loaded.signal, loaded.economy.parameters) == (agent.signal, economy.parameters)
@@ -88,8 +88,8 @@ def test_it_is_run_ranked_and_compared_without_an_edit(monkeypatch, tmp_path, ca
 def test_results_of_an_unknown_judge_are_shown_by_their_numbers():
     """As where the module that has the economy is not imported: the first number ranks."""
     results = [
-        make_result(0, None, "a", problem="p", distance=0.2, other=3.0),
-        make_result(0, None, "b", problem="p", distance=0.1, other=4.0),
+        make_result(0, None, "a", title="p", distance=0.2, other=3.0),
+        make_result(0, None, "b", title="p", distance=0.1, other=4.0),
     ]
     (board,) = boards(results)
     assert (board.headline, [row.agent for row in board.rows]) == ("distance", ["b", "a"])
@@ -98,4 +98,4 @@ def test_results_of_an_unknown_judge_are_shown_by_their_numbers():
 
 def test_a_module_that_is_not_there_is_refused():
     with pytest.raises(UnknownNameError, match="no module is found at 'no_such_module:Huggett'"):
-        Task(problem="p", env="no_such_module:Huggett", label="l", agent="market-clearing").make_env()
+        Task(title="p", env="no_such_module:Huggett", label="l", agent="market-clearing").make_env()

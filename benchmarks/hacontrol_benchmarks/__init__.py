@@ -5,10 +5,12 @@
 `hacontrol run quick` runs all stages. Each is also a function: `load_suite`, `run_suite`, `evaluate`, `read_results`.
 """
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from hacontrol_benchmarks import requirements  # noqa: F401  (the first: it says what is not installed)
 from hacontrol_envs.lazy import on_demand
+from hacontrol_envs.renamed import warn
 
 if TYPE_CHECKING:
     from hacontrol_benchmarks.judging.evaluation import evaluate
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from hacontrol_benchmarks.records.tasks import Evaluation, Task
     from hacontrol_benchmarks.running.runner import run_suite
 else:  # so that what needs no torch, such as `hacontrol list`, need not wait for it
-    __getattr__, __dir__ = on_demand(
+    _on_demand, __dir__ = on_demand(
         __name__,
         {
             "judging.evaluation": "evaluate",
@@ -31,6 +33,13 @@ else:  # so that what needs no torch, such as `hacontrol list`, need not wait fo
             "running.runner": "run_suite",
         },
     )
+
+    def __getattr__(name: str) -> Any:
+        if name != "METRICS":
+            return _on_demand(name)
+        warn("hacontrol_benchmarks.METRICS", "judge_of(id).metrics")
+        return import_module("hacontrol_benchmarks.judging.judges").METRICS
+
 
 __all__ = [
     "Evaluation",

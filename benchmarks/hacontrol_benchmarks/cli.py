@@ -120,7 +120,7 @@ def compare(
     from hacontrol_benchmarks.running.runner import refuse_other_subject
 
     figure_path(out)  # nothing is trained for a figure that cannot be written
-    task = Task(problem="", env=env, parameters=_read_parameters(parameters), label="", agent="", seed=seed)
+    task = Task(title="", env=env, parameters=_read_parameters(parameters), label="", agent="", seed=seed)
     made = make_subject(env, task.parameters)  # a command line names what is registered, never code
     if env not in hacontrol_envs.registered_economies():
         refuse_unknown(made)

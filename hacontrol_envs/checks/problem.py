@@ -42,7 +42,7 @@ def check_problem(problem: Problem, *, samples: int = 2000, seed: int = 0, dt: f
     """Check that a problem keeps every promise of `ControlProblem` or `DiscreteProblem`, its solution included.
 
     Shapes, dtypes and batching of the coefficients; NumPy and torch agree; parameters rebuild the problem. Of a
-    diffusion: the exact law and reward of a step match a simulation of the coefficients; no step leaves closed edges,
+    diffusion: the exact step and its reward match a simulation of the coefficients; no step leaves closed edges,
     and admissible actions are those that do not; the maximiser maximises the Hamiltonian; the solution solves the HJB
     equation, its policy maximises the Hamiltonian, its derivatives are its derivatives, and Dynkin's formula holds
     along simulated paths; the sampled-data solution solves its Bellman equation. In discrete time: successors have the
@@ -235,7 +235,7 @@ def check_torch(probe: Probe) -> None:
         )
 
 
-def check_law(probe: Probe) -> None:
+def check_exact_transition(probe: Probe) -> None:
     """Check `exact_step` and `exact_reward` against mean, covariance and mean reward of paths of the coefficients."""
     p, known, rng = probe.problem, functions(probe), probe.rng()
     for at in probe.starts(3 if "exact_step" in known or "exact_reward" in known else 0):
@@ -259,7 +259,7 @@ def _hold(a: Floats, t: Floats, x: Floats) -> Floats:
 
 
 class Simulated(NamedTuple):
-    """Features of simulated paths, to compare with those of the exact law."""
+    """Features of simulated paths, to compare with those of `exact_step`."""
 
     fine: Floats
     """Features with fine steps, (N, F)."""
@@ -303,7 +303,7 @@ PROBLEM_CHECKS: tuple[Callable[[Probe], None], ...] = (
 )
 DIFFUSION_CHECKS: tuple[Callable[[Probe], None], ...] = (
     check_controlled_diffusion,
-    check_law,
+    check_exact_transition,
     *ACTION_CHECKS,
     *SOLUTION_CHECKS,
 )

@@ -67,6 +67,14 @@ class DiscreteProblem(Problem):
     def reward(self, x: Array, a: Array) -> Array:
         """Return r(x, a), (...), the reward of a period in states x (..., n) under actions a (..., m)."""
 
+    def period(self, x: Floats, a: Floats, noise: Floats) -> tuple[Floats, Floats]:
+        """Return `transition` and `reward` of the same period, which some problems compute at once to save work.
+
+        Args:
+            x, a, noise: see `transition`.
+        """
+        return self.transition(x, a, noise), self.reward(x, a)
+
     @abc.abstractmethod
     def successors(self, x: Array, a: Array) -> Successors:
         """Return what follows x (..., n) under a (..., m): every state of discrete shocks, else a quadrature rule."""
@@ -121,12 +129,27 @@ class DiscreteProblem(Problem):
         Raises:
             ParameterError: dt is not 1.
         """
+        self._refuse_other_step(dt)
+        return self.transition(x, a, noise)
+
+    def _refuse_other_step(self, dt: float) -> None:
         if dt != 1:
             raise ParameterError(f"{type(self).__name__} moves once a period: dt must be 1, got {dt}")
-        return self.transition(x, a, noise)
 
     @final
     def exact_reward(self, t: Array, x: Floats, a: Floats, dt: float) -> Floats:
         """Return the reward of the period, (...)."""
         paid: Floats = self.reward(x, a)
         return paid
+
+    @final
+    def exact_transition(
+        self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats, out: tuple[Floats, Floats] | None = None
+    ) -> tuple[Floats, Floats]:
+        """Return `period`, the next states and the reward, in new arrays.
+
+        Raises:
+            ParameterError: dt is not 1.
+        """
+        self._refuse_other_step(dt)
+        return self.period(x, a, noise)

@@ -26,14 +26,14 @@ class EquilibriumJudge(Judge):
             "clearing error",
         ),
         Metric(
-            "policy_error_law",
+            "policy_error_visited",
             "Relative L2 distance of the worst component of the policy from the true one, under the true law.",
-            "policy error, law",
+            "policy error, visited",
         ),
         Metric(
-            "value_error_law",
+            "value_error_visited",
             "Relative L2 distance of the value of an individual from the true one, under the true law.",
-            "value error, law",
+            "value error, visited",
         ),
     )
     headlines = ("signal_error",)
@@ -55,8 +55,8 @@ class EquilibriumJudge(Judge):
         found: dict[str, Score] = {
             "signal_error": float(np.abs(learnt - true).max() / np.abs(true).max()),
             "clearing_error": float(np.abs(np.asarray(clearing)).max()),
-            "policy_error_law": float(relative_distance(chosen, best, law.mass).max()),
-            "value_error_law": float(relative_distance(said, worth, law.mass)),
+            "policy_error_visited": float(relative_distance(chosen, best, law.mass).max()),
+            "value_error_visited": float(relative_distance(said, worth, law.mass)),
         }
         return finite(found)
 

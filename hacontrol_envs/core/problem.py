@@ -95,7 +95,7 @@ class Problem(abc.ABC):
         return self.noise_dim
 
     def exact_step(self, t: Array, x: Floats, a: Floats, dt: float, noise: Floats) -> Floats | None:
-        """Return X_{t+dt} given X_t = x and the action a held, exact in law, (..., n); None where the law is not known.
+        """Return X_{t+dt} given X_t = x and the action a held, exact in law, (..., n); None where that is not known.
 
         Args:
             t: time, a number or (...).
@@ -154,8 +154,8 @@ class ControlProblem(Problem):
     A subclass states `drift`, `diffusion`, `reward`, `initial_state` and the attributes below. Coefficients take
     time t (scalar or (...)), physical state x (..., n) and physical action a (..., m) with any leading batch axes, and
     are written against the array API (`hacontrol_envs.arrays`), so that the same line serves simulation in NumPy and
-    learning in torch. Optional methods say more where more is known: the exact transition law, the exact expected
-    reward of a step, the solution.
+    learning in torch. Optional methods say more where more is known: the exact transition, the exact expected reward
+    of a step, the solution.
 
     Time is in the problem's own unit, `discount` is a rate per that unit, rewards are flows per that unit.
     """

@@ -10,6 +10,7 @@ import gymnasium as gym
 
 from hacontrol_envs.core.parameters import refuse_unlisted
 from hacontrol_envs.core.problem import Problem
+from hacontrol_envs.lazy import RENAMED
 
 if TYPE_CHECKING:
     from hacontrol_envs.economies.economy import Economy
@@ -32,7 +33,7 @@ def register(id: str, problem: type[Problem], *, dt: float, max_episode_steps: i
         dt: default length of a step, in the problem's unit of time.
         max_episode_steps: after how many steps an infinite horizon is cut off (truncation) unless `gym.make` is told
             otherwise. A finite horizon terminates at T and is never cut off.
-        scheme: default scheme; "euler" or "milstein" where the problem does not know its transition law.
+        scheme: default scheme; "euler" or "milstein" where the problem does not know its exact transition.
     """
     path = f"{problem.__module__}:{problem.__qualname__}"
     _PROBLEMS[problem.__qualname__] = problem
@@ -90,6 +91,7 @@ def problem_class(id: str) -> type[Problem] | None:
 def _class_at(path: str) -> type[Problem]:
     """The class at "module:Class", or, where the module is no more, the registered one of that name."""
     module, _, name = path.partition(":")
+    name = RENAMED.get(name, name)
     try:
         problem: type[Problem] = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError:

@@ -222,6 +222,17 @@ def push(law: Reals, k: Nodes, w: Floats, shock: Floats, out: Reals) -> None:
 
 
 @compiled
+def _expect(values: Reals, shock: Floats, i: int, mean: Floats) -> None:
+    """Write E[values(e', .) | e] of economy i, (n_e, n_a); for `values` and `shock` see `pull`."""
+    (n_e, n_a), v, s = mean.shape, i * (len(values) > 1), i * (len(shock) > 1)
+    mean[:] = 0.0
+    for e in range(n_e):
+        for f in range(n_e):
+            for j in range(n_a):
+                mean[e, j] += shock[s, e, f] * values[v, f, j]
+
+
+@compiled
 def pull(values: Reals, k: Nodes, w: Floats, shock: Floats, out: Reals) -> None:
     """Write out(e, a) = E[values(e', a') | e, a], the adjoint of `push`.
 
@@ -232,18 +243,14 @@ def pull(values: Reals, k: Nodes, w: Floats, shock: Floats, out: Reals) -> None:
         out: their expectations, (N, n_e, n_a), filled.
     """
     n_e, n_a = out.shape[1:]
-    mean = np.empty(n_a)
+    mean = np.empty((n_e, n_a))
     for i in range(len(out)):
-        given, nodes, shares = values[i * (len(values) > 1)], k[i * (len(k) > 1)], w[i * (len(w) > 1)]
-        to = shock[i * (len(shock) > 1)]
+        nodes, shares = k[i * (len(k) > 1)], w[i * (len(w) > 1)]
+        _expect(values, shock, i, mean)
         for e in range(n_e):
-            mean[:] = 0.0
-            for f in range(n_e):
-                for j in range(n_a):
-                    mean[j] += to[e, f] * given[f, j]
             for j in range(n_a):
                 node = np.uint64(nodes[e, j])
-                out[i, e, j] = mean[node] + shares[e, j] * (mean[node + ONE] - mean[node])
+                out[i, e, j] = mean[e, node] + shares[e, j] * (mean[e, node + ONE] - mean[e, node])
 
 
 @compiled
@@ -273,20 +280,16 @@ def pull_with_slope(
         slope: law times the derivative, (N, n_e, n_a), filled; zero where the choice lies beyond the grid.
     """
     n_e, n_a = out.shape[1:]
-    mean = np.empty(n_a)
+    mean = np.empty((n_e, n_a))
     for i in range(len(out)):
-        given, nodes, shares = values[i * (len(values) > 1)], k[i * (len(k) > 1)], w[i * (len(w) > 1)]
+        nodes, shares = k[i * (len(k) > 1)], w[i * (len(w) > 1)]
         masses, chosen = law[i * (len(law) > 1)], choice[i * (len(choice) > 1)]
-        to = shock[i * (len(shock) > 1)]
+        _expect(values, shock, i, mean)
         for e in range(n_e):
-            mean[:] = 0.0
-            for f in range(n_e):
-                for j in range(n_a):
-                    mean[j] += to[e, f] * given[f, j]
             for j in range(n_a):
                 node = np.uint64(nodes[e, j])
-                rise = mean[node + ONE] - mean[node]
-                out[i, e, j] = mean[node] + shares[e, j] * rise
+                rise = mean[e, node + ONE] - mean[e, node]
+                out[i, e, j] = mean[e, node] + shares[e, j] * rise
                 slope[i, e, j] = rise * inverse[node]
             for j in range(n_a):
                 inside = low <= chosen[e, j] <= high

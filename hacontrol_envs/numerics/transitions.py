@@ -1,4 +1,4 @@
-"""Compiled transition laws: what one held action does to every row of a batch, and the expected reward on the way.
+"""Compiled exact transitions: what one held action does to every row of a batch, and the expected reward on the way.
 
 A problem that has one returns it from `exact_transition`; a problem that has none runs through its NumPy coefficients.
 Rows run inside and components outside, so that the compiler turns a row loop into vector instructions as it stands:
@@ -123,23 +123,8 @@ def portfolio(
                 shock[i] += loading[i] * noise_now[i, j]
         gain = shock
         for i in range(rows):
-            # x e^v = x + x q, q = e^v - 1 by the Taylor series of e^{v/16} - 1 and q -> q (2 + q) four times, which is
-            # exact to rounding for |v| < 1 ...
-            gain[i] = v = (growth[i] - variance[i] / 2) * dt + root * shock[i]
-            v *= 1 / 16
-            tail = 1 + v * (1 / 6) * (1 + v * (1 / 7) * (1 + v * (1 / 8) * (1 + v * (1 / 9) * (1 + v * (1 / 10)))))
-            q = v * (1 + v * (1 / 2) * (1 + v * (1 / 3) * (1 + v * (1 / 4) * (1 + v * (1 / 5) * tail))))
-            q *= 2 + q
-            q *= 2 + q
-            q *= 2 + q
-            q *= 2 + q
-            x_then[i, 0] = x_now[i, 0] + x_now[i, 0] * q
-        for i in range(rows):
-            if not abs(gain[i]) < 1.0:  # ... and by a call, which no vector instruction can make, for the others
-                x_then[i, 0] = x_now[i, 0] * math.exp(gain[i])
-        for i in range(rows):
-            x_then[i, 0] = min(max(x_then[i, 0], LEAST_WEALTH), MOST_UTILITY)
-
+            gain[i] = (growth[i] - variance[i] / 2) * dt + root * shock[i]
+        _grow(x_now, gain, x_then)
         if g == 1:
             for i in range(rows):
                 drift = growth[i] - variance[i] / 2
@@ -165,3 +150,24 @@ def portfolio(
             paid[i] = scale * held[i]
         for i in range(rows):
             paid[i] = min(max(paid[i], -MOST_UTILITY), MOST_UTILITY)
+
+
+@compiled
+def _grow(x: Floats, gain: Floats, x_next: Floats) -> None:
+    """Write x e^gain, (N, 1), as far as floats hold it."""
+    for i in range(len(x)):
+        # x e^v = x + x q, q = e^v - 1 by the Taylor series of e^{v/16} - 1 and q -> q (2 + q) four times, which is
+        # exact to rounding for |v| < 1 ...
+        v = gain[i] * (1 / 16)
+        tail = 1 + v * (1 / 6) * (1 + v * (1 / 7) * (1 + v * (1 / 8) * (1 + v * (1 / 9) * (1 + v * (1 / 10)))))
+        q = v * (1 + v * (1 / 2) * (1 + v * (1 / 3) * (1 + v * (1 / 4) * (1 + v * (1 / 5) * tail))))
+        q *= 2 + q
+        q *= 2 + q
+        q *= 2 + q
+        q *= 2 + q
+        x_next[i, 0] = x[i, 0] + x[i, 0] * q
+    for i in range(len(x)):
+        if not abs(gain[i]) < 1.0:  # ... and by a call, which no vector instruction can make, for the others
+            x_next[i, 0] = x[i, 0] * math.exp(gain[i])
+    for i in range(len(x)):
+        x_next[i, 0] = min(max(x_next[i, 0], LEAST_WEALTH), MOST_UTILITY)

@@ -16,8 +16,8 @@ from hacontrol_envs.core.problem import ControlProblem
 from hacontrol_envs.core.registration import register
 from hacontrol_envs.core.solution import Solution
 from hacontrol_envs.errors import NumericalError, ParameterError
+from hacontrol_envs.numerics.cache import cached_by_step
 from hacontrol_envs.numerics.compiled import over_rows
-from hacontrol_envs.numerics.kept import kept_by_step
 from hacontrol_envs.numerics.reflected_ou import ReflectedOU
 from hacontrol_envs.solvers import held_actions
 from hacontrol_envs.solvers.grid import edge_nodes
@@ -258,7 +258,7 @@ class FirmInvestment(ControlProblem):
         annuity: Floats = dt * np.divide(np.expm1(net), net, out=np.ones_like(net), where=net != 0)
         return annuity
 
-    @kept_by_step
+    @cached_by_step
     def _productivity(self, dt: float) -> ReflectedOU:
         return ReflectedOU(self.mean_reversion, self.volatility, self.productivity_bound, dt)
 
@@ -311,7 +311,7 @@ class FirmInvestment(ControlProblem):
     def _monotone(self) -> Solution:
         return monotone_solution(self, (edge_nodes, edge_nodes), NESTED)
 
-    @kept_by_step
+    @cached_by_step
     def _sampled(self, dt: float) -> Solution:
         """The optimum of actions held over dt.
 

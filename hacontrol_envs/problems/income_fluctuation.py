@@ -165,19 +165,25 @@ class IncomeFluctuation(DiscreteProblem):
         """u(c), (...)."""
         return self.utility((1 - a[..., 0]) * self.cash_above_limit(x))
 
-    def _saved(self, x: Array, a: Array) -> Array:
+    def saving_of_action(self, x: Array, a: Array) -> Array:
+        """Return a' (...) in states x (..., 2) under actions a (..., 1), shares of what is above the limit."""
         return self.borrowing_limit + a[..., 0] * self.cash_above_limit(x)
+
+    def action_of_saving(self, x: Array, saving: Array) -> Array:
+        """Return the share (..., 1) by which a household in states x (..., 2) saves a' (...), as far as it can."""
+        share = (saving - self.borrowing_limit) / self.cash_above_limit(x)
+        return namespace(share).clip(share, 0.0, MOST_SAVED)[..., None]
 
     def transition(self, x: Floats, a: Floats, noise: Floats) -> Floats:
         """Return what was saved, and the next income state."""
         e = draw(self._odds[whole(x[..., 1])], noise[..., 0])
-        return np.stack([self._saved(x, a), e], axis=-1, dtype=np.float64)
+        return np.stack([self.saving_of_action(x, a), e], axis=-1, dtype=np.float64)
 
     def successors(self, x: Array, a: Array) -> Successors:
         """Return all income states, with their probabilities."""
         xp, n = namespace(x), len(self._levels)
         odds = like(self._odds, x)[whole(x[..., 1])]
-        saved = xp.broadcast_to(self._saved(x, a)[..., None], odds.shape)
+        saved = xp.broadcast_to(self.saving_of_action(x, a)[..., None], odds.shape)
         e = xp.broadcast_to(like(np.arange(float(n)), x), odds.shape)
         return Successors(xp.stack([saved, e], axis=-1), odds)
 
@@ -194,7 +200,7 @@ class IncomeFluctuation(DiscreteProblem):
         """
         nodes = self._nodes(self.assets)
         share = np.clip(np.asarray(policy(0.0, nodes), dtype=np.float64), 0.0, MOST_SAVED)
-        saving = self._saved(nodes, share)
+        saving = self.saving_of_action(nodes, share)
         law = stationary_law(Transport(self.assets, saving, self._odds))
         if (top := float(law[:, -1].sum())) > NOTICED:
             told = f"{100 * top:.2g} % of households are at asset_max={self.asset_max:g}, where the grid ends: raise it"
@@ -224,8 +230,7 @@ class IncomeFluctuation(DiscreteProblem):
 
         def policy(t: Array, x: Array) -> Array:
             at = to_numpy(x)
-            share = (self._chosen(fine, at) - self.borrowing_limit) / self.cash_above_limit(at)
-            return like(np.clip(share, 0.0, MOST_SAVED)[..., None], x)
+            return like(self.action_of_saving(at, self._chosen(fine, at)), x)
 
         def value(t: Array, x: Array) -> Array:
             return like(self._value(fine, to_numpy(x)), x)
@@ -283,10 +288,7 @@ class IncomeFluctuation(DiscreteProblem):
 
     def _chosen(self, found: _Found, x: Floats) -> Floats:
         """a' (...) at states x (..., 2)."""
-        points, e = (np.ascontiguousarray(part).reshape(1, -1) for part in (x[..., 0], whole(x[..., 1])))
-        out = np.empty(points.shape)
-        egm.choose(found.thresholds, found.assets, np.zeros(1, dtype=np.int64), np.ones((1, 1)), points, e, out)
-        return out.reshape(x.shape[:-1])
+        return egm.constant_saving(found.thresholds[0, 0], found.assets, x[..., 0], whole(x[..., 1]))
 
     def _value(self, found: _Found, x: Floats) -> Floats:
         """V (...) at states x (..., 2): above the grid by its slope."""

@@ -19,8 +19,8 @@ from hacontrol_envs.core.registration import register
 from hacontrol_envs.core.solution import Jet, Solution
 from hacontrol_envs.errors import NumericalError, ParameterError
 from hacontrol_envs.numerics import riccati
+from hacontrol_envs.numerics.cache import cached_by_step
 from hacontrol_envs.numerics.compiled import over_rows
-from hacontrol_envs.numerics.kept import kept_by_step
 from hacontrol_envs.numerics.riccati import Core, HeldSystem, InfiniteCostError, Quadratic
 from hacontrol_envs.numerics.riccati_flow import Flow
 from hacontrol_envs.numerics.riccati_map import DISTINCT, DOUBTFUL
@@ -247,14 +247,14 @@ class LQR(ControlProblem):
             )
         return x_next, reward
 
-    @kept_by_step
+    @cached_by_step
     def _held_loops(self, dt: float) -> tuple[Floats, Floats, float]:
         """[F G noise]' and M, contiguous, and the constant of the cost."""
         held = self._held(dt)
         response = np.ascontiguousarray(np.hstack([held.F, held.G, held.noise]).T)
         return response, np.ascontiguousarray(held.M), float(held.constant)
 
-    @kept_by_step
+    @cached_by_step
     def _held(self, dt: float) -> HeldSystem:
         return riccati.hold(self.A, self.B, self.Q, self.R, self.D, self.discount, dt)
 
@@ -279,7 +279,7 @@ class LQR(ControlProblem):
         flow = Flow(*core.matrices, self.discount, self.horizon, core.terminal)
         return lambda tau: core.lift(flow(tau))
 
-    @kept_by_step
+    @cached_by_step
     def _held_core(self, dt: float) -> HeldSystem:
         return riccati.hold(*self._core.matrices, self.discount, dt)
 

@@ -18,8 +18,8 @@ from hacontrol_envs.core.registration import register
 from hacontrol_envs.core.solution import Jet, Solution
 from hacontrol_envs.errors import NumericalError, ParameterError
 from hacontrol_envs.numerics import consumption
+from hacontrol_envs.numerics.cache import cached_by_step
 from hacontrol_envs.numerics.compiled import over_rows
-from hacontrol_envs.numerics.kept import kept_by_step
 from hacontrol_envs.numerics.transitions import portfolio, saturated
 
 LEAST_INDEPENDENCE = 1e-6
@@ -282,7 +282,7 @@ class Merton(ControlProblem):
 
         return over_rows(fill, x, a, noise, out)
 
-    @kept_by_step
+    @cached_by_step
     def _constants(self, dt: float) -> Floats:
         """r_f, rho, g, dt, int_0^dt e^{-rho s} ds and int_0^dt s e^{-rho s} ds."""
         rho = float(self.discount)

@@ -16,7 +16,7 @@ from hacontrol_envs.core.parameters import count
 from hacontrol_envs.core.problem import Problem
 from hacontrol_envs.core.registration import build_problem
 from hacontrol_envs.errors import ParameterError
-from hacontrol_envs.simulation.inputs import read_action, read_options, read_seed
+from hacontrol_envs.simulation.arguments import read_action, read_options, read_seed
 from hacontrol_envs.simulation.sampled import SampledProblem
 from hacontrol_envs.simulation.vector_env import Observations, SDEVectorEnv
 

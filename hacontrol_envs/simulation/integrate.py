@@ -49,7 +49,7 @@ def integrator(problem: Problem, dt: float, scheme: str = "exact") -> Integrator
         scheme: one of `SCHEMES`.
 
     Raises:
-        ParameterError: no such scheme; "exact" where the transition law is not known; a dt too long to compute with.
+        ParameterError: no such scheme; "exact" where the exact transition is not known; a dt too long to compute with.
     """
     one_of("scheme", scheme, SCHEMES)
     if dt > LONGEST:
@@ -82,11 +82,11 @@ def _middle(problem: Problem) -> tuple[Floats, Floats]:
 def _exact(
     problem: Problem, dt: float, t: Floats, x: Floats, a: Floats, noise: Floats, x_next: Floats, reward: Floats
 ) -> None:
-    """The transition law itself."""
+    """The exact transition itself."""
     moved, paid = problem.exact_transition(t, x, a, dt, noise, (x_next, reward))
     if moved is None:
         known = ", ".join(repr(scheme) for scheme in SCHEMES if scheme != "exact")
-        raise ParameterError(f"{type(problem).__name__} does not know its transition law: use scheme {known}")
+        raise ParameterError(f"{type(problem).__name__} does not know its exact transition: use scheme {known}")
     if moved is not x_next:
         x_next[...] = moved
         reward[...] = _held_reward(problem, t, x, a, dt) if paid is None else paid

@@ -16,7 +16,7 @@ from hacontrol_envs.core import parameters as read
 from hacontrol_envs.core.problem import Problem
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.simulation.integrate import integrator
-from hacontrol_envs.simulation.loops import observe
+from hacontrol_envs.simulation.row_kernels import observe
 
 
 class SampledProblem:

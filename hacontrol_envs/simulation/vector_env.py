@@ -15,9 +15,9 @@ from hacontrol_envs.core.parameters import count, short
 from hacontrol_envs.core.problem import Problem
 from hacontrol_envs.errors import ActionError, CheckpointError, ParameterError, ResetError
 from hacontrol_envs.simulation import noise
-from hacontrol_envs.simulation.inputs import ResetOptions, read_action, read_options, read_seeds
-from hacontrol_envs.simulation.loops import clip_and_scale, tick
+from hacontrol_envs.simulation.arguments import ResetOptions, read_action, read_options, read_seeds
 from hacontrol_envs.simulation.rendering import Film, Screen
+from hacontrol_envs.simulation.row_kernels import clip_and_scale, tick
 from hacontrol_envs.simulation.sampled import SampledProblem, refuse_render_mode
 from hacontrol_envs.simulation.streams import RowStreams
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
@@ -12,6 +13,9 @@ from hacontrol_agents.core.agent import Agent
 from hacontrol_envs import Jet, Solution
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
+from hacontrol_envs.economies.krusell_smith.policies import to_observations
+from hacontrol_envs.economies.krusell_smith.solution import ReferenceSolution
+from hacontrol_envs.economies.krusell_smith.steady_state import SteadyState
 from hacontrol_envs.errors import ParameterError
 
 
@@ -78,6 +82,30 @@ class _KnownHousehold(Agent):
         problem: KrusellSmithHousehold = self.env.unwrapped.problem
         return problem
 
+    @property
+    @abc.abstractmethod
+    def _equilibrium(self) -> ReferenceSolution | SteadyState:
+        """The solution that is played."""
+
+    @abc.abstractmethod
+    def _saving(self, assets: Floats, e: Any, z: Any, capital: Floats) -> Floats:
+        """Return a' (...) of households by what they observe."""
+
+    def saving(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
+        """Return next period's assets a' (..., m) by the solution that is played.
+
+        Args:
+            assets: a of each household, (..., m).
+            e: numbers of the households' income states, (..., m).
+            z: numbers of the aggregate states, (...).
+            law: masses of households by (e, a), (..., n_e, n_a).
+        """
+        return self._equilibrium.policy(assets, e, z, law)
+
+    def policy(self, t: Array, x: Floats) -> Floats:
+        played: Floats = to_observations(self.problem, self._saving)(t, x)
+        return played
+
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
         """Do nothing: there is nothing to learn."""
 
@@ -92,19 +120,12 @@ class ReferenceAgent(_KnownHousehold):
 
     name: ClassVar[str] = "reference"
 
-    def saving(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
-        """Return next period's assets a' (..., m) by the reference solution, which sees the whole law.
+    @property
+    def _equilibrium(self) -> ReferenceSolution:
+        return self.problem.economy.reference_solution(cut=True)
 
-        Args:
-            assets: a of each household, (..., m).
-            e: numbers of the households' income states, (..., m).
-            z: numbers of the aggregate states, (...).
-            law: masses of households by (e, a), (..., n_e, n_a).
-        """
-        return self.problem.economy.reference_solution(cut=True).policy(assets, e, z, law)
-
-    def policy(self, t: Array, x: Floats) -> Floats:
-        return self.problem.share_of(self.problem.economy.reference_solution(cut=True).saving(*self.problem.seen(x)), x)
+    def _saving(self, assets: Floats, e: Any, z: Any, capital: Floats) -> Floats:
+        return self._equilibrium.saving(assets, e, z, capital)
 
 
 @final
@@ -117,20 +138,12 @@ class SteadyStateAgent(_KnownHousehold):
 
     name: ClassVar[str] = "steady-state"
 
-    def saving(self, assets: Floats, e: Any, z: Any, law: Floats) -> Floats:
-        """Return next period's assets a' (..., m) by the steady state's policy, which sees neither z nor the law.
+    @property
+    def _equilibrium(self) -> SteadyState:
+        return self.problem.economy.steady_state(cut=True)
 
-        Args:
-            assets: a of each household, (..., m).
-            e: numbers of the households' income states, (..., m).
-            z: numbers of the aggregate states, (...).
-            law: masses of households by (e, a), (..., n_e, n_a).
-        """
-        return self.problem.economy.steady_state(cut=True).policy(assets, e, z, law)
-
-    def policy(self, t: Array, x: Floats) -> Floats:
-        assets, e, *_ = self.problem.seen(x)
-        return self.problem.share_of(self.problem.economy.steady_state(cut=True).saving_at(assets, e), x)
+    def _saving(self, assets: Floats, e: Any, z: Any, capital: Floats) -> Floats:
+        return self._equilibrium.saving_at(assets, e)
 
 
 @final

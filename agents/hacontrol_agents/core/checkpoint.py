@@ -24,6 +24,7 @@ from torch import Tensor
 from hacontrol_agents.core.files import content_of, publish
 from hacontrol_agents.core.plain import shown
 from hacontrol_envs.errors import CheckpointError
+from hacontrol_envs.lazy import RENAMED
 
 MOST_BYTES = 4 * 2**30
 """Largest size in bytes of a file that is read."""
@@ -106,6 +107,8 @@ def read_agent(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
         raise CheckpointError(f"{where}: converged = {shown(record['converged'])}")
     if record["evaluations"] < 0 or not 0 <= record["seconds"] < float("inf"):
         raise CheckpointError(f"{where}: evaluations and seconds must not be negative")
+    record["problem"] = RENAMED.get(record["problem"], record["problem"])
+    record["parameters"] = {RENAMED.get(name, name): given for name, given in record["parameters"].items()}
     if not all(isinstance(row, dict) and all(_is_figure(one) for one in row.values()) for row in record["history"]):
         raise CheckpointError(f"{where}: its history must be rows of numbers")
     for name, tensor in tensors.items():

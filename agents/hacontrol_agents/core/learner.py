@@ -148,7 +148,7 @@ class Learner(abc.ABC):
 
     @abc.abstractmethod
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
-        """Learn until `evaluations` reaches the budget; call `report(share done, **figures)` after each iteration."""
+        """Learn until `evaluations` reaches the budget; call `report(share done, **diagnostics)` each iteration."""
 
     def _met(self) -> bool | None:
         """Tell whether the last row of `history` meets the learner's stopping rule; None where it has no rule."""
@@ -159,7 +159,7 @@ class Learner(abc.ABC):
         return {}
 
     def _refuse_not_finite(self, row: dict[str, float]) -> None:
-        """Raise LearningError where a figure of an iteration, a tensor or an answer is not finite."""
+        """Raise LearningError where a diagnostic of an iteration, a tensor or an answer is not finite."""
         for what in (lambda: row, self._tensors, self._answers):
             name = first_not_finite(what())
             if name is not None:

@@ -61,9 +61,9 @@ def failure(title: str, rows: list[dict[str, float]], what: str) -> LearningErro
 def warn_unmet(title: str, rows: list[dict[str, float]]) -> None:
     """Warn, where `learn` was called, that a learner's stopping rule was not met in these rows of its history."""
     last = rows[-1] if rows else {}
-    figures = ", ".join(f"{key} {last[key]:.3g}" for key in last if key not in ("evaluations", "seconds"))
+    shown = ", ".join(f"{key} {last[key]:.3g}" for key in last if key not in ("evaluations", "seconds"))
     warnings.warn(
-        f"{title} has not met its own rule of having learnt in {len(rows)} iterations (last: {figures}): what it plays "
+        f"{title} has not met its own rule of having learnt in {len(rows)} iterations (last: {shown}): what it plays "
         "may lose much. Learn on (call learn again, or give more iterations), or try another seed or a larger network",
         ConvergenceWarning,
         stacklevel=3,

@@ -8,7 +8,7 @@ import gymnasium as gym
 
 from hacontrol_envs.errors import ParameterError
 
-CHANGING = (
+FORBIDDEN_WRAPPERS = (
     gym.ObservationWrapper,
     gym.ActionWrapper,
     gym.RewardWrapper,
@@ -23,7 +23,7 @@ def refuse_changing(env: Any) -> None:
     """Raise ParameterError where a wrapper of an environment of ours changes observations, actions or rewards."""
     wrapper = env
     while wrapper is not wrapper.unwrapped:
-        if isinstance(wrapper, CHANGING):
+        if isinstance(wrapper, FORBIDDEN_WRAPPERS):
             raise ParameterError(
                 f"env has a {type(wrapper).__name__}, which would be ignored, as agents learn what is below all "
                 "wrappers: pass env.unwrapped, or another problem"

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from hacontrol_agents.equilibrium.firm_law import UNPLACED, FirmLaw, Frame, Motion
 from hacontrol_agents.equilibrium.industry_learner import IndustryLearner
+from hacontrol_agents.equilibrium.stationary_law import Equations, Frame, StationaryLaw
 from hacontrol_agents.hjb.hjb_pinn import HJBPinn
 from hacontrol_agents.hjb.sampling import Visits
 from hacontrol_envs import FirmInvestment, SDEEnv
@@ -26,10 +26,13 @@ LAW_LEFT = 1e-6
 """Root mean square of the law's equation above which its steps are repeated."""
 LAW_ROUNDS = 6
 """Most rounds of steps on the law in the first iteration with it; later iterations take at most two."""
+FRAME = "mean_z", "mean_y", "spread_z", "spread_y", "slope"
+"""Names in a file of the numbers of the law's frame: log productivity z is its first coordinate, log capital y its
+second."""
 SMALL_STEP, SMALL_LAW = 1e-5, 1e-4
 """Relative step of the price, and root mean square of the law's equation, below which an equilibrium is learnt."""
-STEP = 0.1
-"""Time step of simulated firms in years; their productivity is exact in law."""
+STEP, YEARS = 0.1, 40.0
+"""Years for which firms hold an investment rate, and for which they are simulated, in an iteration."""
 
 
 @final
@@ -40,8 +43,8 @@ class HJBFokkerPlanckPinn(IndustryLearner):
     Each iteration
       1. improves V at the price so far, by Gauss-Newton steps on the maximised Hamiltonian (`HJBPinn`);
       2. finds output Y: first from simulated firms, which need only know roughly where they are going, over the whole
-         range of capital; once the price settles, from the law of the policy (`FirmLaw`), V and the law being learnt
-         only where firms are;
+         range of capital; once the price settles, from the law of the policy (`StationaryLaw`), V and the law being
+         learnt only where firms are;
       3. moves the price towards clearing, log P -= (log P + eta log Y)/(1 + eta alpha/(1 - alpha)): away from capital
          bounds Y scales as P^{alpha/(1-alpha)}, so this is Newton's step.
 
@@ -84,7 +87,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
         seed = self.seed or 0
         chosen: dict[str, Any] = {"hidden": self.value_hidden, "steps": self.steps, "margin": self.margin}
         self._firms = HJBPinn(env=self._env(), seed=seed, device=self.device, **chosen)
-        self._law = FirmLaw(self.law_hidden, self.firm.productivity_bound, seed + 1, self.device)
+        self._law = StationaryLaw(self.firm.state, self.law_hidden, seed + 1, self.device)
         drawn = self.firm.initial_state(np.random.default_rng([seed, 2**31]), self.firms)
         self._x = torch.as_tensor(drawn).to(self.device)
 
@@ -106,8 +109,8 @@ class HJBFokkerPlanckPinn(IndustryLearner):
 
     @property
     def capital(self) -> float:
-        y, _, mass = self._law.quadrature()
-        return float(mass @ y.exp())
+        x, mass = self._law.quadrature()
+        return float(mass @ x[:, 0])
 
     def value(self, k: Floats, z: Floats) -> Floats:
         found: Floats = self._firms.value(0.0, _states(k, z))
@@ -118,8 +121,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
         return found
 
     def density(self, k: Floats, z: Floats) -> Floats:
-        x = torch.as_tensor(_states(k, z)).to(self._x)
-        density: Floats = (self._law.density(x[..., 0].log(), x[..., 1]) / x[..., 0]).cpu().numpy()
+        density: Floats = self._law.density(torch.as_tensor(_states(k, z)).to(self._x)).cpu().numpy()
         return density
 
     def hjb_error(self, k: Floats, z: Floats) -> Floats:
@@ -130,27 +132,27 @@ class HJBFokkerPlanckPinn(IndustryLearner):
         return error
 
     def law_error(self, k: Floats, z: Floats) -> Floats | None:
-        """Return |R(l)| of `FirmLaw` (...), relative to kappa (1 + |w|^2); None before there is a law."""
+        """Return |d_t l| of `StationaryLaw` (...), relative to kappa (1 + |w|^2); None before there is a law."""
         if self._fresh_law:
             return None
-        x = torch.as_tensor(_states(k, z).reshape(-1, 2)).to(self._x)
-        w = self._law.frame.to(x[:, 0].log(), x[:, 1])
-        (residual,) = self._law._residual((w, w[:0]), self._motion(w))
+        x = _states(k, z)
+        w = self._law.coordinates(torch.as_tensor(x.reshape(-1, 2)).to(self._x))
+        residual = self._law.residual(self._equations(w))[: len(w)]
         error: Floats = residual.abs().cpu().numpy() * math.sqrt(len(w)) / self.firm.mean_reversion
-        return error.reshape(np.broadcast_shapes(np.shape(k), np.shape(z)))
+        return error.reshape(x.shape[:-1])
 
     @property
     def _fresh_law(self) -> bool:
         """Whether no iteration has used the law yet."""
-        return self._law.frame == UNPLACED
+        return not any("law" in row for row in self.history)
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
         while self._share_done(budget) < 1:
             rng = np.random.default_rng([self.seed or 0, self._iteration])
-            figures = self._with_law(rng) if self._in_law else self._with_firms(rng)
+            diagnostics = self._with_law(rng) if self._in_law else self._with_firms(rng)
             self._iteration += 1
             self.evaluations, self._firms.evaluations = self.evaluations + self._firms.evaluations, 0
-            if report(self._share_done(budget, ahead=1), price=self.price, change=abs(self._step), **figures):
+            if report(self._share_done(budget, ahead=1), price=self.price, change=abs(self._step), **diagnostics):
                 return
         self._refuse_binding()
 
@@ -170,9 +172,8 @@ class HJBFokkerPlanckPinn(IndustryLearner):
         loss = 0.0
         for _ in range(4 if self._iteration == 0 else 2):
             loss = self._firms.go_on(self._env(), self._visits(wide=True), rng)
-        self._simulate(rng, years=40.0)
-        y, z = self._x[:, 0].log(), self._x[:, 1]
-        self._clear(y, z, torch.full_like(y, 1 / len(y)))
+        self._simulate(rng)
+        self._clear(self._x, torch.full_like(self._x[:, 0], 1 / len(self._x)))
         if abs(self._step) < self.settled or self._iteration >= self.iterations:
             self._in_law = True
         return {"loss": loss}
@@ -181,29 +182,29 @@ class HJBFokkerPlanckPinn(IndustryLearner):
         """Learn V where firms are, and find output from the law."""
         fresh = self._fresh_law
         if fresh:
-            self._simulate(rng, years=40.0)
+            self._simulate(rng)
             for _ in range(3):
                 self._firms.go_on(self._env(), self._visits(), rng)
-            self._simulate(rng, years=40.0)
-            y, z = self._x[:, 0].log(), self._x[:, 1]
-            self._law.frame = Frame.of(y, z, torch.full_like(y, 1 / len(y)))
+            self._simulate(rng)
+            self._law.place(self._x)
         self._firms.box_share = 0.0  # no corners of a box, which the law's ellipse does not fill: only points around it
         loss = self._firms.go_on(self._env(), self._around_law(rng), rng)
-        points = self._law.points(rng, self.law_points)
-        motion, left = self._motion(points[0]), math.inf
+        equations, left = self._equations(self._law.points(rng, self.law_points)), math.inf
         for _ in range(LAW_ROUNDS if fresh else 2):
             if left > LAW_LEFT:
-                left = self._law.fit(points, motion, self.law_steps)
+                left = self._law.fit(equations, self.law_steps)
                 self.evaluations += self.law_points * self.law_steps
         self._clear(*self._law.quadrature())
         return {"loss": loss, "law": left}
 
-    def _clear(self, y: Tensor, z: Tensor, mass: Tensor) -> None:
-        """Take Newton's step on the price, given points (S,) with masses where firms are."""
-        firm, industry = self.firm, self.industry
-        self._output = float(mass @ torch.exp(z + firm.returns_to_scale * y))
-        slope = 1 + industry.demand_elasticity * min(industry.supply_elasticity, 10.0)
-        self._step = industry.excess(self.price, self._output) / slope
+    def _equations(self, w: Tensor) -> Equations:
+        """Return the equations of the law of firms at points w (B, 2), under the policy so far."""
+        return self._law.equations(self.firm, self._firms._act, w)
+
+    def _clear(self, x: Tensor, mass: Tensor) -> None:
+        """Take Newton's step on the price, given states (S, 2) with masses (S,) where firms are."""
+        self._output = float(mass @ self.firm.revenue(x)) / self.price
+        self._step = self.industry.excess(self.price, self._output) / self.industry.excess_slope
         self._log_price -= self._step
 
     def _visits(self, wide: bool = False) -> Visits:
@@ -216,39 +217,23 @@ class HJBFokkerPlanckPinn(IndustryLearner):
 
     def _around_law(self, rng: np.random.Generator) -> Visits:
         """Return states around the law, its tails included."""
-        y, z = self._law.frame.back(self._law.points(rng, 4 * self.law_points)[0])
-        x = self.firm.state.confine(torch.stack([y.exp(), z], dim=1))
+        x = self.firm.state.confine(self._law.states(self._law.points(rng, 4 * self.law_points)))
         u = self.firm.state.to_unit(x)
         return Visits(u.new_zeros(len(u)), x, u, u)
 
-    def _simulate(self, rng: np.random.Generator, years: float) -> None:
-        firm, x = self.firm, self._x
-        keep = math.exp(-firm.mean_reversion * STEP)
-        spread = firm.productivity_deviation * math.sqrt(1 - keep**2)
-        t = x.new_zeros(len(x))
-        for _ in range(round(years / STEP)):
-            growth = self._firms._act(t, x)[:, 0] - firm.depreciation
-            z = keep * x[:, 1] + spread * torch.as_tensor(rng.standard_normal(len(x))).to(x)
-            x = firm.state.confine(torch.stack([x[:, 0] * torch.exp(growth * STEP), z], dim=1))
-        self._x = x
-
-    def _motion(self, w: Tensor) -> Motion:
-        """Return growth of capital at points w of the law, and its slope d iota / d V_k * V_kk * k in log capital."""
-        firm = self.firm
-        y, z = self._law.frame.back(w)
-        x, t = torch.stack([y.exp(), z], dim=1), y.new_zeros(len(y))
-        jet = self._firms._v.jet(t, x)
-        v_x = jet.v_x.clone().requires_grad_()
-        rate = firm.maximiser(t, x, v_x, jet.v_xx)[:, 0]
-        (steepness,) = torch.autograd.grad(rate.sum(), v_x)
-        slope = steepness[:, 0] * jet.v_xx[:, 0, 0] * x[:, 0]
-        return Motion(rate.detach() - firm.depreciation, slope, firm.mean_reversion, firm.volatility)
+    def _simulate(self, rng: np.random.Generator) -> None:
+        """Let the simulated firms invest for some years; a rate is held over a step, which is exact in law."""
+        firm, x = self.firm, self._x.cpu().numpy()
+        for _ in range(round(YEARS / STEP)):
+            rates = self._firms.policy(0.0, x)
+            x = firm.exact_step(0.0, x, rates, STEP, rng.standard_normal((len(x), firm.exact_noise_dim)))
+        self._x = torch.as_tensor(x).to(self._x)
 
     def _refuse_binding(self) -> None:
         """Raise EquilibriumError where the learnt law reaches a capital bound."""
-        y, _, mass = self._law.quadrature()
-        low, high = (math.log(bound) for bound in self.firm.capital_bounds)
-        for name, beyond in (("k_min", y <= low), ("k_max", y >= high)):
+        x, mass = self._law.quadrature()
+        low, high = self.firm.capital_bounds
+        for name, beyond in (("k_min", x[:, 0] <= low), ("k_max", x[:, 0] >= high)):
             share = float(mass[beyond].sum())
             if self._in_law and not share <= BINDING:
                 raise EquilibriumError(
@@ -261,14 +246,15 @@ class HJBFokkerPlanckPinn(IndustryLearner):
         return {"firms": self._x, "law": law, "value": self._firms._parameters()}
 
     def _record(self) -> dict[str, Any]:
+        law = self._law
         return {
             "log_price": self._log_price,
             "output": None if math.isnan(self._output) else self._output,
             "iteration": self._iteration,
             "in_law": self._in_law,
             "step": None if math.isinf(self._step) else self._step,
-            "frame": self._law.frame._asdict(),
-            "law_optimizer": self._law.optimizer.state(),
+            "frame": dict(zip(FRAME, (*law.frame.mean, *law.frame.spread, law.frame.slope), strict=True)),
+            "law_optimizer": law.optimizer.state(),
             "value": self._firms._record(),
         }
 
@@ -278,7 +264,8 @@ class HJBFokkerPlanckPinn(IndustryLearner):
         self._step = math.inf if record["step"] is None else record["step"]
         self._iteration, self._in_law = record["iteration"], record["in_law"]
         vector_to_parameters(tensors["law"], self._law.network.parameters())
-        self._law.frame = Frame(**record["frame"])
+        *pairs, slope = (record["frame"][name] for name in FRAME)
+        self._law.frame = Frame((pairs[0], pairs[1]), (pairs[2], pairs[3]), slope)
         self._law.optimizer.restore(record["law_optimizer"])
         self._firms.env = self._env()
         visits = self._visits(wide=not self._in_law)._asdict()

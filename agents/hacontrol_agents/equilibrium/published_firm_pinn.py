@@ -159,8 +159,8 @@ class PublishedFirmPinn(IndustryLearner):
             before, self._log_price = self._log_price, self._cleared(draws)
             self._iteration += 1
             self.evaluations += self.steps * (2 * self.points + self.boundary_points)
-            figures = {"price": self.price, "change": abs(self._log_price - before), "loss": loss, "law": law}
-            if report(self._share_done(budget, ahead=1), **figures, mass=self.mass):
+            diagnostics = {"price": self.price, "change": abs(self._log_price - before), "loss": loss, "law": law}
+            if report(self._share_done(budget, ahead=1), **diagnostics, mass=self.mass):
                 return
 
     def _met(self) -> bool:

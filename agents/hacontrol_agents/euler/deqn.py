@@ -17,9 +17,9 @@ from hacontrol_agents.core.agent import Agent
 from hacontrol_agents.core.plain import refuse_unplain
 from hacontrol_agents.core.subjects import make_saved_economy
 from hacontrol_agents.core.verdicts import SEEN
-from hacontrol_agents.euler.cloud import Cloud, PopulationCloud, SaverCloud
 from hacontrol_agents.euler.euler_residual import Batch, Complementarity, EulerResidual
 from hacontrol_agents.euler.saving_rule import Frame, LawInput, SavingRule
+from hacontrol_agents.euler.training_economies import TrainingEconomies, TrainingPopulations, TrainingSavers
 from hacontrol_agents.learning.adam import Adam
 from hacontrol_agents.learning.optimizers import LevenbergMarquardt, StepReport
 from hacontrol_envs import DiscreteProblem, EulerConditions, Problem
@@ -43,13 +43,14 @@ class DEQN(Agent):
 
     Azinovic, Gaegauf and Scheidegger (2022). An economy, or the problem behind an environment, declares what the
     equation needs (`EulerConditions`); the rule is a network's correction to a simpler one (`SavingRule`), the
-    equation's residual is in logs of consumption (`EulerResidual`). Each iteration draws points from a cloud of
-    economies, takes a few steps on the sum of squares at them, and lets the cloud follow the rule for a few periods.
+    equation's residual is in logs of consumption (`EulerResidual`). Each iteration draws points from its
+    training economies, takes a few steps on the sum of squares at them, and lets the economies follow the rule for a
+    few periods.
     Those steps are Levenberg and Marquardt's on a small float64 network: second order takes seconds where Adam does not
     arrive.
 
-    A rule that starts from nothing, or is learnt badly, can lead its cloud to where there is no capital, or more and
-    more, and meet the conditions there: a cloud like that is refused.
+    A rule that starts from nothing, or is learnt badly, can lead its economies to where there is no capital, or more
+    and more, and meet the conditions there: economies like that are refused.
     """
 
     economy: Any = field(default=None, kw_only=False)
@@ -78,15 +79,15 @@ class DEQN(Agent):
     learning_rate: float = 1e-3
     """Learning rate of "adam" at first; it falls to a hundredth over `iterations`."""
     economies: int = 64
-    """Economies in the cloud."""
+    """Number of training economies."""
     points: int = 2048
     """Points of one iteration, over all economies."""
     steps: int = 4
     """Steps of the optimizer in an iteration."""
     moves: int = 4
-    """Periods that the cloud moves on in an iteration, from the first in which the residual is below `settled`."""
+    """Periods that the economies move on in an iteration, from the first in which the residual is below `settled`."""
     settled: float = 3e-3
-    """Root mean square of the residual below which the cloud moves on and the rule counts as learnt."""
+    """Root mean square of the residual below which the economies move on and the rule counts as learnt."""
     iterations: int = 40
     """Iterations when `learn` is given no budget."""
 
@@ -105,11 +106,11 @@ class DEQN(Agent):
             raise ParameterError(f"law_input={self.law_input!r} needs an economy with a population")
         near = conditions.near_consumption() if self.warm_start else None
         rng = np.random.default_rng([self.seed or 0, 2**31])
-        self._cloud: Cloud
+        self._training: TrainingEconomies
         if isinstance(conditions, PopulationConditions):
-            self._cloud = PopulationCloud(conditions, rng, self.economies, near is not None)
+            self._training = TrainingPopulations(conditions, rng, self.economies, near is not None)
         else:
-            self._cloud = SaverCloud(conditions, rng, self.economies)
+            self._training = TrainingSavers(conditions, rng, self.economies)
         first = self._batch(rng)
         x = torch.cat([part.reshape(-1, part.shape[-1]) for part in (first.x, first.cells)])
         known = conditions.simple_consumption if near is None else near
@@ -255,17 +256,17 @@ class DEQN(Agent):
             return rule.mean(mass, torch.tensor(conditions.assets).to(mass).expand(mass.shape))[0]
 
     def _batch(self, rng: np.random.Generator) -> Batch:
-        return Batch(*(part.to(self.device) for part in self._cloud.batch(rng, self.points)))
+        return Batch(*(part.to(self.device) for part in self._training.batch(rng, self.points)))
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
         while self._share_done(budget) < 1:
             figures = self._iterate(np.random.default_rng([self.seed or 0, self._iteration]))
             self._iteration += 1
             stop = report(self._share_done(budget, ahead=1), **figures)
-            self._cloud.refuse_trivial()
+            self._training.refuse_trivial()
             if stop:
                 return
-        self._cloud.refuse_trivial_future(np.random.default_rng([self.seed or 0, 2**32]), self._saved)
+        self._training.refuse_trivial_future(np.random.default_rng([self.seed or 0, 2**32]), self._saved)
 
     def _met(self) -> bool:
         """Tell whether the residual at fresh points, before they were learnt from, is below `settled`."""
@@ -300,14 +301,14 @@ class DEQN(Agent):
         return (len(self.history) - self.rows_before + ahead) / self.iterations
 
     def _iterate(self, rng: np.random.Generator) -> dict[str, float]:
-        """Take steps at fresh points and move the cloud on; return root mean squares of the residual before and after
-        steps."""
+        """Take steps at fresh points and move the economies on; return root mean squares of the residual before and
+        after steps."""
         batch = self._batch(rng)
         before, after = self._descend(batch) if self.optimizer == "adam" else self._fit(batch)
         self._moving = self._moving or before < self.settled
         for _ in range(self.moves if self._moving else 0):
-            self._cloud.move(rng, self._saved)
-        return {"residual": before, "loss": after, **self._cloud.figures()}
+            self._training.move(rng, self._saved)
+        return {"residual": before, "loss": after, **self._training.diagnostics()}
 
     def _fit(self, batch: Batch) -> tuple[float, float]:
         """Take steps of least squares, until one fails; return root mean squares of the residual before and after."""
@@ -343,7 +344,7 @@ class DEQN(Agent):
         rule = self._rule
         frames = {"frame": torch.stack(tuple(rule.frame)), "moment_frame": torch.stack(tuple(rule.moment_frame))}
         parameters = parameters_to_vector(rule.parameters()).detach()
-        return {"parameters": parameters, **frames, **self._adam.tensors(), **self._cloud.tensors()}
+        return {"parameters": parameters, **frames, **self._adam.tensors(), **self._training.tensors()}
 
     def _record(self) -> dict[str, Any]:
         least_squares = self._least_squares.state()
@@ -355,7 +356,7 @@ class DEQN(Agent):
         rule.frame, rule.moment_frame = Frame(*tensors["frame"]), Frame(*tensors["moment_frame"])
         self._adam.restore(tensors)
         self._least_squares.restore(record["least_squares"])
-        self._cloud.restore(tensors)
+        self._training.restore(tensors)
         self._iteration, self._moving = record["iteration"], record["moving"]
 
 

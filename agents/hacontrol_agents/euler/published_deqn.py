@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hacontrol_agents.core.agent import Agent
-from hacontrol_agents.euler.cloud import TRIVIAL, TRIVIAL_TOP
+from hacontrol_agents.euler.training_economies import TRIVIAL, TRIVIAL_TOP
 from hacontrol_agents.learning.adam import Adam
 from hacontrol_agents.learning.mish import Mish
 from hacontrol_agents.learning.networks import MLP
@@ -21,8 +21,13 @@ from hacontrol_envs.arrays import Array, Floats, like, to_numpy
 from hacontrol_envs.core.parameters import count, number
 from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
 from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
-from hacontrol_envs.economies.krusell_smith.paths import on_grid
-from hacontrol_envs.economies.krusell_smith.population import MOST_SAVED
+from hacontrol_envs.economies.krusell_smith.policies import (
+    MOST_SAVED,
+    on_grid,
+    saving_of_share,
+    split,
+)
+from hacontrol_envs.lazy import warn_renamed
 from hacontrol_envs.numerics.states import draw
 from hacontrol_envs.numerics.transport import Transport
 
@@ -36,28 +41,28 @@ Ints = NDArray[np.int64]
 @final
 @dataclass(kw_only=True)
 class PublishedDEQN(Agent):
-    """One network for the saving of households, trained by Adam on squared Euler residuals along its own cloud.
+    """One network for the saving of households, trained by Adam on squared Euler residuals on its own economies.
 
     The network N of (a scaled to [0, 1], e, Z, K), all but the first raw, gives the share of cash on hand above the
     limit that is saved, a' = a_min + sigmoid(N) (m - a_min). In each epoch
-      1. every economy of the cloud chooses a' on its grid and its law moves by the lottery, which gives K';
+      1. every economy chooses a' on its grid and its law moves by the lottery, which gives K';
       2. at `cells` random nodes (a, e) of each economy Adam takes one step on the mean of
 
              (1 - beta E[(1 + r') u'(c')] / u'(c))^2,
 
          E summed over all Z' and e', with c' = c(a', e', Z', K') by the same network; no gradient goes through a' in it
          nor through K';
-      3. Z' and e' are drawn, and the cloud is one period on.
+      3. Z' and e' are drawn, and the economies are one period on.
 
     The method is kept to be measured and is not made better than it was. Nothing tells a household at the limit, where
     the Euler equation is an inequality, from one that errs; the residual shrinks where all consume next to nothing; the
-    inputs differ by a factor of thirty; and the cloud goes where the network sends it: an untrained network saves about
-    the same share of cash on hand everywhere, half of it or much less, and within ten periods nearly all capital is
-    gone. The economy and the nodes of its histogram are those of the environment, whatever its population plays;
+    inputs differ by a factor of thirty; and the economies go where the network sends them: an untrained network saves
+    about the same share of cash on hand everywhere, half of it or much less, and within ten periods nearly all capital
+    is gone. The economy and the nodes of its histogram are those of the environment, whatever its population plays;
     published with `asset_nodes=100, asset_max=50`.
 
-    `history` has a row for each 20 epochs: how many there were, their mean loss, the cloud's mean capital after them,
-    its share of households at the top of the grid, and whether that is a trivial cloud (see `trivial`). Evaluations are
+    `history` has a row for each 20 epochs: how many there were, their mean loss, mean capital after them, the
+    share of households at the top of the grid, and whether the economies are trivial (see `trivial`). Evaluations are
     counted at the cells of the histograms, at those drawn and at what may follow these.
 
     Raises:
@@ -69,7 +74,7 @@ class PublishedDEQN(Agent):
     epochs: int = 2000
     """Epochs when `learn` is given no budget."""
     economies: int = 256
-    """Number of economies in the cloud."""
+    """Number of training economies."""
     cells: int = 64
     """Nodes (a, e) drawn in each economy for a step."""
     learning_rate: float = 1e-3
@@ -88,7 +93,7 @@ class PublishedDEQN(Agent):
         draws = torch.Generator().manual_seed(self.seed or 0)
         self.network = saving_network(self.hidden, draws).to(self.device)
         self._adam = Adam(self.network.parameters(), lr=self.learning_rate)
-        self._cloud: Cloud | None = None
+        self._economies: Economies | None = None
         self._epoch = 0
 
     @property
@@ -104,22 +109,28 @@ class PublishedDEQN(Agent):
         return self.household.economy
 
     @property
-    def cloud(self) -> Cloud:
+    def training_economies(self) -> Economies:
         """The economies as they are now; at first each is at the steady state's law, with a Z drawn."""
-        if self._cloud is None:
+        if self._economies is None:
             z, law = self.household.populations(np.random.default_rng([self.seed or 0, 1]), self.economies, 0.0)
-            self._cloud = Cloud(z, law.astype(np.float32))
-        return self._cloud
+            self._economies = Economies(z, law.astype(np.float32))
+        return self._economies
+
+    @property
+    def cloud(self) -> Economies:
+        """The training economies; deprecated in favour of `training_economies`."""
+        warn_renamed("cloud", "training_economies")
+        return self.training_economies
 
     @property
     def capital(self) -> float:
-        """Mean capital of the cloud's economies."""
-        return float(self.economy.capital_of(self.cloud.law.astype(np.float64)).mean())
+        """Mean capital of the training economies."""
+        return float(self.economy.capital_of(self.training_economies.law.astype(np.float64)).mean())
 
     @property
     def top(self) -> float:
-        """Share of households at the top of the grid, a mean over the cloud."""
-        return float(self.cloud.law[..., -1].sum(axis=-1, dtype=np.float64).mean())
+        """Share of households at the top of the grid, a mean over the training economies."""
+        return float(self.training_economies.law[..., -1].sum(axis=-1, dtype=np.float64).mean())
 
     @property
     def trivial(self) -> bool:
@@ -130,7 +141,7 @@ class PublishedDEQN(Agent):
 
     def policy(self, t: Array, x: Floats) -> Floats:
         """Return the share saved (..., 1) of cash on hand above the limit, cut to what the environment allows."""
-        return self._share(*self.household.seen(x))[..., None]
+        return self._share(*split(self.household.decode_observation(x).x))[..., None]
 
     def saving(self, assets: Floats, e: Ints, z: Ints, law: Floats) -> Floats:
         """Return next period's assets a' (..., m) of households.
@@ -142,13 +153,13 @@ class PublishedDEQN(Agent):
             law: masses of households by (e, a), (..., n_e, n_a).
         """
         capital, z = self.economy.capital_of(law)[..., None], z[..., None]
-        above = self.economy.cash(assets, e, z, capital) - self.economy.borrowing_limit
-        saved: Floats = self.economy.borrowing_limit + self._share(assets, e, z, capital) * above
+        at = assets, e, z, capital
+        saved: Floats = saving_of_share(self.economy, self._share(*at), *at)
         return saved
 
     @torch.no_grad()
     def _share(self, assets: Floats, e: Ints, z: Ints, capital: Floats) -> Floats:
-        """Return the share saved (...) by households that `KrusellSmithHousehold.seen` describes."""
+        """Return the share saved (...) by households at these points."""
         x = inputs(self.economy, self._floats(assets), self._ints(e), self._ints(z), self._floats(capital))
         parts = [self.network(some) for some in torch.split(x.reshape(-1, 4), ROWS)]
         share = torch.sigmoid(torch.cat(parts).double()).reshape(x.shape[:-1])
@@ -165,8 +176,8 @@ class PublishedDEQN(Agent):
             losses: list[float] = []
             while len(losses) < EPOCHS_A_ROW and self._share_done(budget) < 1:
                 losses.append(self.step())
-            cloud = {"capital": self.capital, "top": self.top, "trivial": float(self.trivial)}
-            if report(self._share_done(budget), epoch=float(self._epoch), loss=float(np.mean(losses)), **cloud):
+            state = {"capital": self.capital, "top": self.top, "trivial": float(self.trivial)}
+            if report(self._share_done(budget), epoch=float(self._epoch), loss=float(np.mean(losses)), **state):
                 return
 
     def _share_done(self, budget: int | None) -> float:
@@ -176,13 +187,13 @@ class PublishedDEQN(Agent):
     def step(self) -> float:
         """Run one epoch; return the loss before its step."""
         rng, economy = np.random.default_rng([self.seed or 0, 2, self._epoch]), self.economy
-        z, law = self.cloud
+        z, law = self.training_economies
         z_next = draw(economy.aggregate_chain[z], rng.standard_normal(len(z)))
         choice = on_grid(economy, self.saving, z, law.astype(np.float64)).astype(np.float32)
         moved = law @ Transport(economy.assets, choice, economy.income_chain[z, z_next])
         nodes = rng.integers(law[0].size, size=(len(z), self.cells))
         loss = self._descend(self._sample(law, moved, z, nodes))
-        self._cloud, self._epoch = Cloud(z_next, moved), self._epoch + 1
+        self._economies, self._epoch = Economies(z_next, moved), self._epoch + 1
         following = economy.earnings.size
         self.evaluations += len(z) * (law[0].size + self.cells * (1 + following))
         return loss
@@ -207,8 +218,8 @@ class PublishedDEQN(Agent):
 
     def _tensors(self) -> dict[str, Tensor]:
         network = parameters_to_vector(self.network.parameters()).detach()
-        cloud = {"z": torch.as_tensor(self.cloud.z), "law": torch.as_tensor(self.cloud.law)}
-        return {"network": network, **self._adam.tensors(), **cloud}
+        z, law = (torch.as_tensor(part) for part in self.training_economies)
+        return {"network": network, **self._adam.tensors(), "z": z, "law": law}
 
     def _record(self) -> dict[str, Any]:
         return {"epoch": self._epoch}
@@ -217,10 +228,10 @@ class PublishedDEQN(Agent):
         vector_to_parameters(tensors["network"], self.network.parameters())
         self._epoch = record["epoch"]
         self._adam.restore(tensors)
-        self._cloud = Cloud(tensors["z"].cpu().numpy(), tensors["law"].cpu().numpy())
+        self._economies = Economies(tensors["z"].cpu().numpy(), tensors["law"].cpu().numpy())
 
 
-class Cloud(NamedTuple):
+class Economies(NamedTuple):
     """Economies at the beginning of a period."""
 
     z: Ints

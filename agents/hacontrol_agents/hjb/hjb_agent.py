@@ -198,9 +198,9 @@ class HJBAgent(Agent):
             self._learnt = True
             self._iteration += 1
             change = float((self._parameters() - before).norm() / before.norm())
-            figures = {"residual": self._hjb_residual(self._points(rng)), "loss": loss, "change": change}
-            figures["policy_change"] = self._moved(played)
-            if report(self._share_done(budget, ahead=1), **figures):
+            diagnostics = {"residual": self._hjb_residual(self._points(rng)), "loss": loss, "change": change}
+            diagnostics["policy_change"] = self._moved(played)
+            if report(self._share_done(budget, ahead=1), **diagnostics):
                 return
 
     def _played(self) -> Tensor:

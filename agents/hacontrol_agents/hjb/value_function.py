@@ -75,8 +75,12 @@ class ValueFunction:
         return self.offset + self.scale * v[:, 0]
 
     def slope(self, t: Tensor, x: Tensor) -> Tensor:
-        """Return V_x (B, n) at times t (B,) and states x (B, n)."""
-        _, gradient = autodiff.gradient(self.network, self.coordinates(t, x))
+        """Return V_x (B, n) at times t (B,) and states x (B, n), differentiable in x where x requires grad."""
+        z = self.coordinates(t, x)
+        if x.requires_grad:
+            (gradient,) = torch.autograd.grad(self.network(z).sum(), z, create_graph=True)
+        else:
+            _, gradient = autodiff.gradient(self.network, z)
         first, _ = self.problem.state.unit_derivatives(x)
         slope: Tensor = self.scale * gradient[:, : x.shape[1]] * first
         return slope

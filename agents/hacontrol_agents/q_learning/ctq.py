@@ -329,7 +329,7 @@ class CTQLearning(Agent):
         return np.clip(proposed, -1.0, 1.0).astype(np.float32)
 
     def _fit(self, rng: np.random.Generator) -> dict[str, float]:
-        """Take Gauss-Newton steps on all that is kept; return figures of the fit.
+        """Take Gauss-Newton steps on all that is kept; return diagnostics of the fit.
 
         What is left of the moments, in Monte Carlo errors, and of reward, in its units, where it is fitted.
         """

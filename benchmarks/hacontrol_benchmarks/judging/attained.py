@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from hacontrol_benchmarks.judging.law import ExactLaw
+from hacontrol_benchmarks.judging.transition import ExactTransition
 from hacontrol_envs import ControlProblem, Solution
 from hacontrol_envs.arrays import Floats
 
@@ -61,17 +61,17 @@ def _earned(problem: ControlProblem, optimum: Solution, dt: float, seed: int, ro
     Of each step gamma^{k+1} (V(X(z)) - V(X(-z)))/2 is subtracted, z the step's noise: odd in z, hence zero in the mean
     whatever V is, and most of the variance.
     """
-    x, law = problem.initial_state(np.random.default_rng(seed), rows), ExactLaw(problem, dt)
+    x, exact = problem.initial_state(np.random.default_rng(seed), rows), ExactTransition(problem, dt)
     end = problem.horizon or math.log(1 / LEFT) / problem.discount
     steps = round(end / dt)
     rng = np.random.default_rng([seed, steps])
     start = np.asarray(optimum.value(np.zeros(rows), x))
     gap, weight = -start, 1.0
     for k in range(steps):
-        t, noise = np.full(rows, k * dt), rng.standard_normal((rows, law.noise_dim))
+        t, noise = np.full(rows, k * dt), rng.standard_normal((rows, exact.noise_dim))
         a = np.asarray(optimum.policy(t, x))
-        reward, after, mirrored = law.reward(t, x, a), law.step(t, x, a, noise), law.step(t, x, a, -noise)
+        reward, after, mirrored = exact.reward(t, x, a), exact.step(t, x, a, noise), exact.step(t, x, a, -noise)
         odd = (optimum.value(t + dt, after) - optimum.value(t + dt, mirrored)) / 2
-        gap, weight, x = gap + weight * (reward - law.gamma * odd), weight * law.gamma, after
+        gap, weight, x = gap + weight * (reward - exact.gamma * odd), weight * exact.gamma, after
     last = problem.terminal_reward(x) if problem.horizon else optimum.value(t + dt, x)
     return gap + weight * last, start

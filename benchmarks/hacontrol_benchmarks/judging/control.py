@@ -13,8 +13,8 @@ import numpy as np
 
 from hacontrol_agents.core.offers import offered
 from hacontrol_benchmarks.judging import sampling
-from hacontrol_benchmarks.judging.law import act
 from hacontrol_benchmarks.judging.regret import Regret, regret
+from hacontrol_benchmarks.judging.transition import act
 from hacontrol_benchmarks.records.tasks import Evaluation
 from hacontrol_envs import Jet, Solution
 from hacontrol_envs.arrays import Floats
@@ -48,9 +48,9 @@ class Case:
         return regret(self.problem, self.agent.policy, self.dt, paths=how.paths, max_steps=how.max_steps, seed=how.seed)
 
     @cached_property
-    def law(self) -> sampling.Points | None:
-        """Times and states that the optimal policy visits; None where the transition law is not known."""
-        return sampling.optimal_law(self.problem, self.dt, self.evaluation)
+    def visited(self) -> sampling.Points | None:
+        """Times and states that the optimal policy visits; None where the exact transition is not known."""
+        return sampling.visited(self.problem, self.dt, self.evaluation)
 
     @cached_property
     def box(self) -> sampling.Points:
@@ -119,22 +119,23 @@ def value_loss_tail(case: Case) -> Score:
 @measured(
     "Relative L2 distance of the action (its worst component) from the continuous-time optimum, at states that the "
     "optimum visits.",
-    "policy error, law",
+    "policy error, visited",
 )
-def policy_error_law(case: Case) -> Score:
-    return max(_policy_errors(case, case.optimum, case.law).values()) if case.law else None
+def policy_error_visited(case: Case) -> Score:
+    return max(_policy_errors(case, case.optimum, case.visited).values()) if case.visited else None
 
 
 @measured(
-    "policy_error_law, but uniformly over the problem's whole state box in learners' coordinates.", "policy error, box"
+    "policy_error_visited, but uniformly over the problem's whole state box in learners' coordinates.",
+    "policy error, box",
 )
 def policy_error_box(case: Case) -> Score:
     return max(_policy_errors(case, case.optimum, case.box).values())
 
 
-@measured("policy_error_law of each action component.")
-def policy_error_law_by_action(case: Case) -> Score:
-    return _policy_errors(case, case.optimum, case.law) if case.law else None
+@measured("policy_error_visited of each action component.")
+def policy_error_visited_by_action(case: Case) -> Score:
+    return _policy_errors(case, case.optimum, case.visited) if case.visited else None
 
 
 @measured("policy_error_box of each action component.")
@@ -143,7 +144,7 @@ def policy_error_box_by_action(case: Case) -> Score:
 
 
 @measured(
-    "policy_error_law against the optimum of the sampled-data problem: what is left when the known gap of order dt "
+    "policy_error_visited against the optimum of the sampled-data problem: what is left when the known gap of order dt "
     "between the sampled and the continuous optimum is taken out."
 )
 def policy_error_sampled(case: Case) -> Score:
@@ -159,13 +160,13 @@ def policy_error_sampled_by_action(case: Case) -> Score:
 @measured(
     "Relative L2 distance of the learnt value function from the continuous-time optimum's, at states that the optimum "
     "visits; empty for agents that learn none.",
-    "value error, law",
+    "value error, visited",
 )
-def value_error_law(case: Case) -> Score:
-    return _value_error(case, case.law) if case.law and "value" in case.offers else None
+def value_error_visited(case: Case) -> Score:
+    return _value_error(case, case.visited) if case.visited and "value" in case.offers else None
 
 
-@measured("value_error_law, but uniformly over the box.")
+@measured("value_error_visited, but uniformly over the box.")
 def value_error_box(case: Case) -> Score:
     return _value_error(case, case.box) if "value" in case.offers else None
 
@@ -174,9 +175,9 @@ def value_error_box(case: Case) -> Score:
     "Relative L2 error of the learnt q, the rate of advantage, against q* = r + V*_t + L^a V* - rho V* of continuous "
     "time, at states the optimum visits and actions uniform in their box."
 )
-def rate_error_law(case: Case) -> Score:
-    jet = case.optimum.jet
-    return _rate_error(case, case.law, jet(*case.law)) if case.law and jet and "rate" in case.offers else None
+def rate_error_visited(case: Case) -> Score:
+    points, jet = case.visited, case.optimum.jet
+    return _rate_error(case, points, jet(*points)) if points and jet and "rate" in case.offers else None
 
 
 @measured(
@@ -186,18 +187,18 @@ def rate_error_law(case: Case) -> Score:
     "residual, 95 %",
     "95%",
 )
-def residual_law(case: Case) -> Score:
-    return _residuals(case, case.law) if case.law and "jet" in case.offers else None
+def residual_visited(case: Case) -> Score:
+    return _residuals(case, case.visited) if case.visited and "jet" in case.offers else None
 
 
-@measured("residual_law, but uniformly over the box.")
+@measured("residual_visited, but uniformly over the box.")
 def residual_box(case: Case) -> Score:
     return _residuals(case, case.box) if "jet" in case.offers else None
 
 
 def _sampled_errors(case: Case) -> dict[str, float] | None:
     known = case.sampled_optimum
-    return _policy_errors(case, known, case.law) if known and case.law else None
+    return _policy_errors(case, known, case.visited) if known and case.visited else None
 
 
 def _policy_errors(case: Case, optimum: Solution, points: sampling.Points) -> dict[str, float]:
@@ -254,7 +255,7 @@ class ControlJudge(Judge):
     """Metrics of agents on an environment whose problem has a known optimum."""
 
     metrics = tuple(metric for metric, _ in MEASURES.values())
-    headlines = ("value_loss", "policy_error_law", "policy_error_box")
+    headlines = ("value_loss", "policy_error_visited", "policy_error_box")
 
     def compute(self, agent: Any, subject: Any, evaluation: Any) -> dict[str, Score]:
         """Compute all `metrics` of an agent on an environment."""

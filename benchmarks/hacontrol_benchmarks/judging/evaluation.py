@@ -9,12 +9,13 @@ from hacontrol_agents import Agent
 from hacontrol_benchmarks.judging.control import largest_policy_error
 from hacontrol_benchmarks.judging.judges import CONTROL
 from hacontrol_benchmarks.judging.outsider import as_agent
+from hacontrol_benchmarks.records.renamed import ByMetric
 from hacontrol_benchmarks.records.tasks import Evaluation
 from hacontrol_envs import Economy
 from hacontrol_envs.core.judge import Score
 
 
-def evaluate(agent: Any, env: Any, evaluation: Evaluation | None = None) -> dict[str, Score]:
+def evaluate(agent: Any, env: Any, evaluation: Evaluation | None = None) -> ByMetric[Score]:
     """Measure how far an agent is from the truth: every metric of its subject's judge, and "converged".
 
     Args:
@@ -37,7 +38,7 @@ def evaluate(agent: Any, env: Any, evaluation: Evaluation | None = None) -> dict
         judge = env.unwrapped.problem.judge or CONTROL
     met = getattr(agent, "converged", None)
     found = judge.compute(agent, env, evaluation or Evaluation())
-    return {**found, "converged": None if met is None else float(bool(met))}
+    return ByMetric({**found, "converged": None if met is None else float(bool(met))})
 
 
 def watch(env: Any, points: int = 256) -> Callable[[Agent], None]:

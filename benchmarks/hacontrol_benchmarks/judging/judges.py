@@ -8,6 +8,7 @@ from typing import Any, final
 import gymnasium as gym
 
 from hacontrol_benchmarks.judging.control import ControlJudge
+from hacontrol_benchmarks.records.renamed import ByMetric
 from hacontrol_envs import Judge, registered_economies, registered_ids
 from hacontrol_envs.core.judge import Metric, Score
 from hacontrol_envs.core.registration import problem_class
@@ -15,6 +16,8 @@ from hacontrol_envs.errors import ParameterError
 
 CONTROL = ControlJudge()
 """The judge of problems that name none of their own."""
+METRICS = ByMetric({metric.name: metric for metric in CONTROL.metrics})
+"""Metrics of `CONTROL` by name; deprecated, as the package's `METRICS` of version 0.1."""
 
 
 def judge_of(name: str) -> Judge | None:

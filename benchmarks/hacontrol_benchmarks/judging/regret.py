@@ -23,8 +23,8 @@ from typing import final
 
 import numpy as np
 
-from hacontrol_benchmarks.judging.law import ExactLaw, Policy, act, exact_law
 from hacontrol_benchmarks.judging.loss import value_loss
+from hacontrol_benchmarks.judging.transition import ExactTransition, Policy, act, known_transition
 from hacontrol_envs import Problem, Solution
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.numerics.quadrature import gauss_hermite
@@ -56,7 +56,7 @@ class Regret:
 def regret(
     problem: Problem, policy: Policy, dt: float, *, paths: int, max_steps: int, seed: int, tail: float = 1e-3
 ) -> Regret | None:
-    """Estimate the regret of a policy; None if the exact law or the sampled optimum is not known.
+    """Estimate the regret of a policy; None if the exact transition or the sampled optimum is not known.
 
     Every initial state starts REPLICATES trajectories. Actions are clipped to the action box, as the environment does.
     Over a finite horizon trajectories end at T. Over an infinite one they end when e^{-rho t} < 1e-2 and the last tenth
@@ -75,13 +75,13 @@ def regret(
     Raises:
         FloatingPointError: the policy returned an action, or reached a state, that is not finite.
     """
-    optimum, law = problem.solution(dt=dt), exact_law(problem, dt)
-    if optimum is None or law is None:
+    optimum, exact = problem.solution(dt=dt), known_transition(problem, dt)
+    if optimum is None or exact is None:
         return None
     rng = np.random.default_rng(seed)
     start = np.repeat(problem.initial_state(rng, max(paths // REPLICATES, 1)), REPLICATES, axis=0)
     first = np.asarray(optimum.value(np.zeros(len(start)), start))
-    total, martingale, means = _follow(law, optimum, policy, start, rng, max_steps, tail)
+    total, martingale, means = _follow(exact, optimum, policy, start, rng, max_steps, tail)
     lost, error = _controlled_mean(total, martingale - first)
     loss = value_loss(problem, optimum, start, lost)
     return Regret(
@@ -96,29 +96,35 @@ def regret(
 
 
 def _follow(
-    law: ExactLaw, optimum: Solution, policy: Policy, x: Floats, rng: np.random.Generator, max_steps: int, tail: float
+    exact: ExactTransition,
+    optimum: Solution,
+    policy: Policy,
+    x: Floats,
+    rng: np.random.Generator,
+    max_steps: int,
+    tail: float,
 ) -> tuple[Floats, Floats, list[float]]:
     """Follow trajectories; return each one's sum of gamma^k A and control variate, and means after each step.
 
     The control variate is sum gamma^k (A + r_dt) + gamma^K V*(x_K); the means are those of the first sum.
     """
-    infinite, advantage = law.problem.horizon is None, Advantage(law, optimum)
-    steps = max_steps if law.problem.horizon is None else round(law.problem.horizon / law.dt)
+    infinite, advantage = exact.problem.horizon is None, Advantage(exact, optimum)
+    steps = max_steps if exact.problem.horizon is None else round(exact.problem.horizon / exact.dt)
     total, rewards, means, weight = np.zeros(len(x)), np.zeros(len(x)), [0.0], 1.0
     for k in range(steps):
-        t = np.full(len(x), k * law.dt)
-        a = act(law.problem, policy, t, x)
+        t = np.full(len(x), k * exact.dt)
+        a = act(exact.problem, policy, t, x)
         lost, paid = advantage(t, x, a)
         total += weight * lost
         rewards += weight * paid
-        x = law.step(t, x, a, rng.standard_normal((len(x), law.noise_dim)))
+        x = exact.step(t, x, a, rng.standard_normal((len(x), exact.noise_dim)))
         means.append(float(total.mean()))
-        weight *= law.gamma
+        weight *= exact.gamma
         if infinite and weight < 1e-2 and _last_tenth(means) <= tail * means[-1]:
             break
     if not (np.isfinite(total).all() and np.isfinite(rewards).all()):
         raise FloatingPointError("the policy led to states or rewards that are not finite")
-    ahead = weight * np.asarray(optimum.value(np.full(len(x), (len(means) - 1) * law.dt), x))
+    ahead = weight * np.asarray(optimum.value(np.full(len(x), (len(means) - 1) * exact.dt), x))
     return total, total + rewards + ahead, means
 
 
@@ -126,9 +132,9 @@ def _follow(
 class Advantage:
     """The advantage A(t, x, a) = Q*(t, x, a*) - Q*(t, x, a) >= 0, (...), lost by holding `a` for one step."""
 
-    def __init__(self, law: ExactLaw, optimum: Solution) -> None:
-        self.law, self.optimum = law, optimum
-        self.nodes, self.weights = gaussian_quadrature(law.noise_dim)
+    def __init__(self, exact: ExactTransition, optimum: Solution) -> None:
+        self.exact, self.optimum = exact, optimum
+        self.nodes, self.weights = gaussian_quadrature(exact.noise_dim)
 
     def __call__(self, t: Floats, x: Floats, a: Floats) -> tuple[Floats, Floats]:
         """Return A, and the step's expected reward r_dt(t, x, a)."""
@@ -144,9 +150,9 @@ class Advantage:
             x: physical states, (..., n).
             a: physical actions, (..., m).
         """
-        after, reward = self.law.transition(t[..., None], x[..., None, :], a[..., None, :], self.nodes)
-        later = np.asarray(self.optimum.value(np.broadcast_to(t[..., None] + self.law.dt, after.shape[:-1]), after))
-        value: Floats = reward[..., 0] + self.law.gamma * (later @ self.weights)
+        after, reward = self.exact.transition(t[..., None], x[..., None, :], a[..., None, :], self.nodes)
+        later = np.asarray(self.optimum.value(np.broadcast_to(t[..., None] + self.exact.dt, after.shape[:-1]), after))
+        value: Floats = reward[..., 0] + self.exact.gamma * (later @ self.weights)
         return value, reward[..., 0]
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hacontrol_benchmarks.judging.law import exact_law
+from hacontrol_benchmarks.judging.transition import known_transition
 from hacontrol_benchmarks.records.tasks import Evaluation
 from hacontrol_envs import Problem
 from hacontrol_envs.arrays import Floats
@@ -33,7 +33,7 @@ def box(problem: Problem, evaluation: Evaluation) -> Points:
     return Points(rng.uniform(0.0, problem.horizon or 0.0, evaluation.points), x)
 
 
-def optimal_law(problem: Problem, dt: float, evaluation: Evaluation) -> Points | None:
+def visited(problem: Problem, dt: float, evaluation: Evaluation) -> Points | None:
     """Draw states of the optimal policy at random times, the policy held over steps of length dt, exact in law.
 
     Times have density proportional to e^{-rho t} up to the horizon, or up to e^{-rho t} = 1e-2: states count as they
@@ -45,10 +45,10 @@ def optimal_law(problem: Problem, dt: float, evaluation: Evaluation) -> Points |
         evaluation: number of points, most steps, and the judge's seed.
 
     Returns:
-        The points; None where the transition law is not known.
+        The points; None where the exact transition is not known.
     """
-    optimum, law = problem.solution(dt=dt) or problem.solution(), exact_law(problem, dt)
-    if optimum is None or law is None:
+    optimum, exact = problem.solution(dt=dt) or problem.solution(), known_transition(problem, dt)
+    if optimum is None or exact is None:
         return None
     rng = np.random.default_rng(evaluation.seed + 2)
     paths = evaluation.points // DRAWS
@@ -59,8 +59,8 @@ def optimal_law(problem: Problem, dt: float, evaluation: Evaluation) -> Points |
         y = problem.observe(x)
         seen = np.where((chosen == k)[..., None], y, seen)
         t = np.full(paths, k * dt)
-        a, noise = np.asarray(optimum.policy(t, y)), rng.standard_normal((paths, law.noise_dim))
-        x = law.step(t, x, a, noise)
+        a, noise = np.asarray(optimum.policy(t, y)), rng.standard_normal((paths, exact.noise_dim))
+        x = exact.step(t, x, a, noise)
     return Points(chosen.ravel().astype(np.float64) * dt, seen.reshape(-1, seen.shape[-1]))
 
 

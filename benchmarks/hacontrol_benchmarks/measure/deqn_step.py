@@ -1,6 +1,6 @@
-"""Time a training step of DEQN beside one of the published port, on the same cloud and as many samples.
+"""Time a training step of DEQN beside one of the published port, on the same economies and as many samples.
 
-A step: every economy of the cloud (256 of "ssj", 100 nodes up to 50, 3 income states) chooses on its whole grid and is
+A step: every economy (256 of "ssj", 100 nodes up to 50, 3 income states) chooses on its whole grid and is
 moved a period; the loss at 64 cells of each, exact over the 15 pairs (Z', e'); its gradient; the update. Contenders:
 
 - the published port in plain torch: torch's own Mish, the sum over (Z', e') in as many passes as there are pairs, and
@@ -8,7 +8,7 @@ moved a period; the loss at 64 cells of each, exact over the 15 pairs (Z', e'); 
 - the same method as `PublishedDEQN` has it: an activation and a transport that are faster, and gradients in parts that
   stay in a core's cache;
 - `DEQN` with its own network and residual: an iteration of one step of least squares, and a step of Adam (an iteration
-  of ten, in which the cloud moves ten times, divided by ten).
+  of ten, in which the economies move ten times, divided by ten).
 
 Figures are medians over repeats of (time of the port)/(time of this one), one step of each after the other on one
 thread, by the process's own time, which other processes lengthen least.
@@ -43,7 +43,7 @@ PORT, PUBLISHED, OURS, ADAM = "published port, plain torch", "PublishedDEQN", "D
 STEPS = {PORT: 1, PUBLISHED: 1, OURS: 1, ADAM: ADAM_STEPS}
 """Steps of the optimizer in a call, by contender."""
 EVER = 1e9
-"""Residual below which DEQN's cloud moves; so large that it moves from the first iteration on."""
+"""Residual below which DEQN's economies move; so large that they move from the first iteration on."""
 
 Step = Callable[[], Any]
 
@@ -67,7 +67,7 @@ def _row(name: str, times: list[dict[str, float]]) -> measured.Row:
 
 
 def _contenders() -> dict[str, Step]:
-    env = gym.make("KrusellSmith-v0", calibration="ssj", population="steady state", asset_nodes=NODES, asset_max=TOP)
+    env = gym.make("KrusellSmith-v0", calibration="ssj", others="steady state", asset_nodes=NODES, asset_max=TOP)
     published = PublishedDEQN(env=env, seed=0, economies=ECONOMIES, cells=CELLS)
     ours = {OURS: deqn(env, "levenberg-marquardt"), ADAM: deqn(env, "adam")}
     return {PORT: Port(published).step, PUBLISHED: published.step, **ours}
@@ -78,17 +78,17 @@ def deqn(env: Any, optimizer: Optimizer) -> Step:
     steps = STEPS[OURS if optimizer == "levenberg-marquardt" else ADAM]
     settings: dict[str, Any] = {"steps": 1, "moves": steps, "settled": EVER, "optimizer": optimizer}
     agent = DEQN(env=env, seed=0, economies=ECONOMIES, points=ECONOMIES * CELLS, **settings)
-    return lambda: agent.learn(1, callback=lambda agent: False)  # and do not look where the cloud leads
+    return lambda: agent.learn(1, callback=lambda agent: False)  # and do not look where the economies lead
 
 
 class Port:
-    """The published method step by step, as one would write it in torch, from the network and cloud of `published`."""
+    """The published method step by step, as one would write it in torch, with network and economies of `published`."""
 
     def __init__(self, published: PublishedDEQN) -> None:
         economy = self.economy = published.economy
         self.network = nn.Sequential(*(nn.Mish() if isinstance(part, Mish) else part for part in published.network))
         self.adam = torch.optim.Adam(self.network.parameters(), lr=published.learning_rate)
-        self.z, self.law = (torch.from_numpy(part.copy()) for part in published.cloud)
+        self.z, self.law = (torch.from_numpy(part.copy()) for part in published.training_economies)
         tables = economy.assets, economy.aggregate_chain, economy.income_chain[0, 0]
         self.assets, self.chain, self.shock = (torch.as_tensor(table, dtype=torch.float32) for table in tables)
 

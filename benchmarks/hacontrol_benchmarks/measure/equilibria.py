@@ -2,7 +2,7 @@
 
 * difference: the largest relative difference of price (2e-6 at most), output and capital (1e-5 at most) from the
   reference, where there is one.
-* error: the stated relative error of price, output and capital, from the last two grids of the ladder; the reference of
+* error: the stated relative error of price, output and capital, from the last two refinements; the reference of
   kinked costs is itself good to 3e-7.
 * mass, lowest, clearing: |1 - mass|, the lowest mass, and |log P + eta log Y|.
 * growth: |E iota - delta|, which is zero under an exact law.
@@ -90,7 +90,7 @@ def equilibrium(name: str, parameters: dict[str, Any]) -> measured.Row:
         "apart": "" if shown is None else f"{shown:.0e}",
         "error": found.error,
         **zeros,
-        "ladder": [{"nodes": rung.shape, "price": rung.price} for rung in found.ladder],
+        "refinements": [{"nodes": one.shape, "price": one.price} for one in found.refinements],
         "seconds": seconds,
         "target": "difference <= (2e-6, 1e-5, 1e-5) and near the stated error"
         if differences

@@ -32,6 +32,8 @@ PARAMETERS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Sets of parameters by name, by id of the problem."""
 HOUSEHOLDS: dict[str, Any] = {"asset_nodes": 60, "asset_max": 300.0}
+AMONG = {"population": "steady state", **HOUSEHOLDS}
+"""What is now called `others` by its name in 0.1, which revisions before and after take."""
 SOON: dict[str, dict[str, Any]] = {
     "npi": {"id": "LQR-v0", "iterations": 3},
     "hjb-pinn": {"id": "Merton-v0", "iterations": 3},
@@ -48,7 +50,7 @@ def cases() -> dict[str, Case]:
     named = {
         f"{id} {name}".strip(): (id, parameters) for id, sets in PARAMETERS.items() for name, parameters in sets.items()
     }
-    shared = {"KrusellSmith-v0": {"population": "steady state", **HOUSEHOLDS}, "KrusellSmithCloud-v0": HOUSEHOLDS}
+    shared = {"KrusellSmith-v0": AMONG, "KrusellSmithCloud-v0": HOUSEHOLDS}
     found: dict[str, Case] = {f"optimum of {name}": partial(optimum, *case) for name, case in named.items()}
     found |= {f"steps of {name}": partial(steps, *case) for name, case in named.items()}
     found |= {f"steps of {id}": partial(steps, id, parameters) for id, parameters in shared.items()}
@@ -100,7 +102,7 @@ def learnt(agent: str, id: str, total_timesteps: int | None = None, **settings: 
 
 def learnt_households() -> Figures:
     """Return what DEQN saves on the steady state's law after little learning."""
-    env = gym.make("KrusellSmith-v0", population="steady state", **HOUSEHOLDS)
+    env = gym.make("KrusellSmith-v0", **AMONG)
     learner = make_agent("deqn", env=env, seed=SEED, iterations=2, economies=16).learn()
     economy = _economy("ssj")
     law, assets = economy.steady_state().law, economy.assets

@@ -143,7 +143,7 @@ def hyperparameters(rng: Rng, folder: Path) -> None:
     name = str(rng.choice(list(SUBJECTS), p=weight / weight.sum()))
     given = several(rng, _defaults(name))
     if isinstance(given, dict):
-        Task(problem="p", env=SUBJECTS[name], label="l", agent=name, hyperparameters=given).make_agent(_subject(name))
+        Task(title="p", env=SUBJECTS[name], label="l", agent=name, hyperparameters=given).make_agent(_subject(name))
 
 
 SUBJECTS = dict.fromkeys(("npi", "hjb-pinn", "ctq", "ppo", "sac", "td3", "dac", "random", "analytic"), "LQR-v0")
@@ -293,9 +293,14 @@ def file_name(raw: Any) -> str:
 
 RESULT: dict[str, Any] = msgspec.to_builtins(
     Result(
-        task=Task(problem="LQR-v0", env="LQR-v0", label="npi", agent="npi"),
+        task=Task(title="LQR-v0", env="LQR-v0", label="npi", agent="npi"),
         status="ok",
-        metrics={"value_loss": 0.1, "value_loss_error": 0.01, "policy_error_law": 0.1, "residual_law": {"95%": 0.1}},
+        metrics={
+            "value_loss": 0.1,
+            "value_loss_error": 0.01,
+            "policy_error_visited": 0.1,
+            "residual_visited": {"95%": 0.1},
+        },
         evaluations=1000,
         history=[{"evaluations": 10, "seconds": 1.0, "loss": 0.1}],
         problem_parameters={"dimension": 2},

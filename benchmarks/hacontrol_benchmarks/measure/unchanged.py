@@ -22,6 +22,7 @@ import tyro
 from numpy.typing import NDArray
 
 from hacontrol_benchmarks.measure import fixed_cases, measured
+from hacontrol_benchmarks.records.renamed import RENAMED
 from hacontrol_envs.errors import ParameterError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -88,7 +89,7 @@ def figures(tree: Path, folder: Path, only: str = "") -> dict[str, dict[str, NDA
     with np.load(target) as arrays:
         for key, array in arrays.items():
             case, _, name = key.partition("/")
-            found.setdefault(case, {})[name] = array
+            found.setdefault(case, {})[RENAMED.get(name, name)] = array
     return found
 
 

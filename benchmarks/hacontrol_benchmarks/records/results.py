@@ -5,6 +5,8 @@
 JSON has no infinities and no NaN. An infinite number is the string "inf" or "-inf" (a policy's value may be -inf).
 NaN is refused in a metric, where it would be an error of ours, and becomes null in a learning curve, where it says "not
 measured".
+
+Files of format 1 have the metrics' old names (see `renamed`), and are read with the new ones.
 """
 
 from __future__ import annotations
@@ -20,18 +22,20 @@ import msgspec
 from hacontrol_agents.core.files import content_of, written
 from hacontrol_agents.core.plain import refuse_unplain, shown
 from hacontrol_benchmarks.records.provenance import Code, Machine
+from hacontrol_benchmarks.records.renamed import ByMetric, with_new_names
 from hacontrol_benchmarks.records.tasks import Task
 from hacontrol_envs.core.parameters import count, number
 from hacontrol_envs.errors import CheckpointError, ParameterError
 
-FORMAT = 1
+FORMAT = 2
+"""Version of the file format that is written; any from 1 on is read."""
 SUFFIX = ".json"
 MOST_BYTES = 16_000_000
 """Largest size of a result file. [bytes]."""
 MOST_ROWS = 100_000
 """Largest number of rows of a learning curve."""
 
-Figure: TypeAlias = float | bool | Literal["inf", "-inf"] | None
+Number: TypeAlias = float | bool | Literal["inf", "-inf"] | None
 """A number, or a string where it is infinite, or a truth value, or None where it does not apply."""
 
 
@@ -55,11 +59,11 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """"ok", or "failed" where learning or the evaluation raised an exception or the process died."""
     message: str = ""
     """Why the task failed; empty if it did not."""
-    metrics: dict[str, Figure | dict[str, Figure]] = {}
+    metrics: dict[str, Number | dict[str, Number]] = {}
     """Metrics by name, as the judge of the subject lists them; None where a metric does not apply."""
     evaluations: int | None = None
     """Number of state-action points that learning evaluated; None where it did not end."""
-    history: list[dict[str, Figure]] = []
+    history: list[dict[str, Number]] = []
     """Rows of the learning curve."""
     problem_parameters: dict[str, Any] = {}
     """Every parameter of the problem, defaults included."""
@@ -139,14 +143,15 @@ def read_result(path: str | os.PathLike[str]) -> Result:
         raise CheckpointError(
             f"result file {name} is torn or is not a result: {shown(error)}; delete it and run again"
         ) from error
-    if result.format != FORMAT:
-        raise CheckpointError(f"result file {name} has format {result.format}, this version reads {FORMAT}")
+    if not 1 <= result.format <= FORMAT:
+        raise CheckpointError(f"result file {name} has format {result.format}, this version reads 1 to {FORMAT}")
     if base != own:
         raise CheckpointError(
             f"result file {name} holds the result of another task, whose file is {own!r}: it was renamed, copied or "
             "altered; delete it and run again"
         )
-    return result
+    metrics = result.metrics if result.format == FORMAT else with_new_names(result.metrics)
+    return msgspec.structs.replace(result, metrics=ByMetric(metrics), format=FORMAT)
 
 
 def read_results(folder: str | os.PathLike[str]) -> list[Result]:

@@ -137,7 +137,7 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """
         expanded = [
             Task(
-                problem=problem.name,
+                title=problem.name,
                 env=problem.env,
                 parameters=problem.parameters,
                 label=agent.label or agent.name,
@@ -154,17 +154,15 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             for seed in (self.seeds if agent.seeds is None else agent.seeds)
         ]
         self._refuse_unknown_problems()
-        _refuse_alike(f"problems of suite {self.name!r}", (task.problem for task in expanded))
+        _refuse_alike(f"problems of suite {self.name!r}", (task.title for task in expanded))
         _refuse_alike(f"agents of suite {self.name!r}", (task.label for task in expanded))
         twice = [
-            row
-            for row, count in Counter((task.problem, task.label, task.seed) for task in expanded).items()
-            if count > 1
+            row for row, count in Counter((task.title, task.label, task.seed) for task in expanded).items() if count > 1
         ]
         if twice:
-            problem, label, seed = twice[0]
+            title, label, seed = twice[0]
             raise ParameterError(
-                f"suite {self.name!r} lists agent {label!r} with seed {seed} on {problem!r} twice; give each a label"
+                f"suite {self.name!r} lists agent {label!r} with seed {seed} on {title!r} twice; give each a label"
             )
         return expanded
 

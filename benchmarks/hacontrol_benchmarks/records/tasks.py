@@ -17,6 +17,7 @@ from hacontrol_agents.core.subjects import make_subject
 from hacontrol_benchmarks.records.text import refuse_unprintable
 from hacontrol_envs.core.parameters import count, number, refuse_unknown, short
 from hacontrol_envs.errors import HacontrolError, ParameterError, UnknownNameError
+from hacontrol_envs.renamed import warn
 
 if TYPE_CHECKING:
     from hacontrol_agents import Learner
@@ -35,7 +36,7 @@ class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     paths: int = 128
     """Number of trajectories over which the regret is averaged, four from each initial state."""
     points: int = 4096
-    """Number of states on the optimal law, and in the box, at which policy, value and residual are compared."""
+    """Number of states visited by the optimum, and in the box, at which policy, value and residual are compared."""
     max_steps: int = 5000
     """Largest number of steps of a trajectory."""
     seed: int = 20_250
@@ -47,10 +48,30 @@ class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         count("seed", self.seed, at_least=0, at_most=2**63 - 1)
 
 
-class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One agent, one environment, one seed, one budget."""
+class _Renaming(msgspec.StructMeta):
+    """Metaclass of `Task`, by which `Task(problem=...)` still works, and warns."""
 
-    problem: str
+    def __call__(self, *args: Any, **fields: Any) -> Any:
+        if "problem" in fields and "title" not in fields:
+            warn("Task(problem=...)", "Task(title=...)")
+            fields["title"] = fields.pop("problem")
+        return super().__call__(*args, **fields)
+
+
+class Task(
+    msgspec.Struct,
+    metaclass=_Renaming,
+    frozen=True,
+    forbid_unknown_fields=True,
+    kw_only=True,
+    rename={"title": "problem"},
+):
+    """One agent, one environment, one seed, one budget.
+
+    In files `title` is "problem", as in those of version 0.1: ids are made from it.
+    """
+
+    title: str
     """Name in the report of the environment with these parameters."""
     env: str
     """Id of the environment, as `gym.make` takes it, or name of an economy; "module:name" of one that is not ours."""
@@ -72,7 +93,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """Number of threads of torch and of linear algebra. Rounding of sums, and so results, depend on it."""
 
     def __post_init__(self) -> None:
-        refuse_unprintable("the name of a problem", self.problem)
+        refuse_unprintable("a title", self.title)
         refuse_unprintable("a label", self.label)
         count("seed", self.seed, at_least=0, at_most=2**63 - 1)
         count("threads", self.threads, at_most=MOST_THREADS)
@@ -82,6 +103,12 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         refuse_unplain("hyperparameters", self.hyperparameters)
 
     @property
+    def problem(self) -> str:
+        """The title; deprecated."""
+        warn("Task.problem", "Task.title")
+        return self.title
+
+    @property
     def id(self) -> str:
         """A readable name and a hash of the whole content: the same task has the same id everywhere.
 
@@ -89,7 +116,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         """
         content = re.sub(rb',"threads":1}\Z', b"}", msgspec.json.encode(self, order="deterministic"))
         digest = hashlib.sha256(content).hexdigest()
-        readable = re.sub(r"[^A-Za-z0-9.]+", "-", f"{self.problem} {self.label} {self.seed}")
+        readable = re.sub(r"[^A-Za-z0-9.]+", "-", f"{self.title} {self.label} {self.seed}")
         return f"{readable[-READABLE:]}-{digest[:12]}"
 
     def make_env(self) -> Any:

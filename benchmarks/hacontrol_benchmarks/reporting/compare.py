@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from hacontrol_agents import Agent
 from hacontrol_agents.core.offers import offered
-from hacontrol_benchmarks.judging.law import Policy, act, exact_law
 from hacontrol_benchmarks.judging.outsider import as_agent
+from hacontrol_benchmarks.judging.transition import Policy, act, known_transition
 from hacontrol_benchmarks.reporting.compare_households import HouseholdScene
 from hacontrol_benchmarks.reporting.figures import TRUTH, colours, draw_learning, learning_curve, make_log, name_lines
 from hacontrol_envs import Economy, KrusellSmith, Problem, Solution
@@ -109,7 +109,7 @@ class _Scene:
         self.agents = agents
         self.seed, self.dt = seed, env.unwrapped.dt
         self.problem: Any = env.unwrapped.problem
-        self.law = exact_law(self.problem, self.dt)
+        self.exact = known_transition(self.problem, self.dt)
         self.optimum: Solution = self.problem.solution()
         unit = np.zeros((201, self.problem.observation.dimension))
         unit[:, 0] = np.linspace(-1.0, 1.0, 201)
@@ -124,7 +124,7 @@ class _Scene:
         offers = [offered(agent) for agent in self.agents.values()]
         if any("rate" in every for every in offers):
             found += [self._rate_panel(j) for j in range(min(self.problem.action.dimension, MOST_RATES))]
-        if self.law is not None:
+        if self.exact is not None:
             found.append(self.trajectories)
         if any("jet" in every for every in offers):
             found.append(self.residual)
@@ -235,15 +235,15 @@ class _Scene:
         self._along_state(axes, "relative HJB residual")
 
     def _follow(self, policy: Policy) -> tuple[Floats, Floats]:
-        law, rng, problem = self.law, np.random.default_rng(self.seed), self.problem
-        assert law is not None
+        exact, rng, problem = self.exact, np.random.default_rng(self.seed), self.problem
+        assert exact is not None
         end = problem.horizon or min(2 / problem.discount, 500 * self.dt)
         x, times = problem.initial_state(rng, 3), np.arange(round(end / self.dt) + 1) * self.dt
         seen = [problem.observe(x)]
         for now in times[:-1]:
             t = np.full(len(x), now)
-            x = law.step(
-                t, x, act(problem, policy, t, problem.observe(x)), rng.standard_normal((len(x), law.noise_dim))
+            x = exact.step(
+                t, x, act(problem, policy, t, problem.observe(x)), rng.standard_normal((len(x), exact.noise_dim))
             )
             seen.append(problem.observe(x))
         return times, np.stack(seen)[:, :, 0]

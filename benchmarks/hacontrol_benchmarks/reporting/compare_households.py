@@ -14,7 +14,8 @@ from hacontrol_benchmarks.reporting.figures import TRUTH, colours
 from hacontrol_envs.economies.krusell_smith.accuracy import INHABITED, euler_residuals
 from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
 from hacontrol_envs.economies.krusell_smith.judge import checked
-from hacontrol_envs.economies.krusell_smith.paths import HouseholdPolicy, Path, path_of_z, simulate
+from hacontrol_envs.economies.krusell_smith.paths import Path, path_of_z, simulate
+from hacontrol_envs.economies.krusell_smith.policies import HouseholdPolicy, of_agent
 from hacontrol_envs.simulation.picture_scales import Scale
 
 QUARTERS = 200
@@ -45,8 +46,7 @@ class HouseholdScene:
         self.economy, self.reference = problem.economy, problem.economy.reference_solution()
         self.colours = colours(agents)
         self.policies: dict[str, HouseholdPolicy] = {
-            name: checked(getattr(agent, "saving", None) or problem.household_policy(agent.policy))
-            for name, agent in agents.items()
+            name: checked(of_agent(agent, problem.economy, problem)) for name, agent in agents.items()
         }
         first = seed % len(self.reference.ergodic.z)
         self.law = self.reference.ergodic.laws[first]

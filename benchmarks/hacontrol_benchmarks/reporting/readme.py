@@ -30,17 +30,17 @@ MARKED = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 class Shown(NamedTuple):
     """A row of the table of results in the first README."""
 
-    problem: str
-    """Name of the problem in the table."""
+    title: str
+    """Title of the problem in the table."""
     suite: str
     """Suite of the results."""
     board: str
-    """Problem of the board."""
+    """Title of the board."""
     agent: str
     """Agent of the row."""
     loss: str = "{text}"
     """Format of the headline's text."""
-    column: str = "policy error, law"
+    column: str = "policy error, visited"
     """Title of the column that is shown beside the headline."""
     error: str = "{text}"
     """Format of that column's "text" or "value"."""
@@ -57,10 +57,10 @@ SUMMARY = (
         *("path error {text} %", "Euler, mean", "Euler error 10^{value:.1f}"),
     ),
 )
-POLICIES = {"policy error": "policy error, law", "value error": "value error, law", "seconds": "seconds"}
+POLICIES = {"policy error": "policy error, visited", "value error": "value error, visited", "seconds": "seconds"}
 INDUSTRIES = {
     "output error": "output error",
-    "policy error": "policy error, law",
+    "policy error": "policy error, visited",
     "density error, L1": "density error, L1",
     "mass error": "mass error",
     "seconds": "seconds",
@@ -138,13 +138,13 @@ def _leaderboard(folder: Path, first: str, headline: str, unit: str, columns: di
             places = [1, 2, *map(header(board).index, columns.values())]
             for place, row in enumerate(board.rows):
                 text = cells(row, board)
-                rows.append(["" if place else board.problem, *(text[column] for column in places)])
+                rows.append(["" if place else board.title, *(text[column] for column in places)])
     return "\n".join(markdown_table([first, "agent", f"{headline.replace('_', ' ')}{unit} [95 %]", *columns], rows))
 
 
 def _time_steps(folder: Path, id: str) -> str:
     """Policy errors against the optimum of the sampled problem by time step: medians over seeds, in percent."""
-    (study,) = (study for study in studies(read_results(folder)) if study.problem.split()[0] == id)
+    (study,) = (study for study in studies(read_results(folder)) if study.setting.split()[0] == id)
     first, *others = (f"{step:g}" for step in study.steps)
     found = {row.agent: [cell.median for cell in row.cells] for row in study.rows["policy_error_sampled"]}
     rows = [
@@ -157,7 +157,7 @@ def _time_steps(folder: Path, id: str) -> str:
 def _summary(results: Path) -> str:
     """The rows of the first page."""
     known = {
-        (suite, board.problem, row.agent): (board, row)
+        (suite, board.title, row.agent): (board, row)
         for suite in dict.fromkeys(shown.suite for shown in SUMMARY)
         for board in make_report(results / suite).boards
         for row in board.rows
@@ -170,4 +170,4 @@ def _summary_row(shown: Shown, board: Board, row: Row) -> list[str]:
     column = [column.title for column in board.columns].index(shown.column)
     loss, error = row.loss.estimate if row.loss else None, row.cells[column]
     said = shown.error.format(text=show(error, board.columns[column].style), value=error)
-    return [shown.problem, f"`{shown.agent}`", shown.loss.format(text=show(loss)), said]
+    return [shown.title, f"`{shown.agent}`", shown.loss.format(text=show(loss)), said]

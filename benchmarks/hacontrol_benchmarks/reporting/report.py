@@ -23,7 +23,7 @@ SUITE_FILE = "suite.toml"
 
 WIDE = 120
 """Width of a terminal at which all columns are shown. [characters]."""
-NARROW_LEAVES_OUT = ("policy error, box", "value error, law", "residual, 95 %", "evaluations")
+NARROW_LEAVES_OUT = ("policy error, box", "value error, visited", "residual, 95 %", "evaluations")
 """Columns that a narrower terminal does not show."""
 
 
@@ -73,7 +73,7 @@ def print_tables(report: Report, console: Console) -> None:
         titles = header(board)
         shown = [place for place, name in enumerate(titles) if console.width >= WIDE or name not in NARROW_LEAVES_OUT]
         table = Table(
-            title=f"{terminal(board.problem)}   [dim]({terminal(board.setting)})[/]",
+            title=f"{terminal(board.title)}   [dim]({terminal(board.setting)})[/]",
             title_justify="left",
             title_style="bold",
             box=SIMPLE,
@@ -96,7 +96,7 @@ def markdown(report: Report) -> str:
     lines = [f"# hacontrol leaderboard: {markdown_text(report.title)}", "", markdown_text(report.description), ""]
     for board in report.boards:
         setting = markdown_text(board.setting)
-        lines += [f"## {markdown_text(board.problem)}", "", f"{setting}. {board.meaning}", ""]
+        lines += [f"## {markdown_text(board.title)}", "", f"{setting}. {board.meaning}", ""]
         lines += markdown_table(header(board), [cells(row, board) for row in board.rows])
         lines += [f"* failed: {markdown_text(f'{row.agent}, {text}')}" for row in board.rows for text in row.failures]
         lines += [""]

@@ -103,8 +103,8 @@ class Row:
 class Board:
     """A problem and its ranked agents."""
 
-    problem: str
-    """Name of the problem."""
+    title: str
+    """Title of the environment or economy, as its tasks have it."""
     setting: str
     """The environment in words: id, parameters that were given, step."""
     headline: str
@@ -123,7 +123,7 @@ Grouped: TypeAlias = "dict[str, list[Result]]"
 
 def boards(results: Iterable[Result]) -> list[Board]:
     """Return a ranked table per problem, in the order in which problems appear."""
-    return [_board(problem, found) for problem, found in grouped(results, lambda result: result.task.problem).items()]
+    return [_board(title, found) for title, found in grouped(results, lambda result: result.task.title).items()]
 
 
 def grouped(results: Iterable[Result], key: Callable[[Result], str]) -> Grouped:
@@ -134,14 +134,14 @@ def grouped(results: Iterable[Result], key: Callable[[Result], str]) -> Grouped:
     return groups
 
 
-def _board(problem: str, results: list[Result]) -> Board:
+def _board(title: str, results: list[Result]) -> Board:
     judge = judge_of_results([results[0].task.subject], [result.metrics for result in results])
     known = {name for result in results for name, score in result.metrics.items() if score is not None}
     headline = judge.headline(known) or judge.headlines[0]
     columns, groups = columns_of(judge), grouped(results, lambda result: result.task.label)
     rows = sorted((_row(agent, found, headline, columns) for agent, found in groups.items()), key=_order)
     ranked = tuple(replace(row, rank=place if row.loss else 0) for place, row in enumerate(rows, start=1))
-    return Board(problem, _setting(results), headline, judge.meaning(headline), columns, ranked)
+    return Board(title, _setting(results), headline, judge.meaning(headline), columns, ranked)
 
 
 def _row(agent: str, results: list[Result], headline: str, columns: tuple[Column, ...]) -> Row:

@@ -33,7 +33,7 @@ def time_step_figure(studies: list[Study]) -> Figure:
     for axes_of_study, study in zip(grid.T, studies, strict=True):
         for axes, metric in zip(axes_of_study, STUDIED, strict=True):
             _draw(axes, study, metric, places)
-        axes_of_study[0].set_title(fill(study.problem, 44), fontsize="medium")
+        axes_of_study[0].set_title(fill(study.setting, 44), fontsize="medium")
         axes_of_study[-1].set_xlabel("time step dt")
         axes_of_study[-1].invert_xaxis()  # as in the tables
     for axes, metric in zip(grid[:, 0], STUDIED, strict=True):

@@ -85,8 +85,8 @@ class Row:
 class Study:
     """Results on one problem at several steps."""
 
-    problem: str
-    """The environment in words, but for dt."""
+    setting: str
+    """The environment in words: id, parameters that were given, but for dt."""
     steps: tuple[float, ...]
     """Time steps, from large to small."""
     rows: dict[str, tuple[Row, ...]]
@@ -101,7 +101,7 @@ def studies(results: Iterable[Result]) -> list[Study]:
     Problems are the same if their parameters are, apart from dt, and if so are their episodes as lengths of time.
     """
     timed = [result for result in results if time_step(result.task.env, result.task.parameters) is not None]
-    found = (_study(problem, group) for problem, group in grouped(timed, _problem).items())
+    found = (_study(setting, group) for setting, group in grouped(timed, _setting).items())
     return [study for study in found if len(study.steps) > 1]
 
 
@@ -131,7 +131,7 @@ def print_studies(found: list[Study], notes: list[str], console: Console) -> Non
     """
     for study in found:
         for metric, rows in study.rows.items():
-            title = f"{terminal(study.problem)}   [dim]{metric.replace('_', ' ')}[/]"
+            title = f"{terminal(study.setting)}   [dim]{metric.replace('_', ' ')}[/]"
             table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE)
             for place, name in enumerate(header(study)):
                 table.add_column(name, justify="right" if place else "left", no_wrap=not place, overflow="fold")
@@ -156,7 +156,7 @@ def markdown(found: list[Study], title: str, notes: list[str]) -> str:
     """
     lines = [f"# hacontrol time-step study: {markdown_text(title)}", "", LEGEND, ""]
     for study in found:
-        lines += [f"## {markdown_text(study.problem)}", ""]
+        lines += [f"## {markdown_text(study.setting)}", ""]
         for metric, rows in study.rows.items():
             lines += [f"### {metric.replace('_', ' ')}", "", CONTROL.meaning(metric), ""]
             lines += [*markdown_table(header(study), [texts(row) for row in rows]), ""]
@@ -174,7 +174,7 @@ def texts(row: Row) -> list[str]:
     return [row.agent, *(cell.text for cell in row.cells), show(row.factor), show(row.worst)]
 
 
-def _problem(result: Result) -> str:
+def _setting(result: Result) -> str:
     """Describe the environment in words, but for dt."""
     given = dict(result.task.parameters)
     given.pop("dt", None)
@@ -190,12 +190,12 @@ def _dt(result: Result) -> float:
     return dt
 
 
-def _study(problem: str, results: list[Result]) -> Study:
+def _study(setting: str, results: list[Result]) -> Study:
     steps = tuple(sorted({_dt(result) for result in results}, reverse=True))
     agents = grouped(results, lambda result: result.task.label)
     failed = [result for result in results if result.status == "failed"]
     return Study(
-        problem,
+        setting,
         steps,
         {metric: tuple(_row(agent, runs, steps, metric) for agent, runs in agents.items()) for metric in STUDIED},
         tuple(

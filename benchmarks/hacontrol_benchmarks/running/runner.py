@@ -216,7 +216,7 @@ def _progress(console: Console | None) -> Progress:
 
 
 def _name(task: Task) -> str:
-    return f"{task.problem} · {task.label} · seed {task.seed}"
+    return f"{task.title} · {task.label} · seed {task.seed}"
 
 
 def _summary(result: Result) -> str:

@@ -20,7 +20,7 @@ from hacontrol_envs.economies.industry.judge import IndustryJudge
 from hacontrol_envs.economies.industry.market import (
     SPREADS,
     Market,
-    Rung,
+    Refinement,
     clustered_around,
     difference,
     law_under,
@@ -102,6 +102,11 @@ class FirmIndustry(Economy):
         """Return log P + eta log Y, zero where the market clears and rising in P."""
         return float(np.log(price) + self.demand_elasticity * np.log(output))
 
+    @property
+    def excess_slope(self) -> float:
+        """Derivative of `excess` in log P, with output as elastic as `supply_elasticity` but at most 10."""
+        return 1 + self.demand_elasticity * min(self.supply_elasticity, 10.0)
+
     def first_guess(self) -> float:
         """Return the price at which firms without noise would rest, with the mean of e^z that noise gives."""
         firm, eta, elasticity = self.firm(1.0), self.demand_elasticity, self.supply_elasticity
@@ -154,14 +159,14 @@ class FirmIndustry(Economy):
         Raises:
             EquilibriumError: a capital bound shapes it, no price clears the market, or the finest grid is too coarse.
         """
-        market, error, ladder = self._at_first_guess(), np.inf, list[Rung]()
+        market, error, refinements = self._at_first_guess(), np.inf, list[Refinement]()
         for shape in SHAPES:
             coarse, market = market, self._clear(market, shape)
             market.refuse_binding()
-            ladder.append(Rung(shape, market.firm.price, market.output, market.capital))
+            refinements.append(Refinement(shape, market.firm.price, market.output, market.capital))
             error = max(difference(market, coarse)) if coarse.grid.order == 4 else np.inf
             if max(error, market.negative) <= tolerance:
-                return IndustryEquilibrium(self, market, error, tuple(ladder))
+                return IndustryEquilibrium(self, market, error, tuple(refinements))
             if np.isfinite(error) and max(error, market.negative) > HOPELESS * tolerance:
                 break
         grid = f"the finest grid {shape}" if shape == SHAPES[-1] else f"a grid {shape}, of which the next is no cure,"
@@ -196,8 +201,7 @@ class FirmIndustry(Economy):
             return self.excess(price, market.output)
 
         first = float(np.log(start.firm.price))
-        slope = 1 + self.demand_elasticity * min(self.supply_elasticity, 10.0)
-        second = first - excess(first) / slope
+        second = first - excess(first) / self.excess_slope
         if second != first:
             scipy.optimize.root_scalar(excess, method="secant", x0=first, x1=second, xtol=1e-11, maxiter=30)
         market = min(known.values(), key=lambda market: abs(self.excess(market.firm.price, market.output)))

@@ -13,9 +13,10 @@ import scipy
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core.solution import CrossSection, Solution
 from hacontrol_envs.economies.economy import Equilibrium
-from hacontrol_envs.economies.industry.market import Market, Rung
+from hacontrol_envs.economies.industry.market import Market, Refinement
 from hacontrol_envs.economies.industry.responses import ImpulseResponse, impulse_response
 from hacontrol_envs.problems.firm_investment import FirmInvestment
+from hacontrol_envs.renamed import warn
 
 if TYPE_CHECKING:
     from hacontrol_envs.economies.industry.economy import FirmIndustry
@@ -40,8 +41,14 @@ class IndustryEquilibrium(Equilibrium):
     """Firms at the equilibrium price on the finest grid."""
     error: float
     """Estimated relative error of price, output and capital: the largest difference from a grid 2/3 as fine."""
-    ladder: tuple[Rung, ...]
+    refinements: tuple[Refinement, ...]
     """The market that clears on each of ever finer grids, of which this equilibrium is the last."""
+
+    @property
+    def ladder(self) -> tuple[Refinement, ...]:
+        """The refinements; deprecated."""
+        warn("ladder", "refinements")
+        return self.refinements
 
     @property
     def firm(self) -> FirmInvestment:

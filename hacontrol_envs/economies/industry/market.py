@@ -19,7 +19,7 @@ SPREADS = 2.5
 """Standard deviations of the law around its mean within which nodes cluster."""
 
 
-class Rung(NamedTuple):
+class Refinement(NamedTuple):
     """The market that clears on one grid."""
 
     shape: tuple[int, int]

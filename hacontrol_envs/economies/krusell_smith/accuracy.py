@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.economies.krusell_smith.law_of_motion import LawOfMotion
-from hacontrol_envs.economies.krusell_smith.paths import HouseholdPolicy, Path, on_grid, simulate
+from hacontrol_envs.economies.krusell_smith.paths import Path, simulate
+from hacontrol_envs.economies.krusell_smith.policies import HouseholdPolicy, on_grid
 from hacontrol_envs.numerics.transport import Transport
 
 if TYPE_CHECKING:

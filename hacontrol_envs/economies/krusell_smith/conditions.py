@@ -12,6 +12,7 @@ from hacontrol_envs.arrays import Array, Floats, like, namespace
 from hacontrol_envs.core.conditions import Consumption, PopulationConditions
 from hacontrol_envs.core.discrete import Successors
 from hacontrol_envs.economies.krusell_smith.market import Averages
+from hacontrol_envs.economies.krusell_smith.policies import split
 from hacontrol_envs.errors import EquilibriumError
 from hacontrol_envs.numerics import egm
 from hacontrol_envs.numerics.states import draw, whole
@@ -40,7 +41,7 @@ class KrusellSmithConditions(PopulationConditions):
 
     def resources(self, x: Array) -> Array:
         """Return m = (1 + r) a + w y(e, Z)."""
-        return self.economy.cash(x[..., 0], whole(x[..., 1]), whole(x[..., 2]), x[..., 3])
+        return self.economy.cash(*split(x))
 
     def gross_return(self, x: Array, c: Array) -> Array:
         """Return 1 + r."""
@@ -90,8 +91,8 @@ class KrusellSmithConditions(PopulationConditions):
         return xp.clip(share * (above + wages / r), 0.02 * above, above)
 
     def near_consumption(self) -> Consumption:
-        """Return households' consumption if capital stayed at its steady state while Z moves; see `_AtRest`."""
-        return _AtRest(self.economy)
+        """Return the consumption of households who believe that capital stays at its steady state while Z moves."""
+        return ConstantCapitalRule(self.economy)
 
     def start(self, rng: np.random.Generator, size: int) -> Floats:
         """Draw savers from the populations that one would start from."""
@@ -155,7 +156,7 @@ class KrusellSmithConditions(PopulationConditions):
 
 
 @final
-class _AtRest:
+class ConstantCapitalRule:
     """Consumption of households who believe that K will stay at the steady state's, while Z, e and prices move.
 
     Found by endogenous grids as c over resources for every (z, e), linear in between and beyond the ends, that at the

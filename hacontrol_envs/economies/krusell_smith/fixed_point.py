@@ -51,7 +51,7 @@ FORMS = {"log-linear": 2, "quadratic": 3, "two moments": 4}
 QUADRATIC = FORMS["quadratic"]
 """Terms of beliefs without the moment, at most."""
 AHEAD = 12
-"""Quarters after which consumption is forecast, see `_telling`."""
+"""Quarters after which consumption is forecast, see `forecast_weights`."""
 PERSISTENCE = 0.97
 """Autocorrelation of log K in the first beliefs."""
 CONVERGED = 1e-9
@@ -125,7 +125,7 @@ class _Search:
         self.economy, self.terms, self.households = economy, terms, Households(economy)
         x = float(np.log(steady.capital))
         self.width = width = WIDTH * max(float(np.std(np.log(economy.productivity))), 0.003)
-        self.moment = Moment(_telling(steady), np.zeros((n_z, 2)))
+        self.moment = Moment(forecast_weights(steady), np.zeros((n_z, 2)))
         self.nodes = Nodes(x - width, x + width, NODES, np.zeros(1))
         self.thresholds = self._as_in(steady)
         first = np.zeros((n_z, 1 + n_z, 4))
@@ -208,7 +208,7 @@ def _visiting(z: NDArray[np.int64], states: int) -> NDArray[np.int64]:
     return z
 
 
-def _telling(steady: SteadyState) -> Floats:
+def forecast_weights(steady: SteadyState) -> Floats:
     """Return phi(e, a), positive: mean consumption AHEAD quarters later in the steady state, (n_e, n_a).
 
     Differences in consumption now explain differences in K' between laws with the same K, but are hard to forecast;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal, final
 
 import numpy as np
@@ -19,16 +19,22 @@ from hacontrol_envs.core.registration import register
 from hacontrol_envs.core.solution import Solution
 from hacontrol_envs.economies.krusell_smith.conditions import KrusellSmithConditions
 from hacontrol_envs.economies.krusell_smith.judge import HouseholdJudge
-from hacontrol_envs.economies.krusell_smith.paths import HouseholdPolicy, on_grid
-from hacontrol_envs.economies.krusell_smith.population import (
-    KEYWORDS,
+from hacontrol_envs.economies.krusell_smith.policies import (
     MOST_SAVED,
-    PopulationProblem,
-    widened,
+    HouseholdPolicy,
+    Observation,
+    ObservationPolicy,
+    of_observations,
+    on_grid,
+    share_of_saving,
+    split,
+    to_observations,
 )
+from hacontrol_envs.economies.krusell_smith.population import KEYWORDS, PopulationProblem, widened
 from hacontrol_envs.economies.krusell_smith.solution import ReferenceSolution
 from hacontrol_envs.errors import ParameterError, ResetError
-from hacontrol_envs.numerics.states import draw, nearest, whole
+from hacontrol_envs.lazy import warn_renamed
+from hacontrol_envs.numerics.states import draw, whole
 
 
 @final
@@ -37,7 +43,7 @@ class KrusellSmithHousehold(PopulationProblem):
 
     State: own assets a, own income state e, aggregate state z, and the law of the population. The action is the share s
     of cash on hand above the borrowing limit that is saved, a' = a_min + s (m - a_min), so c = (1 - s)(m - a_min), and
-    the reward is u(c). The population follows `population`, whatever the household does: it is one of a continuum.
+    the reward is u(c). The others follow `others`, whatever the household does: it is one of a continuum.
 
     Observed are own assets (above the limit, plus one, on a logarithmic scale), the level of e, that of Z, and of the
     law its mean K and its standard deviation, or with `observe="histogram"` all its masses.
@@ -45,9 +51,9 @@ class KrusellSmithHousehold(PopulationProblem):
     Args:
         calibration: "ssj" or "jedc", the set of defaults.
         parameters: any parameter of `KrusellSmith`, with 200 asset nodes unless told otherwise.
-        population: "reference" (the solution of `KrusellSmith.reference_solution`), "steady state" (the policy that is
-            optimal there, ignoring aggregate risk) or a household policy (`paths.HouseholdPolicy`); that
-            of an agent is `problem.household_policy(agent.policy)`.
+        others: "reference" (the solution of `KrusellSmith.reference_solution`), "steady state" (the policy that is
+            optimal there, ignoring aggregate risk) or a household policy (`policies.HouseholdPolicy`); that of an agent
+            is `problem.household_policy(agent.policy)`.
         observe: "moments" or "histogram".
 
     Raises:
@@ -62,34 +68,46 @@ class KrusellSmithHousehold(PopulationProblem):
     def __init__(
         self,
         calibration: str = "ssj",
-        population: Literal["reference", "steady state"] | HouseholdPolicy = "reference",
+        others: Literal["reference", "steady state"] | HouseholdPolicy = "reference",
         observe: Literal["moments", "histogram"] = "moments",
         **parameters: Any,
     ) -> None:
+        if "population" in parameters:
+            warn_renamed("population=", "others=")
+            others = parameters.pop("population")
         super().__init__(calibration, parameters)
-        if not callable(population) and population not in ("reference", "steady state"):
-            raise ParameterError(
-                f'population must be "reference", "steady state" or a household policy, got {population!r}'
-            )
+        if not callable(others) and others not in ("reference", "steady state"):
+            raise ParameterError(f'others must be "reference", "steady state" or a household policy, got {others!r}')
         if observe not in ("moments", "histogram"):
             raise ParameterError(f'observe must be "moments" or "histogram", got {observe!r}')
-        self.population, self.observed_law = population, observe
+        self.others, self.observed_law = others, observe
+        self.shown = Observation(self.economy, observe == "histogram")
         self._parameters = {"calibration": calibration, **parameters}
 
     __signature__ = spelt_out(__init__, KEYWORDS)
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The constructor's arguments; a population that is a function of the caller's is named "given"."""
-        population = "given" if callable(self.population) else self.population
-        return {"population": population, "observe": self.observed_law, **self._parameters}
+        """The constructor's arguments; others who follow a function of the caller's are named "given"."""
+        return {**self._arguments(), "others": "given" if callable(self.others) else self.others}
+
+    def among(self, others: Any) -> KrusellSmithHousehold:
+        """Return the same household among others, such as those that follow what an agent has learnt."""
+        return KrusellSmithHousehold(**{**self._arguments(), "others": others})
 
     def with_population(self, population: Any) -> KrusellSmithHousehold:
-        """Return the same household among others, such as those that follow what an agent has learnt."""
-        return KrusellSmithHousehold(**{**self._arguments(), "population": population})
+        """Return the same household among others; deprecated in favour of `among`."""
+        warn_renamed("with_population", "among")
+        return self.among(population)
+
+    @property
+    def population(self) -> Any:
+        """What the others follow; deprecated in favour of `others`."""
+        warn_renamed("population", "others")
+        return self.others
 
     def _arguments(self) -> dict[str, Any]:
-        return {"population": self.population, "observe": self.observed_law, **self._parameters}
+        return {"others": self.others, "observe": self.observed_law, **self._parameters}
 
     @cached_property
     def state(self) -> Domain:  # type: ignore[override]
@@ -109,7 +127,7 @@ class KrusellSmithHousehold(PopulationProblem):
         if self.observed_law == "histogram":
             names += [f"mass {i}" for i in range(len(self._law_box))]
             return Domain(names, [*low, *np.zeros(len(self._law_box))], [*high, *self._law_box], _scales(len(names)))
-        capital, deviation = (float(moment) for moment in self._moments(steady.law))
+        capital, deviation = (float(moment) for moment in self.shown.moments(steady.law))
         names += ["capital", "deviation of assets"]
         around = capital - economy.borrowing_limit
         low += [economy.borrowing_limit + 0.7 * around, 0.0]
@@ -133,7 +151,8 @@ class KrusellSmithHousehold(PopulationProblem):
 
     def observe(self, x: Array) -> Array:
         """Return own assets above the limit + 1, skill, productivity and law, (..., 5) or (..., 3 + n_e n_a)."""
-        own, common = self._own(x[..., 0], whole(x[..., 1])), self._common(self.aggregate(x), self.law(x))
+        own = self.shown.own(x[..., 0], whole(x[..., 1]))
+        common = self.shown.common(self.aggregate(x), self.law(x))
         return namespace(x).concat([own, common], axis=-1)
 
     def picture(self) -> Picture:
@@ -143,80 +162,32 @@ class KrusellSmithHousehold(PopulationProblem):
         own = [("own assets", "goods", economy.borrowing_limit, float(economy.assets[-1])), ("own skill", "", *skill)]
         return self._picture(own, lambda x: [x[..., 0], economy.skill[whole(x[..., 1])]])
 
-    def _own(self, assets: Array, e: Array) -> Array:
-        """Return what is observed of a household itself, (..., 2)."""
-        xp, economy = namespace(assets), self.economy
-        return xp.stack([assets - economy.borrowing_limit + 1, like(economy.skill, assets)[e]], axis=-1)
-
-    def _common(self, z: Array, law: Array) -> Array:
-        """Return what is observed of the economy, (..., 3) or (..., 1 + n_e n_a)."""
-        xp, level = namespace(law), like(self.economy.productivity, law)[z]
-        if self.observed_law == "histogram":
-            return xp.concat([level[..., None], law.reshape(*z.shape, -1)], axis=-1)
-        return xp.stack([level, *self._moments(law)], axis=-1)
-
-    def _moments(self, law: Array) -> tuple[Array, Array]:
-        """Return mean and standard deviation of assets, each (...)."""
-        xp, assets = namespace(law), like(self.economy.assets, law)
-        mean = self.economy.capital_of(law)
-        square = xp.sum(law * (assets - mean[..., None, None]) ** 2, axis=(-2, -1))
-        return mean, square**0.5
-
-    def seen(self, y: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], Floats]:
-        """Return own assets, numbers of the states e and z, and capital K, each (...), of observations y (..., n)."""
-        economy = self.economy
-        e, z = (nearest(levels, y[..., i]) for i, levels in ((1, economy.skill), (2, economy.productivity)))
-        capital = y[..., 3]
-        if self.observed_law == "histogram":
-            law = y[..., 3:].reshape(*y.shape[:-1], *self.shape)
-            capital = economy.capital_of(law) / law.sum(axis=(-2, -1))
-        return y[..., 0] - 1 + economy.borrowing_limit, e, z, capital
-
-    def share_of(self, saved: Floats, y: Floats) -> Floats:
-        """Return the action (..., 1) by which a household that observes y (..., n) saves a' (...), as far as it can."""
-        assets, e, z, capital = self.seen(y)
-        limit = self.economy.borrowing_limit
-        share: Floats = (saved - limit) / (self.economy.cash(assets, e, z, capital) - limit)
-        return np.clip(share, 0.0, MOST_SAVED)[..., None]
-
     def conditions(self) -> KrusellSmithConditions:
         """Return the equilibrium conditions of the economy, of whose households each is like this one."""
         return self.economy.conditions()
 
     def decode_observation(self, y: Floats) -> Observed:
         """Return the point (a, e, z, K) that observations y (..., n) show, and the law where all of it is observed."""
-        x = np.stack(np.broadcast_arrays(*self.seen(y)), axis=-1).astype(np.float64)
-        if self.observed_law == "moments":
-            return Observed(x, None)
-        law = y[..., 3:].reshape(*y.shape[:-1], *self.shape)
-        return Observed(x, law / law.sum(axis=(-2, -1), keepdims=True))
+        return self.shown.decode(y)
 
     def action_of_saving(self, x: Array, saving: Array) -> Array:
         """Return the share (..., 1) of resources above the limit by which a household saves a' (...)."""
-        limit = self.economy.borrowing_limit
-        cash = self.economy.cash(x[..., 0], whole(x[..., 1]), whole(x[..., 2]), x[..., 3])
-        return namespace(x).clip((saving - limit) / (cash - limit), 0.0, MOST_SAVED)[..., None]
+        return share_of_saving(self.economy, saving, *split(x))[..., None]
 
-    def household_policy(self, policy: Callable[[Any, Floats], Any]) -> HouseholdPolicy:
-        """Return the household policy that an agent's `policy(t, y)` of this environment makes, for `population`."""
-        return partial(self._saving, policy)  # not a closure, as these cannot be pickled
+    def household_policy(self, policy: ObservationPolicy) -> HouseholdPolicy:
+        """Return the household policy that an agent's `policy(t, y)` of this environment makes, for `others`."""
+        return of_observations(self, policy)
 
-    def _saving(
-        self,
-        policy: Callable[[Any, Floats], Any],
-        assets: Floats,
-        e: NDArray[np.int64],
-        z: NDArray[np.int64],
-        law: Floats,
-    ) -> Floats:
-        """Return a' (..., m) of households; a `HouseholdPolicy` once its first argument is given."""
-        economy, limit = self.economy, self.economy.borrowing_limit
-        common = self._common(z, law)[..., None, :]
-        every = np.broadcast_to(common, (*assets.shape, common.shape[-1]))
-        share = np.asarray(policy(0.0, np.concatenate([self._own(assets, e), every], axis=-1)))[..., 0]
-        cash = economy.cash(assets, e, z[..., None], economy.capital_of(law)[..., None])
-        saved: Floats = limit + np.clip(share, 0.0, MOST_SAVED) * (cash - limit)
-        return saved
+    def seen(self, y: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], Floats]:
+        """Return own assets, e, z and K; deprecated in favour of `decode_observation`."""
+        warn_renamed("seen", "decode_observation, whose x is (a, e, z, K)")
+        return split(self.decode_observation(y).x)
+
+    def share_of(self, saved: Floats, y: Floats) -> Floats:
+        """Return the action (..., 1) that saves a' at observations; deprecated in favour of `action_of_saving`."""
+        warn_renamed("share_of(saved, y)", "action_of_saving(decode_observation(y).x, saved)")
+        share: Floats = self.action_of_saving(self.decode_observation(y).x, saved)
+        return share
 
     def _above_limit(self, x: Array) -> Array:
         """Return cash on hand above the borrowing limit, (...)."""
@@ -230,20 +201,25 @@ class KrusellSmithHousehold(PopulationProblem):
 
     def transition(self, x: Floats, a: Floats, noise: Floats) -> Floats:
         """Move the aggregate state by the first normal, own income by the second, and the law by the population."""
-        z, e = self.aggregate(x), whole(x[..., 1])
-        z_next = self._next_aggregate(z, noise[..., 0])
-        e_next = draw(self.economy.income_chain[z, z_next, e], noise[..., 1])
-        law = self._moved(self.law(x), self._choice(x), z, z_next)
-        own = np.stack([self._saved(x, a), e_next, z_next], axis=-1)
-        return np.concatenate([own, law], axis=-1)
+        return self.period(x, a, noise)[0]
+
+    def period(self, x: Floats, a: Floats, noise: Floats) -> tuple[Floats, Floats]:
+        """Return `transition` and `reward`, with cash on hand computed once."""
+        economy, z, e, law = self.economy, self.aggregate(x), whole(x[..., 1]), self.law(x)
+        z_next, above, share = draw(economy.aggregate_chain[z], noise[..., 0]), self._above_limit(x), a[..., 0]
+        e_next = draw(economy.income_chain[z, z_next, e], noise[..., 1])
+        own = np.stack([economy.borrowing_limit + share * above, e_next, z_next], axis=-1)
+        moved = self._moved(law, self._choice(z, law), z, z_next)
+        return np.concatenate([own, moved], axis=-1), economy.utility((1 - share) * above)
 
     def successors(self, x: Array, a: Array) -> Successors:
         """Return the states after all pairs (z', e') with their exact probabilities. NumPy only."""
         economy, z, e = self.economy, self.aggregate(x), whole(x[..., 1])
         n_z, n_e = len(economy.productivity), self.shape[0]
-        choice, law = self._choice(x), self.law(x)
+        law = self.law(x)
+        choice, saved = self._choice(z, law), economy.borrowing_limit + a[..., 0] * self._above_limit(x)
         after, odds = np.empty((*z.shape, n_z, n_e, x.shape[-1])), np.empty((*z.shape, n_z, n_e))
-        after[..., 0], after[..., 1] = self._saved(x, a)[..., None, None], np.arange(n_e)
+        after[..., 0], after[..., 1] = saved[..., None, None], np.arange(n_e)
         after[..., 2] = np.arange(n_z)[:, None]
         for following in range(n_z):
             after[..., following, :, 3:] = self._moved(law, choice, z, following)[..., None, :]
@@ -252,19 +228,15 @@ class KrusellSmithHousehold(PopulationProblem):
             )
         return Successors(after.reshape(*z.shape, n_z * n_e, -1), odds.reshape(*z.shape, -1))
 
-    def _saved(self, x: Array, a: Array) -> Array:
-        return self.economy.borrowing_limit + a[..., 0] * self._above_limit(x)
-
-    def _choice(self, x: Floats) -> Floats:
+    def _choice(self, z: NDArray[np.int64], law: Floats) -> Floats:
         """Return what the population saves on the grid, (..., n_e, n_a)."""
-        z, law = self.aggregate(x), self.law(x)
-        return on_grid(self.economy, self._population_policy, z, law)
+        return on_grid(self.economy, self._others_policy, z, law)
 
     @cached_property
-    def _population_policy(self) -> HouseholdPolicy:
-        if callable(self.population):
-            return self.population
-        return self._reference.policy if self.population == "reference" else self.economy.steady_state(cut=True).policy
+    def _others_policy(self) -> HouseholdPolicy:
+        if callable(self.others):
+            return self.others
+        return self._reference.policy if self.others == "reference" else self.economy.steady_state(cut=True).policy
 
     def _draw_states(self, rng: np.random.Generator, size: int, spread: float) -> Floats:
         z, law = self.populations(rng, size, spread)
@@ -289,16 +261,13 @@ class KrusellSmithHousehold(PopulationProblem):
 
     @cached_property
     def _solution(self) -> Solution | None:
-        if self.population != "reference":
+        if self.others != "reference":
             return None
         reference = self._reference
-
-        def policy(t: Array, y: Array) -> Array:
-            seen = to_numpy(y)
-            return like(self.share_of(reference.saving(*self.seen(seen)), seen), y)
+        policy = to_observations(self, reference.saving)
 
         def value(t: Array, y: Array) -> Array:
-            return like(reference.value(*self.seen(to_numpy(y))), y)
+            return like(reference.value(*split(self.decode_observation(to_numpy(y)).x)), y)
 
         euler = reference.euler.mean
         source = f"{len(self.economy.assets)} nodes of assets, endogenous grids and forecasts; Euler 10^{euler:.1f}"

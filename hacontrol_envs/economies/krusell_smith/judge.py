@@ -11,8 +11,8 @@ from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core.judge import Judge, Metric, Score
 from hacontrol_envs.economies.krusell_smith import accuracy as measures
 from hacontrol_envs.economies.krusell_smith.law_of_motion import LawOfMotion
-from hacontrol_envs.economies.krusell_smith.paths import HouseholdPolicy, path_of_z, simulate
-from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.economies.krusell_smith.paths import path_of_z, simulate
+from hacontrol_envs.economies.krusell_smith.policies import HouseholdPolicy, of_agent
 
 PATHS, QUARTERS, KEEP, LATE = 16, 600, 50, 200
 """Number of paths, their quarters, quarters between laws that are kept, and first quarter of Euler errors."""
@@ -24,7 +24,7 @@ HORIZON, DRAWS = 800, 8
 class HouseholdJudge(Judge):
     """Metrics of agents on `KrusellSmith` and on its environments.
 
-    Agents offer `saving`, a household policy (`paths.HouseholdPolicy`), or, on an environment, a `policy` of
+    Agents offer `saving`, a household policy (`policies.HouseholdPolicy`), or, on an environment, a `policy` of
     observations.
     """
 
@@ -86,31 +86,8 @@ class HouseholdJudge(Judge):
     def compute(self, agent: Any, subject: Any, evaluation: Any) -> dict[str, Score]:
         """Compute all `metrics` of an agent on a `KrusellSmith` or on an environment of one of its households."""
         problem: Any = None if hasattr(subject, "reference_solution") else subject.unwrapped.problem
-        policy, economy = getattr(agent, "saving", None), subject if problem is None else problem.economy
-        if policy is None:
-            policy = _at_rest(economy, agent) if problem is None else problem.household_policy(agent.policy)
-        return compare(economy, policy, evaluation.seed)
-
-
-def _at_rest(economy: Any, agent: Any) -> HouseholdPolicy:
-    """Return the household policy of an agent that has learnt a steady state, which ignores Z and the law.
-
-    Raises:
-        ParameterError: the agent has learnt no steady state.
-    """
-    if not hasattr(agent, "signal") or not hasattr(agent, "solution"):
-        raise ParameterError(
-            f"{type(agent).__name__} has neither `saving`, a household policy, nor a `signal` and a `solution`, by "
-            "which agents of an economy are judged"
-        )
-    individual, share, limit = economy.individual(agent.signal), agent.solution.policy, economy.borrowing_limit
-
-    def saving(assets: Floats, e: NDArray[np.int64], z: NDArray[np.int64], law: Floats) -> Floats:
-        x = np.stack(np.broadcast_arrays(np.asarray(assets, dtype=np.float64), e), axis=-1)
-        saved: Floats = limit + np.asarray(share(0.0, x))[..., 0] * individual.cash_above_limit(x)
-        return saved
-
-    return saving
+        economy = subject if problem is None else problem.economy
+        return compare(economy, of_agent(agent, economy, problem), evaluation.seed)
 
 
 def compare(economy: Any, policy: HouseholdPolicy, seed: int) -> dict[str, Score]:

@@ -192,9 +192,5 @@ class Households:
 
     def saving(self) -> Floats:
         """Return a' at the nodes, (n_e, n_a)."""
-        economy = self.economy
-        n_e, n_a = len(economy.skill), len(economy.assets)
-        points, e = np.tile(economy.assets, (1, n_e)), np.repeat(np.arange(n_e), n_a)[None]
-        out = np.empty((1, n_e * n_a))
-        egm.choose(self.thresholds, economy.assets, np.zeros(1, dtype=np.int64), np.ones((1, 1)), points, e, out)
-        return out.reshape(n_e, n_a)
+        assets, e = self.economy.assets, np.arange(len(self.economy.skill))[:, None]
+        return egm.constant_saving(self.thresholds[0, 0], assets, assets, e)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +13,13 @@ from numpy.typing import NDArray
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core import parameters as read
 from hacontrol_envs.core.figures import panels
+from hacontrol_envs.economies.krusell_smith.policies import HouseholdPolicy, on_grid
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.numerics import chains
 from hacontrol_envs.numerics.transport import Transport
 
 if TYPE_CHECKING:
     from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
-
-HouseholdPolicy: TypeAlias = Callable[[Floats, NDArray[np.int64], NDArray[np.int64], Floats], Floats]
-"""Function of own assets and e (..., m), Z (...) and law (..., n_e, n_a) that returns what m households save, a'
-(..., m)."""
 
 LONGEST = 10_000_000
 """Largest number of quarters of a path."""
@@ -104,22 +101,6 @@ def path_of_z(
         first = rng.choice(len(economy.productivity), size, p=economy.joint_law.sum(axis=1))
     states = np.broadcast_to(read_states(economy, np.atleast_1d(first)).reshape(np.shape(first)), size)
     return chains.draw(economy.aggregate_chain, states, rng.random((quarters, *size)))
-
-
-def on_grid(economy: KrusellSmith, policy: HouseholdPolicy, z: Any, law: Floats) -> Floats:
-    """Return a' at the nodes, (..., n_e, n_a), by a policy.
-
-    Args:
-        economy: the economy.
-        policy: what households save.
-        z: states of Z, (...).
-        law: laws of households in these states, (..., n_e, n_a).
-    """
-    n_e, n_a = law.shape[-2:]
-    batch = law.shape[:-2]
-    assets = np.broadcast_to(np.tile(economy.assets, n_e), (*batch, n_e * n_a))
-    e = np.broadcast_to(np.repeat(np.arange(n_e), n_a), (*batch, n_e * n_a))
-    return np.asarray(policy(assets, e, np.asarray(z), law), dtype=np.float64).reshape(law.shape)
 
 
 def simulate(economy: KrusellSmith, policy: HouseholdPolicy, z: NDArray[np.int64], law: Floats, every: int = 0) -> Path:

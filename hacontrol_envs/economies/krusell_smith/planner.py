@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import Any, final
 
@@ -14,18 +13,18 @@ from hacontrol_envs.core.domain import Domain
 from hacontrol_envs.core.parameters import spelt_out
 from hacontrol_envs.core.picture import Picture
 from hacontrol_envs.core.registration import register
-from hacontrol_envs.economies.krusell_smith.paths import HouseholdPolicy, on_grid
-from hacontrol_envs.economies.krusell_smith.population import (
-    KEYWORDS,
+from hacontrol_envs.economies.krusell_smith.policies import (
     MOST_SAVED,
-    PopulationProblem,
-    widened,
+    HouseholdPolicy,
+    ObservationPolicy,
+    to_shares,
 )
-from hacontrol_envs.numerics.states import nearest
+from hacontrol_envs.economies.krusell_smith.population import KEYWORDS, PopulationProblem, widened
+from hacontrol_envs.numerics.states import draw
 
 
 @final
-class KrusellSmithCloud(PopulationProblem):
+class KrusellSmithPlanner(PopulationProblem):
     """All households of `KrusellSmith` at once.
 
     State: the aggregate state z and the law (n_e, n_a). The action is the share of cash on hand above the borrowing
@@ -90,18 +89,9 @@ class KrusellSmithCloud(PopulationProblem):
         """Return a picture of K and Z, the law, and the shares saved over assets."""
         return self._picture([], lambda x: [])
 
-    def play(self, policy: HouseholdPolicy) -> Callable[[Any, Floats], Floats]:
+    def play(self, policy: HouseholdPolicy) -> ObservationPolicy:
         """Return the policy (t, y) -> shares (..., n_e n_a) of this environment whose households follow `policy`."""
-
-        def shares(t: Any, y: Floats) -> Floats:
-            z = nearest(self.economy.productivity, y[..., 0])
-            law = y[..., 1:].reshape(*y.shape[:-1], *self.shape)
-            law = law / law.sum(axis=(-2, -1), keepdims=True)
-            saved = on_grid(self.economy, policy, z, law) - self.economy.borrowing_limit
-            found: Floats = np.clip(saved / self._above_limit(z, law), 0.0, MOST_SAVED)
-            return found.reshape(*y.shape[:-1], -1)
-
-        return shares
+        return to_shares(self.economy, policy)
 
     def _above_limit(self, z: Any, law: Array) -> Array:
         """Return cash on hand above the limit, (..., n_e, n_a)."""
@@ -113,24 +103,26 @@ class KrusellSmithCloud(PopulationProblem):
     def reward(self, x: Array, a: Array) -> Array:
         """The mean under the law of u(c), the utility of consumption c in a quarter."""
         law, shares = self.law(x), a.reshape(*a.shape[:-1], *self.shape)
-        c = (1 - shares) * self._above_limit(self.aggregate(x), law)
-        return namespace(x).sum(law * self.economy.utility(c), axis=(-2, -1))
+        return self._paid(law, shares, self._above_limit(self.aggregate(x), law))
 
-    def _choice(self, x: Floats, a: Floats) -> Floats:
-        shares = a.reshape(*a.shape[:-1], *self.shape)
-        found: Floats = self.economy.borrowing_limit + shares * self._above_limit(self.aggregate(x), self.law(x))
-        return found
+    def _paid(self, law: Array, shares: Array, above: Array) -> Array:
+        return namespace(law).sum(law * self.economy.utility((1 - shares) * above), axis=(-2, -1))
 
     def transition(self, x: Floats, a: Floats, noise: Floats) -> Floats:
         """Move the aggregate state by the normal, and the law by the action."""
-        z = self.aggregate(x)
-        z_next = self._next_aggregate(z, noise[..., 0])
-        law = self._moved(self.law(x), self._choice(x, a), z, z_next)
-        return np.concatenate([z_next[..., None].astype(np.float64), law], axis=-1)
+        return self.period(x, a, noise)[0]
+
+    def period(self, x: Floats, a: Floats, noise: Floats) -> tuple[Floats, Floats]:
+        """Return `transition` and `reward`, with cash on hand computed once."""
+        z, law, shares = self.aggregate(x), self.law(x), a.reshape(*a.shape[:-1], *self.shape)
+        z_next, above = draw(self.economy.aggregate_chain[z], noise[..., 0]), self._above_limit(z, law)
+        moved = self._moved(law, self.economy.borrowing_limit + shares * above, z, z_next)
+        return np.concatenate([z_next[..., None].astype(np.float64), moved], axis=-1), self._paid(law, shares, above)
 
     def successors(self, x: Array, a: Array) -> Successors:
         """Return the states after every z' with their exact probabilities. NumPy only."""
-        z, law, choice = self.aggregate(x), self.law(x), self._choice(x, a)
+        z, law, shares = self.aggregate(x), self.law(x), a.reshape(*a.shape[:-1], *self.shape)
+        choice = self.economy.borrowing_limit + shares * self._above_limit(z, law)
         n_z = len(self.economy.productivity)
         after = [self._moved(law, choice, z, following) for following in range(n_z)]
         numbers = np.broadcast_to(np.arange(float(n_z))[:, None], (*z.shape, n_z, 1))
@@ -141,4 +133,4 @@ class KrusellSmithCloud(PopulationProblem):
         return np.concatenate([z[:, None].astype(np.float64), law.reshape(size, -1)], axis=-1)
 
 
-register("KrusellSmithCloud-v0", KrusellSmithCloud, dt=1.0, max_episode_steps=200)
+register("KrusellSmithCloud-v0", KrusellSmithPlanner, dt=1.0, max_episode_steps=200)

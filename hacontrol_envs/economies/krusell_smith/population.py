@@ -23,8 +23,6 @@ from hacontrol_envs.numerics.transport import Transport
 
 NODES = 200
 """Default number of asset nodes of the histogram in environments."""
-MOST_SAVED = 0.999
-"""Largest share of cash on hand that can be saved: something is left to consume, and no optimum saves as much."""
 KEYWORDS = {**EVERY, "asset_nodes": NODES}
 """Parameters of the economy in signatures of environments, with their defaults."""
 START_SPREAD, LOOK_SPREAD = 0.02, 0.1
@@ -165,9 +163,6 @@ class PopulationProblem(DiscreteProblem):
             raise ResetError(f"the aggregate state must be a whole number from 0 to {last}, got {z.ravel()[:5]}")
         if np.any(law < 0) or np.any(np.abs(law.sum(axis=(-2, -1)) - 1) > 1e-9):
             raise ResetError("the law must be n_e n_a masses, none negative, that sum to one")
-
-    def _next_aggregate(self, z: NDArray[np.int64], noise: Floats) -> NDArray[np.int64]:
-        return draw(self.economy.aggregate_chain[z], noise)
 
     def _moved(self, law: Floats, choice: Floats, z: Any, z_next: Any) -> Floats:
         """Return the laws (..., n_e n_a) after choices (..., n_e, n_a) and the chain from z to z'."""

@@ -27,7 +27,8 @@ from hacontrol_envs.core import parameters as read
 from hacontrol_envs.core.figures import draw_response, panels
 from hacontrol_envs.economies.krusell_smith.law_of_motion import by_state
 from hacontrol_envs.economies.krusell_smith.market import Averages
-from hacontrol_envs.economies.krusell_smith.paths import COLOURS, laws_along, on_grid
+from hacontrol_envs.economies.krusell_smith.paths import COLOURS, laws_along
+from hacontrol_envs.economies.krusell_smith.policies import on_grid
 from hacontrol_envs.errors import NumericalError, ParameterError
 from hacontrol_envs.numerics import chains
 from hacontrol_envs.numerics.inequality import gini

@@ -275,8 +275,6 @@ def step_back(steady: SteadyState, thresholds: Floats, now: tuple[float, float],
 
 def chosen(economy: KrusellSmith, thresholds: Floats) -> Floats:
     """Return a' at the nodes, (n_e, n_a), by thresholds (1, 1, n_e, n_a)."""
-    n_e, n_a = thresholds.shape[2:]
-    points, e = np.tile(economy.assets, (1, n_e)), np.repeat(np.arange(n_e), n_a)[None]
-    out = np.empty((1, n_e * n_a))
-    egm.choose(thresholds, economy.assets, np.zeros(1, dtype=np.int64), np.ones((1, 1)), points, e, out)
-    return out.reshape(n_e, n_a)
+    return egm.constant_saving(
+        thresholds[0, 0], economy.assets, economy.assets, np.arange(thresholds.shape[2])[:, None]
+    )

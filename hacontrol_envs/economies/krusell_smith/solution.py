@@ -17,12 +17,12 @@ from hacontrol_envs.economies.economy import Equilibrium
 from hacontrol_envs.economies.krusell_smith import accuracy as measures
 from hacontrol_envs.economies.krusell_smith import fixed_point
 from hacontrol_envs.economies.krusell_smith.law_of_motion import Beliefs, LawOfMotion, Moment, Nodes
-from hacontrol_envs.economies.krusell_smith.paths import Path, on_grid, path_of_z, read_law, read_path
+from hacontrol_envs.economies.krusell_smith.paths import Path, path_of_z, read_law, read_path
+from hacontrol_envs.economies.krusell_smith.policies import on_grid, split
 from hacontrol_envs.economies.krusell_smith.responses import ImpulseResponse, impulse_response
 from hacontrol_envs.economies.krusell_smith.value import HouseholdValue
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.numerics import egm
-from hacontrol_envs.numerics.states import whole
 
 if TYPE_CHECKING:
     from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
@@ -93,10 +93,10 @@ class ReferenceSolution(Equilibrium):
         """Value and saving a', (..., 1), at points x = (a, e, z, K) where v = 0; the error of the value is NaN."""
 
         def value(t: Any, x: Floats) -> Floats:
-            return self.value(x[..., 0], *_whole(x), x[..., 3])
+            return self.value(*split(x))
 
         def policy(t: Any, x: Floats) -> Floats:
-            return self.saving(x[..., 0], *_whole(x), x[..., 3])[..., None]
+            return self.saving(*split(x))[..., None]
 
         return Solution(value, policy, "numerical", f"endogenous grids and forecasts ({self.form})", math.nan)
 
@@ -254,8 +254,3 @@ class ReferenceSolution(Equilibrium):
     def __repr__(self) -> str:
         figures = f"capital={self.capital:.6g}, euler={self.euler.mean:.2f}, den_haan={self.den_haan.mean:.2g}"
         return f"ReferenceSolution({figures}, gap={self.gap:.1g}, share_at_top={self.share_at_top:.2g})"
-
-
-def _whole(x: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the numbers of e and z of points x = (a, e, z, K)."""
-    return whole(x[..., 1]), whole(x[..., 2])

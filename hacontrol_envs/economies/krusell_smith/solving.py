@@ -16,7 +16,8 @@ from hacontrol_envs.economies.krusell_smith import fixed_point
 from hacontrol_envs.economies.krusell_smith.calibrations import CALIBRATIONS
 from hacontrol_envs.economies.krusell_smith.judged import checked, judged, recheck
 from hacontrol_envs.economies.krusell_smith.law_of_motion import Beliefs, LawOfMotion, Moment, Nodes
-from hacontrol_envs.economies.krusell_smith.paths import Path, on_grid
+from hacontrol_envs.economies.krusell_smith.paths import Path
+from hacontrol_envs.economies.krusell_smith.policies import on_grid
 from hacontrol_envs.economies.krusell_smith.solution import Ergodic, ReferenceSolution
 from hacontrol_envs.errors import NumericalError
 from hacontrol_envs.numerics import disk_cache

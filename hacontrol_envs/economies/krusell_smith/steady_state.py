@@ -141,12 +141,7 @@ class SteadyState(Equilibrium):
 
     def saving_at(self, assets: Floats, e: Any) -> Floats:
         """Return a' of households with these assets and states, broadcasting."""
-        points, states = np.broadcast_arrays(np.asarray(assets, dtype=np.float64), np.asarray(e, dtype=np.int64))
-        out = np.empty((1, points.size))
-        z, one = np.zeros(1, dtype=np.int64), np.ones((1, 1))
-        flat = np.ascontiguousarray(points).reshape(1, -1), np.ascontiguousarray(states).reshape(1, -1)
-        egm.choose(self.thresholds[None, None], self.economy.assets, z, one, *flat, out)
-        return out.reshape(points.shape)
+        return egm.constant_saving(self.thresholds, self.economy.assets, assets, e)
 
     def consumption_at(self, assets: Floats, e: Any) -> Floats:
         """Return c of households with these assets and states, broadcasting."""

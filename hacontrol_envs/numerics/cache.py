@@ -1,4 +1,4 @@
-"""Results that depend on a problem and the length of its step, kept by the problem itself."""
+"""Results that depend on a problem and the length of its step, cached by the problem itself."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ Problem = TypeVar("Problem")
 Result = TypeVar("Result")
 
 MOST = 8
-"""Step lengths for which a problem keeps results; few are used with a problem."""
+"""Step lengths for which a problem caches results; few are used with a problem."""
 
 
-def kept_by_step(method: Callable[[Problem, float], Result]) -> Callable[[Problem, float], Result]:
+def cached_by_step(method: Callable[[Problem, float], Result]) -> Callable[[Problem, float], Result]:
     """Return a method of the step length that is computed once for each problem and step length.
 
     `functools.lru_cache` would not do: all problems would share its size, and 64 environments, each with a problem of

@@ -1,14 +1,14 @@
-"""What a problem keeps for a step length is computed once, however many problems there are."""
+"""What a problem caches for a step length is computed once, however many problems there are."""
 
 from hacontrol_envs import LQR, Merton
-from hacontrol_envs.numerics.kept import MOST, kept_by_step
+from hacontrol_envs.numerics.cache import MOST, cached_by_step
 
 
 class Counter:
     def __init__(self):
         self.calls = []
 
-    @kept_by_step
+    @cached_by_step
     def doubled(self, dt):
         self.calls.append(dt)
         return 2 * dt
@@ -32,4 +32,4 @@ def test_problems_keep_their_own():
     for kind, name in ((LQR, "_held_loops"), (Merton, "_constants")):
         many = [kind() for _ in range(20)]
         first = [getattr(p, name)(0.1) for p in many]
-        assert all(getattr(p, name)(0.1) is kept for p, kept in zip(many, first, strict=True))
+        assert all(getattr(p, name)(0.1) is cached for p, cached in zip(many, first, strict=True))

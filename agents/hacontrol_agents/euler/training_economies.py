@@ -1,4 +1,4 @@
-"""Clouds: the economies on which a DEQN learns, moved by what it has learnt."""
+"""TrainingEconomies: the economies on which a DEQN learns, moved by what it has learnt."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ TILT = 0.5
 """Share of economies whose wealth is multiplied by a factor before points are drawn."""
 
 TRIVIAL = 5.0
-"""Factor by which capital must differ from a representative agent's, up or down, for a cloud to be trivial."""
+"""Factor by which capital must differ from a representative agent's, up or down, for economies to be trivial."""
 TRIVIAL_TOP = 0.5
-"""Share of savers at the top of the grid above which a cloud is trivial, whatever its capital."""
+"""Share of savers at the top of the grid above which economies are trivial, whatever their capital."""
 
 FUTURE = 200
-"""Periods for which the cloud follows the learnt rule to see where it leads."""
+"""Periods for which economies follow the learnt rule to see where it leads."""
 
 Saving = Callable[[Floats, "Floats | None"], Floats]
 """Function of points x (..., m, n) and their economies' laws (..., n_e, n_a), None without a population; returns a'
 (..., m)."""
 
 
-class Cloud(abc.ABC):
+class TrainingEconomies(abc.ABC):
     """States of economies, from which points are drawn and which move on period by period."""
 
     @abc.abstractmethod
@@ -45,18 +45,18 @@ class Cloud(abc.ABC):
 
     @abc.abstractmethod
     def move(self, rng: np.random.Generator, saving: Saving) -> None:
-        """Move the cloud one period on by the rule `saving`."""
+        """Move the economies one period on by the rule `saving`."""
 
-    def figures(self) -> dict[str, float]:
-        """Return figures of the cloud's state by name."""
+    def diagnostics(self) -> dict[str, float]:
+        """Return figures of the economies' state by name."""
         return {}
 
     def refuse_trivial(self) -> None:  # noqa: B027  (single savers tell of no collapse)
-        """Raise EquilibriumError where the cloud's economies are trivial, so that no equilibrium is near."""
+        """Raise EquilibriumError where the economies are trivial, so that no equilibrium is near."""
 
     def refuse_trivial_future(self, rng: np.random.Generator, saving: Saving) -> None:
-        """Raise EquilibriumError if `FUTURE` further periods under `saving` would lead to trivial economies. The cloud
-        itself is unchanged."""
+        """Raise EquilibriumError if `FUTURE` further periods under `saving` would lead to trivial economies. The
+        economies themselves are unchanged."""
         here = {name: tensor.clone() for name, tensor in self.tensors().items()}
         for _ in range(FUTURE):
             self.move(rng, saving)
@@ -75,7 +75,7 @@ class Cloud(abc.ABC):
 
 
 @final
-class SaverCloud(Cloud):
+class TrainingSavers(TrainingEconomies):
     """Single savers, who are economies of their own. Half of a batch are their states, half are drawn as starting
     points."""
 
@@ -102,7 +102,7 @@ class SaverCloud(Cloud):
 
 
 @final
-class PopulationCloud(Cloud):
+class TrainingPopulations(TrainingEconomies):
     """Economies with a law of savers each, which transport moves.
 
     Half of an economy's points are drawn by mass, half evenly from inhabited cells; between nodes, evenly. Half of the
@@ -157,16 +157,16 @@ class PopulationCloud(Cloud):
         choice = saving(x, self.laws).reshape(B, n_e, n_a)
         self.z, self.laws = self._conditions.moved(self.laws, choice, self.z, rng)
 
-    def figures(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, float]:
         return {"capital": float(self.capital.mean()), "spread": float(np.log(self.capital).std())}
 
     def refuse_trivial(self) -> None:
-        sensible, capital = self._conditions.representative_capital, self.figures()["capital"]
+        sensible, capital = self._conditions.representative_capital, self.diagnostics()["capital"]
         top = float(self.laws[..., -1].sum(axis=-1).mean())
         if sensible / TRIVIAL <= capital <= sensible * TRIVIAL and top <= TRIVIAL_TOP:
             return
         raise EquilibriumError(
-            f"the cloud has become trivial: capital is {capital:.4g} on average, a representative agent's is "
+            f"the training economies are trivial: capital is {capital:.4g} on average, a representative agent's is "
             f"{sensible:.4g}, and {top:.0%} of savers are at the top of the grid. The rule meets the equilibrium "
             "conditions there, if at all, and nowhere else: start from what is known (warm_start=True), or learn more "
             "before economies move on (settled, moves)"

@@ -1,4 +1,4 @@
-"""The exact law of a problem sampled at step dt, by which its agents are judged, whatever scheme they learnt on."""
+"""The exact transition of a problem sampled at step dt, by which agents are judged whatever scheme they learnt on."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Policy: TypeAlias = "Callable[[Array, Floats], Any]"
 
 @final
 @dataclass(frozen=True)
-class ExactLaw:
+class ExactTransition:
     """Transition and expected reward of a step of length dt, the action held, both without discretisation error."""
 
     problem: Problem
-    """The problem whose law this is."""
+    """The problem whose transition this is."""
     dt: float
     """Length of a step, in the problem's unit of time."""
 
@@ -46,7 +46,7 @@ class ExactLaw:
             noise: standard normals, (..., noise_dim).
         """
         after = self.problem.exact_step(t, x, a, self.dt, noise)
-        assert after is not None  # `exact_law` has seen to it
+        assert after is not None  # `known_transition` has seen to it
         return after
 
     def transition(self, t: Array, x: Floats, a: Floats, noise: Floats) -> tuple[Floats, Floats]:
@@ -76,13 +76,13 @@ class ExactLaw:
         return reward
 
 
-def exact_law(problem: Problem, dt: float) -> ExactLaw | None:
-    """Return the exact law, or None where the problem does not know it."""
+def known_transition(problem: Problem, dt: float) -> ExactTransition | None:
+    """Return the exact transition, or None where the problem does not know it."""
     x = problem.some_states(np.random.default_rng(0), 1)
     a = problem.action.from_unit(np.zeros((1, problem.action.dimension)))
     t, noise = np.zeros(1), np.zeros((1, problem.exact_noise_dim))
     step = problem.exact_step(t, x, a, dt, noise)
-    return None if step is None or problem.exact_reward(t, x, a, dt) is None else ExactLaw(problem, dt)
+    return None if step is None or problem.exact_reward(t, x, a, dt) is None else ExactTransition(problem, dt)
 
 
 def act(problem: Problem, policy: Policy, t: Floats, x: Floats) -> Floats:
