@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
+from common.marks import slow_where
 from hacontrol_envs import ControlProblem, Problem, registered_ids
 from hacontrol_envs.core.registration import build_problem
 from hacontrol_envs.simulation.env import SDEEnv, SDEVectorEnv
@@ -53,10 +54,14 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "a firm always near an edge": ("FirmInvestment-v0", {"capital_bounds": (1.0, 3.0), "productivity_bound": 0.3}),
     "a firm with smoothed costs": ("FirmInvestment-v0", {"adjustment": "smoothed"}),
 }
-every_case = pytest.mark.parametrize(("id", "parameters"), CASES.values(), ids=CASES.keys())
+COSTLY = CASES["a household among those of the reference"], CASES["a firm always near an edge"]
+every_case = pytest.mark.parametrize(("id", "parameters"), slow_where(COSTLY.__contains__, CASES.values()), ids=CASES)
 every_id = pytest.mark.parametrize("id", registered_ids())
 WITH_HORIZON = [id for id in registered_ids() if "horizon" in problem_of(id).parameters]
-BOTH_HORIZONS = [(id, CHEAP.get(id, {})) for id in registered_ids()] + [(id, {"horizon": 2.0}) for id in WITH_HORIZON]
+BOTH_HORIZONS = slow_where(
+    lambda case: case[0] == "FirmInvestment-v0",
+    [(id, CHEAP.get(id, {})) for id in registered_ids()] + [(id, {"horizon": 2.0}) for id in WITH_HORIZON],
+)
 
 
 def single(id: str, parameters: dict[str, Any]) -> SDEEnv:

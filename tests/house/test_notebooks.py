@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from common import notebooks
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
 
 LARGEST = 150_000
 """Bytes of a notebook."""
@@ -51,6 +51,7 @@ CLAIMS: dict[str, Callable[[dict[str, Any]], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLAIMS)
 def test_a_notebook_finds_what_it_says(name: str) -> None:
     path = notebooks.FOLDER / f"{name}.ipynb"

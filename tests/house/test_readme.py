@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
 GENERATED = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "hacontrol_envs" / "pages").glob("*.md"))
 PAGES = {
@@ -48,6 +46,7 @@ def numbers(text: str) -> list[float]:
     return [float(found) for found in re.findall(r"-?\d+\.\d*(?:e-?\d+)?", text)]
 
 
+@pytest.mark.slow
 def test_the_tour_finds_the_optimum(tmp_path: Path) -> None:
     *policies, loss = numbers(run("README.md", "Example", tmp_path))
     learned, analytic = policies[:4], policies[4:]
@@ -55,6 +54,7 @@ def test_the_tour_finds_the_optimum(tmp_path: Path) -> None:
     assert 0 <= loss < 1e-6
 
 
+@pytest.mark.slow
 def test_an_industry_is_learnt(tmp_path: Path) -> None:
     price, output, capital, *_, gap = numbers(run("hacontrol_envs/README.md", "An industry in equilibrium", tmp_path))
     assert (price, output, capital) == pytest.approx((0.7183080, 1.392161, 2.41922), rel=1e-5)
@@ -63,6 +63,7 @@ def test_an_industry_is_learnt(tmp_path: Path) -> None:
     assert (tmp_path / "equilibrium.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_households_are_learnt(tmp_path: Path) -> None:
     """Capital on so coarse a grid is .3 % above that on a fine one; three iterations come near the reference."""
     steady, reference, path_error = filter(
@@ -73,6 +74,7 @@ def test_households_are_learnt(tmp_path: Path) -> None:
     assert 0 < float(path_error) < 0.2
 
 
+@pytest.mark.slow
 def test_an_industry_is_calibrated(tmp_path: Path) -> None:
     first, *table, last = run("hacontrol_envs/README.md", "Moments, tables and calibration", tmp_path).splitlines()
     (deviation, gini), (discount, capital) = numbers(first), numbers(last)
@@ -82,6 +84,7 @@ def test_an_industry_is_calibrated(tmp_path: Path) -> None:
     assert capital == pytest.approx(30.0, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_policy_and_its_rate_are_learnt_from_steps(tmp_path: Path) -> None:
     """1000 units of time tell those of LQR to several per cent, 25 000 a portfolio's risky fraction to 10 or 20."""
     learned, best, rate, true, *portfolios = numbers(run("agents/README.md", "Learning from steps alone", tmp_path))
@@ -92,11 +95,13 @@ def test_a_policy_and_its_rate_are_learnt_from_steps(tmp_path: Path) -> None:
     assert consumed == pytest.approx(best_consumed, rel=0.15)
 
 
+@pytest.mark.slow
 def test_the_problem_of_a_newcomer_is_solved(tmp_path: Path) -> None:
     """0.1 P = 1 - P^2 has the root 0.95125."""
     assert numbers(run("hacontrol_envs/README.md", "Add a problem", tmp_path)) == [pytest.approx(-0.9512492, rel=1e-4)]
 
 
+@pytest.mark.slow
 def test_a_household_of_one_s_own_is_learnt(tmp_path: Path) -> None:
     """At the limit exactly; elsewhere as by endogenous grids, where income is as likely to be low as high."""
     assets, incomes = 30 * np.linspace(0, 1, 2000) ** 2, np.array([[0.8], [1.2]])
@@ -110,10 +115,12 @@ def test_a_household_of_one_s_own_is_learnt(tmp_path: Path) -> None:
     assert inside == pytest.approx(np.interp(2.0, assets, c[1]), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_agent_of_a_newcomer_plays(tmp_path: Path) -> None:
     assert run("agents/README.md", "Add an agent", tmp_path).startswith("(array([0.]")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", GENERATED)
 def test_the_plots_of_environments_and_economies_are_drawn(page: str, tmp_path: Path) -> None:
     run(page, "Plot", tmp_path)

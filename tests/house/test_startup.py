@@ -61,6 +61,7 @@ def test_quick_commands_import_nothing_heavy(quick):
     assert not HEAVY & modules_after(command(*quick))
 
 
+@pytest.mark.slow
 @every_quick_command
 def test_quick_commands_take_little_cpu(quick):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -69,6 +70,7 @@ def test_quick_commands_take_little_cpu(quick):
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < SECONDS
 
 
+@pytest.mark.slow
 def test_hyperparameters_are_what_takes_torch():
     """So the test above sees an import where there is one."""
     assert {"torch", "safetensors"} <= modules_after(command("list", "--hyperparameters"))
@@ -79,6 +81,7 @@ def test_packages_import_nothing_heavy(package):
     assert not HEAVY & modules_after(f"import {package}")
 
 
+@pytest.mark.slow
 def test_a_worker_imports_the_agent_of_its_task_only():
     found = modules_after("import hacontrol_benchmarks.running.trial, hacontrol_agents as a; a.find_agent('analytic')")
     assert "hacontrol_agents.baselines.analytic" in found
@@ -126,6 +129,7 @@ def test_the_table_of_agents_is_complete():
     assert list(BUILT_IN) == sorted(BUILT_IN)
 
 
+@pytest.mark.slow
 def test_an_agent_is_found_without_the_others():
     found = modules_after(
         "import hacontrol_agents as a; assert a.find_agent('npi').__name__ == 'NeuralPolicyIteration'"
@@ -144,6 +148,7 @@ def test_an_unknown_agent_is_refused_without_importing_any():
     assert "torch" not in modules_after(code)
 
 
+@pytest.mark.slow
 def test_a_name_of_ours_can_be_taken_and_stays_taken():
     """Another's class that is called as one of ours is found by the name, whenever ours is imported."""
     code = (

@@ -11,8 +11,6 @@ from hacontrol_agents import Agent, NativeVecEnv, make_agent
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.simulation.env import SDEVectorEnv
 
-pytestmark = pytest.mark.slow
-
 SMALL = {
     "ppo": {"n_steps": 8, "batch_size": 32},
     "sac": {"learning_starts": 60, "gradient_steps": 1},
@@ -38,6 +36,7 @@ def test_learns_a_little_and_survives_a_save(name, tmp_path):
     assert agent.env.action_space.contains(agent.predict(observation)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", ["LQR-v0", "Merton-v0"])
 @pytest.mark.parametrize("name", SMALL)
 def test_an_interrupted_run_ends_with_the_same_weights(name, env, tmp_path):
@@ -62,6 +61,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(name, env, tmp_path):
         assert torch.equal(tensor, resumed._tensors()[key]), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_a_callback_that_stops_is_not_called_again_and_the_run_goes_on_bitwise(name, tmp_path):
     path, seen = tmp_path / "checkpoint.safetensors", []
@@ -111,6 +111,7 @@ def test_the_adapter_says_what_sb3s_own_vector_environment_says():
             assert ("terminal_observation" in info) == ("terminal_observation" in info2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dt", [0.1, 0.01, 0.001])
 def test_updates_are_counted_by_time(dt):
     agent = make_agent(

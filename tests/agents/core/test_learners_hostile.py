@@ -65,6 +65,7 @@ def on(**parameters):
     return SDEEnv(problem, dt=0.1, scheme="euler", episode_steps=None if problem.horizon else 20)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
 @pytest.mark.parametrize("name", ["npi", "hjb-pinn"])
 @pytest.mark.parametrize("parameters", [{}, {"weight": 0.5}, {"horizon": 1.0}])
@@ -76,6 +77,7 @@ def test_where_nothing_is_paid_the_value_is_zero(name, parameters):
     assert np.isfinite(agent.policy(0.0, x)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
 @pytest.mark.parametrize("name", ["npi", "hjb-pinn"])
 def test_a_terminal_reward_gives_the_scale_where_others_do_not(name):
@@ -211,6 +213,7 @@ def test_a_rule_that_was_not_met_is_a_warning_unless_the_user_stopped():
     assert make_agent("random", env=gym.make("LQR-v0"), seed=0).learn().converged is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("risk_aversion", [0.5, 20.0])
 def test_a_value_that_is_not_the_optimum_is_not_taken_for_it(risk_aversion):
     """At its defaults; a policy that hardly moves (no step is accepted at 20) is not enough to have learnt."""
@@ -222,6 +225,7 @@ def test_a_value_that_is_not_the_optimum_is_not_taken_for_it(risk_aversion):
     assert scores["policy_error_visited"] > 0.02
 
 
+@pytest.mark.slow
 def test_a_value_that_is_the_optimum_has_converged_and_says_so_in_a_file(tmp_path):
     env = gym.make("Merton-v0")
     agent = make_agent("npi", env=env, seed=0, iterations=12, visits=64, hidden=(16,)).learn()

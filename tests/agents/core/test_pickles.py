@@ -15,8 +15,6 @@ from common.sampled_envs import CHEAP, every_id, same
 from hacontrol_agents import agents, make_agent
 from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
 
-pytestmark = pytest.mark.slow
-
 FIRMS: dict[str, Any] = {"adjustment": "as-published"}
 """Of an economy that both of its learners take."""
 TINY = {"hidden": (6, 5), "steps": 3, "points": 20, "boundary_points": 8, "mass_points": 30, "iterations": 3}
@@ -67,6 +65,7 @@ def test_every_agent_is_here() -> None:
     assert {name for name, kind in agents().items() if kind.__module__.startswith("hacontrol_agents.")} == set(LEARNERS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNERS)
 def test_a_learner_plays_as_before(name: str) -> None:
     """Freshly made, and after it has learnt a little."""
@@ -81,6 +80,7 @@ def test_a_learner_plays_as_before(name: str) -> None:
     assert name in KNOW or learnt != fresh
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ctq", "ppo", "sac", "td3"])
 def test_a_learner_learns_on_as_before(name: str) -> None:
     """The environments that it learns from, and all randomness, are in its pickle."""
@@ -94,6 +94,7 @@ def test_a_learner_learns_on_as_before(name: str) -> None:
     assert learnt != before
 
 
+@pytest.mark.slow
 @every_id
 def test_within_wrappers_and_a_render_mode(id: str) -> None:
     made = gym.make(id, max_episode_steps=6, render_mode="rgb_array", **CHEAP.get(id, {}))
@@ -108,6 +109,7 @@ def test_within_wrappers_and_a_render_mode(id: str) -> None:
     assert same(env.render(), other.render())
 
 
+@pytest.mark.slow
 def test_vector_environments_under_a_render_mode() -> None:
     env: Any = gym.make_vec("Merton-v0", num_envs=2, render_mode="rgb_array")
     env.reset(seed=0)
@@ -118,6 +120,7 @@ def test_vector_environments_under_a_render_mode() -> None:
     assert all(same(a, b) for a, b in zip(env.render(), other.render(), strict=True))
 
 
+@pytest.mark.slow
 def test_spawned_processes_step_as_this_one() -> None:
     make = partial(gym.make, "hacontrol_envs:LQR-v0")
     spawned, here = gym.vector.AsyncVectorEnv([make, make], context="spawn"), gym.make_vec("LQR-v0", num_envs=2)

@@ -14,7 +14,7 @@ from hacontrol_agents.equilibrium.industry_learner import IndustryLearner  # noq
 from hacontrol_envs import FirmIndustry, FirmInvestment  # noqa: E402
 from hacontrol_envs.errors import CheckpointError, ParameterError  # noqa: E402
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
 """Most learners here are stopped long before they have learnt."""
 
 TINY = {"value_hidden": (16,), "law_hidden": (6,), "firms": 256, "iterations": 2, "steps": 3, "law_steps": 2}
@@ -36,6 +36,7 @@ def weights(agent):
     return torch.cat([part.flatten() for _, part in sorted(agent._tensors().items())])
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
     """Killed after every iteration, in both stages."""
     stages = []
@@ -71,6 +72,7 @@ def test_a_file_names_where_the_law_lies_by_log_capital_and_log_productivity():
     assert frame == pytest.approx(wanted, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_it_is_not_told_the_equilibrium(monkeypatch):
     def forbidden(*_, **__):
         raise AssertionError("the learner asked for what it should find")

@@ -57,6 +57,7 @@ def titles(figure):
     return [axes.get_title() for axes in figure.axes if axes.get_title()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["learnt", "published"])
 @pytest.mark.parametrize("truth", [None, TRUTH])
 def test_every_panel_is_drawn(which, truth, request, tmp_path):

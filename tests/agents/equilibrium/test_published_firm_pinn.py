@@ -25,7 +25,7 @@ from hacontrol_agents.equilibrium.published_firm_pinn import (  # noqa: E402
 from hacontrol_envs import FirmIndustry, FirmInvestment, Jet  # noqa: E402
 from hacontrol_envs.errors import CheckpointError, ParameterError  # noqa: E402
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
 """Most learners here are stopped long before they have learnt."""
 
 FIRM = FirmInvestment(adjustment="as-published", price=1.3)
@@ -244,6 +244,7 @@ def rows_in(path):
     return IndustryLearner.load(path).history
 
 
+@pytest.mark.slow
 def test_the_seed_decides_and_nothing_else():
     torch.manual_seed(1)
     before = torch.get_rng_state()

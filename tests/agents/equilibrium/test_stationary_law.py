@@ -246,6 +246,7 @@ def distance(found, problem, true):
     return (np.abs(density(found, x) * x[..., 0] - true(c)) * weights).sum() / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [ONE, BOTH])
 def test_a_gaussian_law_is_recovered_from_a_wrong_frame(noise):
     problem = Linear(PULL, noise)
@@ -259,6 +260,7 @@ def test_a_gaussian_law_is_recovered_from_a_wrong_frame(noise):
     np.testing.assert_allclose(mass * away.T @ away, covariance(problem), atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edges", [("open", "reflecting"), "reflecting"])
 def test_reflection_cuts_off_the_tails_of_a_reversible_law(edges):
     """With b = 1/2 D grad log f no current flows, so edges change nothing but the range: a truncated Gaussian."""
@@ -279,6 +281,7 @@ def test_reflection_cuts_off_the_tails_of_a_reversible_law(edges):
     assert density(found, np.array([x, (x[0], REST[1])]))[0] == 0
 
 
+@pytest.mark.slow
 def test_correlated_noise_at_a_reflecting_edge_against_finite_differences():
     problem = Linear(PULL, BOTH, bound=0.3)
     grid = Grid(problem, (clustered_nodes(161, 0.0, 0.2), np.linspace(-1, 1, 81)), 4)

@@ -14,7 +14,7 @@ from hacontrol_agents.learning.networks import MLP
 from hacontrol_agents.learning.row_jacobian import call
 from hacontrol_envs.errors import EquilibriumError, ParameterError
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
 """Most learners here are stopped long before they have learnt."""
 
 SMALL = {"asset_nodes": 30, "asset_max": 200.0}
@@ -24,6 +24,7 @@ def make(env="KrusellSmith-v0", parameters=SMALL, **settings) -> DEQN:
     return DEQN(env=gym.make(env, **parameters), seed=0, **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("complementarity", ["minimum", "fischer-burmeister"])
 @pytest.mark.parametrize("law_input", ["moments", "learned moments", "histogram"])
 def test_the_jacobian_is_that_of_the_residual(complementarity, law_input):
@@ -92,6 +93,7 @@ def test_gathered_laws_save_what_the_laws_do(calibration):
     np.testing.assert_allclose(gathered, whole, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_growth_with_a_closed_form_is_learnt():
     agent = make("BrockMirman-v0", {}, iterations=15).learn()
     x = agent.problem.some_states(np.random.default_rng(0), 500)
@@ -99,6 +101,7 @@ def test_growth_with_a_closed_form_is_learnt():
     assert error.mean() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["levenberg-marquardt", "adam"])
 def test_a_resumed_run_is_bitwise_the_same(optimizer, tmp_path):
     settings = {"economies": 8, "points": 128, "iterations": 4, "optimizer": optimizer}
@@ -124,6 +127,7 @@ def test_a_trivial_cloud_is_refused(node):
         agent._training.refuse_trivial()
 
 
+@pytest.mark.slow
 def test_a_cloud_at_the_top_of_a_short_grid_is_trivial():
     agent = make(parameters=SMALL | {"asset_max": 100.0}, economies=4, points=64)
     cloud, sensible = agent._training, agent.conditions.representative_capital

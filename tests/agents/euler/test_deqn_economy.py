@@ -48,6 +48,7 @@ def same(one, other):
     return mine.keys() == others.keys() and all(torch.equal(mine[name], others[name]) for name in mine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("economy", "id", "parameters"),
     [
@@ -82,6 +83,7 @@ def test_saving_is_a_household_policy():
     np.testing.assert_allclose(saved + agent.consumption(x), agent.conditions.resources(x), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "economy", [BrockMirman(capital_share=0.3), KrusellSmith(**SMALL), KrusellSmith("jedc", **SMALL)]
 )

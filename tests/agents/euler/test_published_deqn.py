@@ -16,8 +16,6 @@ from hacontrol_agents.euler.published_deqn import Sample, euler_residual  # noqa
 from hacontrol_agents.learning.mish import Mish  # noqa: E402
 from hacontrol_envs.errors import CheckpointError, ParameterError  # noqa: E402
 
-pytestmark = pytest.mark.slow
-
 SMALL = {"asset_nodes": 12, "asset_max": 60.0}
 ECONOMIES = {
     "ssj": {
@@ -158,6 +156,7 @@ def test_published_settings_are_the_defaults():
     assert settings == {**published, "halved_every": 500}
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_ends_at_the_same_bits(tmp_path):
     whole = learner().learn()
     assert [row["epoch"] for row in whole.history] == [20, 40, 50]

@@ -13,7 +13,7 @@ from hacontrol_envs import ControlProblem, Domain, FirmInvestment, SDEEnv
 from hacontrol_envs.arrays import namespace
 from hacontrol_envs.errors import ParameterError
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
 """Most learners here are stopped long before they have learnt."""
 
 
@@ -25,6 +25,7 @@ def on(problem: ControlProblem) -> SDEEnv:
     return SDEEnv(problem, dt=0.25, scheme="euler", episode_steps=100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("id", "allowed"), [("LQR-v0", 1e-5), ("Merton-v0", 1e-4)])
 def test_closed_forms(id, allowed):
     env = gym.make(id)
@@ -36,6 +37,7 @@ def test_closed_forms(id, allowed):
     assert relative(agent.value(0.0, x), optimum.value(0.0, x)) < allowed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "iterations", "allowed"), [("l-bfgs", 10, 5e-2), ("adam", 20, 0.3)])
 def test_first_order_optimizers(optimizer, iterations, allowed):
     """They learn too, to fewer digits: that is why they are not the default."""
@@ -46,6 +48,7 @@ def test_first_order_optimizers(optimizer, iterations, allowed):
     assert relative(agent.policy(0.0, x), optimum.policy(0.0, x)) < allowed
 
 
+@pytest.mark.slow
 def test_a_finite_horizon_meets_its_terminal_reward():
     env = gym.make("LQR-v0", horizon=1.0, terminal_cost=0.3, dt=0.05)
     agent = HJBPinn(env=env, seed=0, iterations=15).learn()
@@ -59,6 +62,7 @@ def firm_states(mean: float, spread: float, seed: int = 0):
     return np.stack([mean * np.exp(rng.uniform(-0.2, 0.2, 400)), rng.uniform(-spread, spread, 400)], axis=-1)
 
 
+@pytest.mark.slow
 def test_constant_returns_value_is_linear_in_capital():
     """Hayashi (1982): V = q(z) k with (r + delta) q = P e^z + (q-1)^2/(2 theta) - kappa z q' + sigma^2/2 q''."""
     price, L = 0.13, 0.6
@@ -82,6 +86,7 @@ def test_constant_returns_value_is_linear_in_capital():
     assert relative(agent.policy(0.0, x)[:, 0], (q - 1) / 2) < 1e-3
 
 
+@pytest.mark.slow
 def test_without_noise_a_firm_rests_where_marginal_value_is_the_cost_of_replacement():
     problem = FirmInvestment(volatility=0.0, price=0.75, productivity_bound=1.0)
     agent = HJBPinn(env=on(problem), seed=0, iterations=25).learn()
@@ -113,6 +118,7 @@ class Replacement(ControlProblem):
         return 0.2 * rng.standard_normal((size, 1))
 
 
+@pytest.mark.slow
 def test_the_replacement_policy_is_worth_its_expected_revenue():
     """E e^{z_t} = exp(z e^{-t/2} + sd^2 (1 - e^{-t})/2), sd = 0.2: no maximiser is declared, so Newton finds a = 0."""
     agent = HJBPinn(env=on(Replacement()), seed=0, iterations=15).learn()
@@ -128,6 +134,7 @@ class Reflected(Replacement):
     state = Domain(["z"], [-0.25], [0.25], "linear", "reflecting")
 
 
+@pytest.mark.slow
 def test_a_reflecting_edge_has_its_boundary_condition():
     """(rho V = e^z - z V'/2 + 0.02 V'') with V'(+-0.25) = 0, by collocation, against the network."""
 
@@ -142,6 +149,7 @@ def test_a_reflecting_edge_has_its_boundary_condition():
     assert np.abs(agent.jet(0.0, x[[0, -1]]).v_x).max() < 1e-2 * np.abs(exact.sol(x[:, 0])[1]).max()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_bitwise_the_same(tmp_path):
     def fresh() -> HJBPinn:
         return HJBPinn(env=gym.make("LQR-v0"), seed=3, iterations=4)

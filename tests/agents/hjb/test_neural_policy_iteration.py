@@ -8,7 +8,7 @@ import hacontrol_envs  # noqa: F401  (registers the ids)
 from hacontrol_agents import Agent, AnalyticAgent, NeuralPolicyIteration
 from hacontrol_envs.errors import CheckpointError
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
 """Most learners here are stopped long before they have learnt."""
 
 
@@ -21,6 +21,7 @@ def policy_error(agent):
     return np.sqrt(((agent.policy(t, x) - optimal) ** 2).mean(0) / (optimal**2).mean(0)).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("id", "parameters", "settings", "bound"),
     [

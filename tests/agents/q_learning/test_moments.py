@@ -19,8 +19,6 @@ from hacontrol_envs import LQR, Merton
 from hacontrol_envs.numerics import riccati
 from hacontrol_envs.simulation.env import SDEVectorEnv
 
-pytestmark = pytest.mark.slow
-
 TEMPERATURE = 0.05
 PATHS = 64
 COUPLED = {"dimension": 2, "control_matrix": [[1.0, 0.3], [0.0, 1.0]], "control_cost": [[0.1, 0.02], [0.02, 0.2]]}
@@ -202,6 +200,7 @@ def test_held_actions_cost_a_second_order_of_dt():
     assert np.abs(fine).max() < 0.1 * np.abs(pair.rate(s, u).detach().numpy()).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "policy", "method"),
     [
@@ -252,6 +251,7 @@ def test_weights_see_what_an_action_does_to_noise():
     np.testing.assert_allclose(log - log.mean(), truth - truth.mean(), atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one_sign", [False, True])
 def test_a_portfolio_has_a_rate_that_bends_like_reward(one_sign):
     """Merton's q in equation (4), with the true maximiser, the true curvature of q - r, and r fitted to what was paid.
@@ -281,6 +281,7 @@ def test_a_portfolio_has_a_rate_that_bends_like_reward(one_sign):
     assert np.sqrt(np.mean((found - truth) ** 2) / np.mean(truth**2)) < 0.02
 
 
+@pytest.mark.slow
 def test_a_prior_is_what_is_believed_where_nothing_was_seen_and_is_forgotten():
     """The mode is where (A'A/v + I/tau^2) d = -A'r/v about a solution: computed here from the conditions alone."""
     problem, batch, clock = played(0, "random")

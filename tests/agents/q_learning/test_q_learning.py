@@ -15,8 +15,6 @@ from hacontrol_envs import LQR, ControlProblem
 from hacontrol_envs.errors import CheckpointError, ParameterError
 from hacontrol_envs.simulation.env import SDEEnv
 
-pytestmark = pytest.mark.slow
-
 
 class Sealed(ControlProblem):
     """LQR of which the environment's steps alone can be had."""
@@ -58,6 +56,7 @@ def errors(agent, dt=None):
     return [np.sqrt(((found - true) ** 2).mean() / (true**2).mean()) for found, true in pairs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["moments", "martingale loss"])
 def test_no_coefficient_is_ever_touched(method):
     problem = Sealed()
@@ -69,6 +68,7 @@ def test_no_coefficient_is_ever_touched(method):
     assert np.isfinite(agent.rate(0.0, np.zeros((3, 1)), np.ones((3, 1)))).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "steps", "bounds"),
     [
@@ -82,6 +82,7 @@ def test_lqr_is_learnt_from_experience(settings, steps, bounds):
     assert np.all(np.array(errors(agent)) < bounds)
 
 
+@pytest.mark.slow
 def test_a_portfolio_is_learnt_from_experience():
     """Risky fraction and consumption on the way from [1/2, 2], and the value, with r fitted to what was paid."""
     form = {"hidden": (), "curvature": "state and reward", "one_sign": True, "temperature": 0.0, "exploration": 0.5}
@@ -93,6 +94,7 @@ def test_a_portfolio_is_learnt_from_experience():
     assert np.abs(agent.value(t, x) / known.value(t, x) - 1).max() < 0.1
 
 
+@pytest.mark.slow
 def test_a_firm_is_learnt_from_experience():
     """How much is invested where capital is, of a firm that is quiet and far from its bounds, and how much less by more
     capital; and what capital is worth. The bounds are such that neither a constant policy nor a constant value passes.
@@ -132,6 +134,7 @@ def test_what_is_explored_persists_over_a_time_not_over_steps(behaviour, dt):
     assert np.abs(np.mean(drawn[-1])) < 4 * np.sqrt(variance / rows)
 
 
+@pytest.mark.slow
 def test_a_policy_may_be_linear_where_the_value_is_not():
     agent = CTQLearning(env=lqr_env(), seed=0, policy_hidden=()).learn(6_400)
     x, env = np.linspace(-1, 1, 9)[:, None], agent.env.unwrapped
@@ -140,11 +143,13 @@ def test_a_policy_may_be_linear_where_the_value_is_not():
     assert np.abs(np.diff(agent.value(0.0, x), n=3)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_finite_horizon_ends_where_it_ends():
     agent = CTQLearning(env=lqr_env(horizon=2.0, terminal_cost=0.5), seed=0, hidden=(16,)).learn(60_000)
     assert np.all(np.array(errors(agent)) < (0.15, 0.1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [{}, {"curvature": "state and reward", "temperature": 0.0}, {"persistence": 0.1}])
 def test_a_run_goes_on_to_the_bit(form, tmp_path):
     def fresh():
@@ -231,6 +236,7 @@ def test_a_run_does_not_go_on_at_another_time_step(tmp_path):
     assert np.isfinite(Agent.load(path, env=other).value(0.0, np.zeros((1, 1)))).all()
 
 
+@pytest.mark.slow
 def test_the_martingale_loss_is_another_condition():
     """Which rests on the same experience, and is solved once the temperature is at its end."""
     form = {"num_envs": 8, "temperature": 0.0, "annealing": 1, "replay": 1, "behaviour": "random"}

@@ -59,6 +59,7 @@ def test_the_density_integrates_to_one(actions, temperature):
     assert float(mass) == pytest.approx(1.0, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("actions", [1, 3])
 def test_without_temperature_the_largest_rate_is_zero_at_the_maximiser(actions, kind):
@@ -70,6 +71,7 @@ def test_without_temperature_the_largest_rate_is_zero_at_the_maximiser(actions, 
         assert kind.get("bounded") is False or torch.all(pair.mean(s).abs() < 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("actions", [1, 3])
 @pytest.mark.parametrize("temperature", [0.0, 0.3])
@@ -111,6 +113,7 @@ def test_samples_have_the_mean_and_the_covariance_of_the_density():
     assert np.abs(gap).max() < 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one_sign", [False, True])
 @pytest.mark.parametrize("actions", [1, 2])
 def test_a_fitted_reward_is_reward_and_bends_like_it(actions, one_sign):

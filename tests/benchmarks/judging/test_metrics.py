@@ -122,6 +122,7 @@ def test_agents_without_a_rate_have_no_error_of_it():
     assert evaluate(AnalyticAgent(env=env, seed=0), env, SMALL)["rate_error_visited"] is None
 
 
+@pytest.mark.slow
 def test_a_learner_of_rates_has_an_error_of_it():
     env = gym.make("LQR-v0")
     assert 0 < evaluate(make_agent("ctq", env=env, seed=0), env, SMALL)["rate_error_visited"] < np.inf

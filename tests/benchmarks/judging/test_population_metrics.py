@@ -13,6 +13,8 @@ from hacontrol_benchmarks.reporting.scores import boards, columns_of
 from hacontrol_benchmarks.reporting.tables import cells, header
 from hacontrol_envs import KrusellSmithHousehold
 
+pytestmark = pytest.mark.slow
+
 JUDGE = KrusellSmithHousehold.judge
 
 

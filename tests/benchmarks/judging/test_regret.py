@@ -58,6 +58,7 @@ def test_lqr_linear_feedback_loses_what_the_lyapunov_equation_says(dimension):
     assert found.loss == pytest.approx(expected / abs(found.optimal), rel=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("problem", "dt"), [(LQR(horizon=1.0, terminal_cost=0.5), 0.1), (Merton(horizon=2.0, risk_aversion=1.0), 0.25)]
 )

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from hacontrol_benchmarks.measure import legal as measure_legal
 from hacontrol_envs.errors import ParameterError
 
-pytestmark = pytest.mark.slow
-
 DRAWS = {"firm_investment": 3, "firm_industry": 2}
 """Of each subject, 500 where nothing is said: a solution of these takes seconds. More are drawn by
 `python -m hacontrol_benchmarks.measure.legal`."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", measure_legal.subjects())
 def test_every_legal_parameter_is_answered_rightly_or_refused(subject):
     @settings(

@@ -10,15 +10,15 @@ from hacontrol_benchmarks.measure.truth import dynkin, measure, residuals, torch
 from hacontrol_envs import LQR, Merton
 from hacontrol_envs.checks.probe import Probe
 
-pytestmark = pytest.mark.slow
 
-
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["LQR, n = 2, T", "Merton, 3 assets, risk aversion 0.5, T"])
 def test_true_closed_forms_meet_every_target(name):
     (row,) = measure(points=50, paths=500, starts=2, rows=64, only=name)
     assert row["met"], row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("p", "h"), [(LQR(), 0.04), (Merton(), 0.25)])
 def test_a_wrong_value_is_noticed(p, h):
     """V times 1.05: the HJB equation, and the value attained."""

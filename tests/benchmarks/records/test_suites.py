@@ -7,8 +7,6 @@ from hacontrol_benchmarks import load_suite, suite_names
 from hacontrol_benchmarks.running.runner import check_tasks
 from hacontrol_envs.errors import ParameterError, UnknownNameError
 
-pytestmark = pytest.mark.slow
-
 
 def test_a_suite_expands_into_tasks(tmp_path):
     tasks = load_suite(written(tmp_path, GOOD)).tasks()
@@ -81,6 +79,7 @@ def test_a_budget_that_makes_no_sense_is_refused(tmp_path, old, new, message):
         load_suite(written(tmp_path, TIMED.replace(old, new, 1))).tasks()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", suite_names())
 def test_the_suites_that_come_with_the_package_make_sense(name):
     suite = load_suite(name)

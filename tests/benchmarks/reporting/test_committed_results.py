@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.marks import slow_where
 from hacontrol_benchmarks import Result, load_suite, read_results
 from hacontrol_benchmarks.judging.control import MEASURES, Case
 from hacontrol_benchmarks.measure import fixed_cases, legal, unchanged
@@ -196,6 +197,7 @@ class Constant:
         return np.broadcast_to(self.action, (*x.shape[:-1], len(self.action)))
 
 
+@pytest.mark.slow
 def test_readme_says_how_far_off_constants_are() -> None:
     """In the middle of the box and, for the firm, the best: the mean over the optimum's states has the least error."""
     page = " ".join(PAGE.split())
@@ -259,7 +261,7 @@ MENDED = {"krusell_smith": 4, "firm_industry": 2}
 """Faults of the runs that are committed: four of the judge's rounding, two refusals that took too long."""
 
 
-@pytest.mark.parametrize("subject", LEGAL)
+@pytest.mark.parametrize("subject", slow_where("firm_industry".__eq__, LEGAL))
 def test_legal_parameters_were_answered_rightly_or_refused(subject: str) -> None:
     """All but the faults that were mended since, which are judged anew."""
     (row,) = json.loads((FOLDER / "legal" / f"{subject}.json").read_text())["rows"]

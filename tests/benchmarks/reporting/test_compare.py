@@ -18,8 +18,6 @@ from hacontrol_benchmarks.reporting.figures import COLOURS, TRUTH, figure_path
 from hacontrol_envs.core.figures import filled
 from hacontrol_envs.errors import ParameterError
 
-pytestmark = pytest.mark.slow
-
 
 class Rated:
     """Plays the optimum, and declares nothing: what it offers are the methods that it has."""
@@ -39,6 +37,7 @@ def rate_panels(figure):
     return [axes for axes in figure.axes if axes.get_title() == "rate of advantage q"]
 
 
+@pytest.mark.slow
 def test_rates_are_drawn_along_each_action_at_the_centre_with_the_others_at_their_optimum():
     env, asked = gym.make("Merton-v0"), []
     problem = env.unwrapped.problem
@@ -69,6 +68,7 @@ def test_rates_are_drawn_along_each_action_at_the_centre_with_the_others_at_thei
         assert highest == pytest.approx(best[j], abs=np.ptp(a[:, j]) / 200)
 
 
+@pytest.mark.slow
 def test_the_true_rate_of_an_lqr_is_the_parabola_that_it_is():
     env = gym.make("LQR-v0", dimension=3)
     problem = env.unwrapped.problem
@@ -99,6 +99,7 @@ def require_full(figure):
     assert not any(legend.get_window_extent().overlaps(axes.get_window_extent()) for axes in figure.axes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("id", "time"),
     [("LQR-v0", "the problem's own unit"), ("Merton-v0", "years"), ("BrockMirman-v0", "periods")],
@@ -115,6 +116,7 @@ def test_no_panel_is_empty_and_axes_have_units(id, time):
     assert not any(axes.get_title() == "learning curve" for axes in figure.axes)
 
 
+@pytest.mark.slow
 def test_a_history_without_figures_is_no_panel():
     env = gym.make("LQR-v0")
     agent = make_agent("analytic", env=env, seed=0)
@@ -128,6 +130,7 @@ def test_a_history_without_figures_is_no_panel():
     assert curve.get_ylabel() == "policy_error"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", range(1, 14))
 def test_axes_fill_the_figure(count):
     figure, found = filled(count)
@@ -163,6 +166,7 @@ def households():
     return SimpleNamespace(economy=economy, reference=reference, first=at, figure=compare_figure(agents, env))
 
 
+@pytest.mark.slow
 def test_households_have_five_full_panels(households):
     require_full(households.figure)
     titles = ["consumption", "households after", "Lorenz", "capital", "Euler"]
@@ -170,6 +174,7 @@ def test_households_have_five_full_panels(households):
     assert [text.get_text() for text in households.figure.legends[0].get_texts()] == ["reference", "analytic", "half"]
 
 
+@pytest.mark.slow
 def test_consumption_is_what_is_not_saved(households):
     economy, first, lines = households.economy, households.first, titled(households.figure, "consumption").lines
     assert len(lines) == 9  # three skills, three policies
@@ -186,6 +191,7 @@ def test_consumption_is_what_is_not_saved(households):
         np.testing.assert_allclose(reference.get_ydata(), c, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_path_of_capital_is_what_the_policy_makes_it(households):
     economy, first, axes = households.economy, households.first, titled(households.figure, "capital")
     analytic, half, reference = (np.asarray(line.get_ydata()) for line in axes.lines)
@@ -199,6 +205,7 @@ def test_the_path_of_capital_is_what_the_policy_makes_it(households):
     np.testing.assert_allclose(analytic, reference, rtol=0.01)
 
 
+@pytest.mark.slow
 def test_lorenz_curves_and_histograms_are_of_one_law(households):
     path = households.reference.simulate(QUARTERS, law=households.first.law, z=_path(households), every=QUARTERS)
     masses, assets = path.laws[-1].sum(axis=0), households.economy.assets
@@ -215,6 +222,7 @@ def _path(households):
     return path_of_z(households.economy, QUARTERS, 0, first=households.reference.ergodic.z[0])
 
 
+@pytest.mark.slow
 def test_the_reference_has_the_least_euler_errors(households):
     analytic, half, reference = (np.asarray(line.get_ydata()) for line in titled(households.figure, "Euler").lines)
     assert np.median(reference) < 1e-3 < 0.1 < np.median(half)

@@ -109,6 +109,7 @@ def test_errors_are_one_line_and_exit_code_2(arguments, message, capsys):
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_run_report_and_compare(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.toml").write_text(

@@ -52,6 +52,7 @@ def test_95_percent_intervals_cover(runs, tasks):
     assert 0.93 <= covered / trials <= 0.97
 
 
+@pytest.mark.slow
 def test_95_percent_intervals_of_the_interquartile_mean_cover():
     rng, trials = np.random.default_rng(1), 800
     intervals = (stratified_bootstrap(rng.normal(size=(10, 3)), resamples=500, seed=trial) for trial in range(trials))

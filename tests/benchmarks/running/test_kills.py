@@ -11,7 +11,7 @@ from hacontrol_agents.core import checkpoint as files
 from hacontrol_benchmarks.measure import kills as measure_kills
 from hacontrol_benchmarks.running.killed import Run, train
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
 """Most learners here are stopped long before they have learnt."""
 
 TASK = {
@@ -23,6 +23,7 @@ TASK = {
 }
 
 
+@pytest.mark.slow
 def test_two_kills_change_nothing_and_altered_files_are_refused():
     killed, _, altered = measure_kills.measure(TASK, kills=2, flips=60)
     assert killed["kills"] == 2
@@ -30,6 +31,7 @@ def test_two_kills_change_nothing_and_altered_files_are_refused():
     assert altered["right"] == altered["of"] == 60
 
 
+@pytest.mark.slow
 def test_a_change_of_one_bit_is_a_difference(tmp_path):
     train(TASK, tmp_path / "checkpoint", tmp_path / "one")
     assert measure_kills.same(tmp_path / "one", tmp_path / "one")
@@ -43,6 +45,7 @@ def test_a_file_that_anyone_could_write_is_counted_as_accepted_only_if_it_loads(
     assert measure_kills.refused(tmp_path / "foreign", 4, rng) == 4
 
 
+@pytest.mark.slow
 def test_a_child_that_fails_is_an_error(tmp_path):
     run = Run({**TASK, "hyperparameters": {"no such thing": 1}}, tmp_path)
     with pytest.raises(RuntimeError, match="exit code 1"):

@@ -15,7 +15,7 @@ from hacontrol_benchmarks.judging.evaluation import watch
 from hacontrol_benchmarks.running.trial import failure
 from hacontrol_envs.errors import CheckpointError, ParameterError, UnknownNameError
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::hacontrol_envs.errors.ConvergenceWarning")
 """Most learners here are stopped long before they have learnt."""
 
 PLUGIN = '''
@@ -80,6 +80,7 @@ def fakes(tmp_path, monkeypatch):
     return task
 
 
+@pytest.mark.slow
 def test_every_ending_is_a_row_and_a_second_run_changes_nothing(fakes, tmp_path, monkeypatch):
     monkeypatch.setattr("hacontrol_benchmarks.running.runner.ATTEMPTS", 2)
     habits = ["good", "raises", "nan", "dies once", "dies"]
@@ -103,6 +104,7 @@ def test_every_ending_is_a_row_and_a_second_run_changes_nothing(fakes, tmp_path,
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*.json")} == before
 
 
+@pytest.mark.slow
 def test_kill_the_driver_and_go_on(fakes, tmp_path):
     import msgspec
 
@@ -151,6 +153,7 @@ def test_what_does_not_exist_is_refused_before_anything_runs(fakes, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_failed_tasks_are_run_again_when_asked(fakes, tmp_path):
     task = fakes(0)
     publish(failure(task, "out of memory"), tmp_path / "board")
@@ -159,6 +162,7 @@ def test_failed_tasks_are_run_again_when_asked(fakes, tmp_path):
     assert (kept.status, again.status) == ("failed", "ok")
 
 
+@pytest.mark.slow
 def test_the_learning_curve_knows_the_distance_from_the_optimum(tmp_path: Path) -> None:
     """The analytic agent's is 0 on the box, and npi's ends at what the judge finds there, up to other points."""
     from hacontrol_benchmarks.running.trial import run_task

@@ -29,8 +29,6 @@ from hacontrol_benchmarks.running.runner import run_suite
 from hacontrol_benchmarks.running.trial import run_task
 from hacontrol_envs.errors import CheckpointError, HacontrolError, ParameterError, UnknownNameError
 
-pytestmark = pytest.mark.slow
-
 MARKUP = [
     "[red]npi",
     "[/]",
@@ -213,6 +211,7 @@ def alive(pid):
         return False
 
 
+@pytest.mark.slow
 def test_one_signal_ends_a_run_which_loses_nothing(tmp_path):
     """A real signal to the whole group, as a terminal sends it, while two workers are busy and two tasks wait."""
     (tmp_path / "slow_plugin.py").write_text(SLOW)
@@ -274,6 +273,7 @@ def test_committed_reports_are_what_the_results_give():
     assert sum(row.runs for board in boards(results) for row in board.rows) == len(results)
 
 
+@pytest.mark.slow
 def test_a_small_fuzz_finds_no_fault():
     """Hostile values at every door are accepted or refused in a sentence, and no forged file runs its code."""
     *doors, forged, _ = measure_fuzz.measure(240, seed=int(os.environ.get("HACONTROL_FUZZ_SEED", "1")))

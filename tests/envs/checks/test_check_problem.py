@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from common.marks import slow_where
 from common.problem_mutants import (
     TIGHT,
     Drifting,
@@ -244,7 +245,12 @@ def build(kind, parameters):
     return problem
 
 
-@pytest.mark.parametrize("name", PROBLEM_MUTANTS)
+def is_costly(name):
+    """Whether a mutant is a firm, whose optimum is solved first, or has ten dimensions."""
+    return issubclass(PROBLEM_MUTANTS[name][0], FirmInvestment) or "ten dimensions" in name
+
+
+@pytest.mark.parametrize("name", slow_where(is_costly, PROBLEM_MUTANTS))
 def test_check_problem_catches(name):
     kind, parameters, words = PROBLEM_MUTANTS[name]
     with pytest.raises(ContractError, match=words):

@@ -10,6 +10,7 @@ import pytest
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorWrapper
 
+from common.marks import slow_where
 from common.sampled_envs import CHEAP, DIFFUSIONS, WITH_HORIZON
 from common.walk import SAME_STEP, Walk, after, init, reused, stepped, walk
 from hacontrol_envs import registered_ids
@@ -183,7 +184,7 @@ def test_check_vector_env_needs_episodes_that_end():
         check_vector_env(Walk, steps=5)
 
 
-@pytest.mark.parametrize("id", ["CartPole-v1", "Acrobot-v1", "FrozenLake-v1"])
+@pytest.mark.parametrize("id", slow_where("Acrobot-v1".__eq__, ["CartPole-v1", "Acrobot-v1", "FrozenLake-v1"]))
 def test_check_vector_env_passes_gymnasium(id):
     def vector(num_envs, autoreset_mode):
         return SyncVectorEnv([partial(gym.make, id, max_episode_steps=30)] * num_envs, autoreset_mode=autoreset_mode)
@@ -197,7 +198,7 @@ ENDLESS = [(id, CHEAP.get(id, {})) for id in registered_ids()] + [
 ]
 
 
-@pytest.mark.parametrize(("id", "kwargs"), [*ENDLESS, *FINITE], ids=repr)
+@pytest.mark.parametrize(("id", "kwargs"), slow_where(ENDLESS.__contains__, [*ENDLESS, *FINITE]), ids=repr)
 def test_registered_environments(id, kwargs):
     steps = 60 if "episode_steps" in kwargs or "horizon" in kwargs else 260
     check_vector_env(partial(gym.make_vec, id, **kwargs), single=partial(gym.make, id, **kwargs), steps=steps)
@@ -227,6 +228,6 @@ def test_registered_environments_whose_rows_end_one_by_one(id, kwargs):
         require_equal(played[0], other, "one mode against another", "")
 
 
-@pytest.mark.parametrize("id", registered_ids())
+@pytest.mark.parametrize("id", slow_where(lambda id: id != "LQR-v0", registered_ids()))
 def test_registered_environments_render(id):
     check_vector_env(id, steps=20, episode_steps=12, **CHEAP.get(id, {}))

@@ -25,8 +25,6 @@ from hacontrol_envs import (
 )
 from hacontrol_envs.errors import CheckpointError, EquilibriumError, HacontrolError, ParameterError
 
-pytestmark = pytest.mark.slow
-
 ECONOMIES = {
     "FirmIndustry": FirmIndustry(),
     "ssj": KrusellSmith("ssj", asset_nodes=120),
@@ -54,6 +52,7 @@ def test_what_is_registered_is_an_economy():
     assert all(issubclass(kind, Economy) for kind in registered_economies().values())
 
 
+@pytest.mark.slow
 def test_everybody_answers_the_equilibrium_signal_with_the_law_that_confirms_it(economy, equilibrium):
     """`individual`, `respond` and `gap` know nothing of `equilibrium`, nor it of them."""
     assert isinstance(equilibrium, Equilibrium)
@@ -68,6 +67,7 @@ def test_everybody_answers_the_equilibrium_signal_with_the_law_that_confirms_it(
     assert np.abs(best.value(0.0, x) - found.value(0.0, x)).max() <= 2e-5 * np.abs(best.value(0.0, x)).max()
 
 
+@pytest.mark.slow
 def test_the_gap_rises_with_the_signal(economy, equilibrium):
     step = min(0.002, 0.3 * (economy.signal_bounds[1] - equilibrium.signal))
     low, high = (
@@ -125,6 +125,7 @@ def test_a_figure_has_a_panel_for_every_variable(equilibrium):
     assert all(panel.lines for panel in axes)
 
 
+@pytest.mark.slow
 def test_the_reference_solution_is_an_equilibrium_too():
     found = KrusellSmith("jedc", asset_nodes=60, asset_max=300.0).reference_solution()
     moments, law = found.moments(), found.cross_section
@@ -137,6 +138,7 @@ def test_the_reference_solution_is_an_equilibrium_too():
     np.testing.assert_array_equal(found.solution.policy(0.0, x)[:, 0], saved)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["FirmIndustry", "ssj"])
 def test_market_clearing_finds_the_signal_of_any_economy(name):
     """To the accuracy of the individual's own solution, which is not clustered around the law."""
@@ -183,6 +185,7 @@ class Workshop(Economy):
         raise EquilibriumError("by hand, in the test")
 
 
+@pytest.mark.slow
 def test_the_individual_can_be_solved_by_an_agent(tmp_path):
     """Neural policy iteration stands in for the known solution; the right signal solves one equation in k(s)."""
     economy = Workshop()
@@ -216,6 +219,7 @@ def test_something_else_than_an_economy_is_refused():
         MarketClearing("FirmIndustry", seed=0)
 
 
+@pytest.mark.slow
 def test_calibration_inverts_what_the_economy_does():
     """The moments of an economy lead back to its parameters."""
     truth = KrusellSmith("ssj", asset_nodes=60, asset_max=400.0, discount_factor=0.975)
@@ -227,6 +231,7 @@ def test_calibration_inverts_what_the_economy_does():
     assert found.economy.parameters["discount_factor"] == found.parameters["discount_factor"]
 
 
+@pytest.mark.slow
 def test_two_parameters_meet_two_targets():
     truth = KrusellSmith("ssj", asset_nodes=60, asset_max=400.0, discount_factor=0.975, intertemporal_elasticity=0.8)
     moments = truth.equilibrium().moments()
@@ -255,6 +260,7 @@ def test_calibration_refuses_what_cannot_be(targets, parameters, error, said):
         calibrate(KrusellSmith("ssj", asset_nodes=60, asset_max=400.0), targets, parameters)
 
 
+@pytest.mark.slow
 def test_households_are_judged_on_the_economy_as_on_its_environment(tmp_path):
     """Deep equilibrium nets and a learnt steady state, by the metrics of `KrusellSmith-v0`."""
     given = {"asset_nodes": 60, "asset_max": 300.0}

@@ -70,6 +70,7 @@ def test_a_run_that_was_stopped_goes_on_as_it_would_have(economy, tmp_path):
     assert resumed.signal == whole.signal
 
 
+@pytest.mark.slow
 def test_it_is_run_ranked_and_compared_without_an_edit(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     suite, folder = tmp_path / "third.toml", tmp_path / "results"

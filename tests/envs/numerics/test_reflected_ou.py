@@ -64,6 +64,7 @@ def limit(process, evaluate):
     return (64 * four - 20 * two + one) / 45
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", PROCESSES[:-1])
 def test_the_law_near_an_edge_is_that_of_a_fine_chain(process):
     ou, bound, xi = ReflectedOU(*process), process[2], np.linspace(-4, 4, 41)
@@ -78,6 +79,7 @@ def test_the_law_near_an_edge_is_that_of_a_fine_chain(process):
         np.testing.assert_allclose(ou.step(np.full(41, -z), -xi), -y, rtol=0, atol=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", PROCESSES[:-1])
 @pytest.mark.parametrize("rate", [-0.7, 0.3])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -130,6 +132,7 @@ def test_the_truncated_gaussian_is_stationary(process):
         assert weight @ expect(ou, f, z) == pytest.approx(weight @ f(z), rel=1e-7, abs=1e-9 * weight.sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", PROCESSES)
 def test_two_half_steps_are_one_step(process):
     """Chapman and Kolmogorov."""
@@ -192,6 +195,7 @@ def test_without_noise_it_decays():
     np.testing.assert_allclose(ou.discounted_exponential(z, rate), wanted, rtol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [1e-12, 1e-6, 1e-3])
 def test_little_noise_is_nearly_none(sigma):
     """The edge pushes by about sigma^2/(2 kappa bound), the noise moves by about sigma/2; e^{z_s} feels their order."""

@@ -13,8 +13,6 @@ from hacontrol_envs.errors import NumericalError
 from hacontrol_envs.solvers.grid import Grid, edge_nodes
 from hacontrol_envs.solvers.hjb import GridValue, extrapolate, monotone_solution, refine, solve
 
-pytestmark = pytest.mark.slow
-
 WIDE = {"capital_bounds": (0.02, 50.0), "productivity_bound": 1.0}
 WEDGE = FirmInvestment(price=0.5, volatility=0.4, purchase_price=1.2, resale_price=0.9)
 
@@ -29,6 +27,7 @@ def states(k, z):
     return np.stack(np.meshgrid(k, z, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
+@pytest.mark.slow
 def test_constant_returns_by_an_ordinary_differential_equation():
     """Hayashi (1982): V = q(z) k, r q = P e^z - delta q + max_iota {iota q - L} - kappa z q' + sigma^2/2 q''."""
     _, found = solved(returns_to_scale=1.0, price=0.15, adjustment_cost_up=4.0, **WIDE)
@@ -50,6 +49,7 @@ def test_constant_returns_by_an_ordinary_differential_equation():
     np.testing.assert_allclose(found.policy(0.0, x)[:, 0], (q - 1) / 4, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_constant_returns_without_noise():
     """(r + delta) q = P + (q - 1)^2/(2 theta): the root from which capital does not explode."""
     _, found = solved(
@@ -64,6 +64,7 @@ def test_constant_returns_without_noise():
     np.testing.assert_allclose(found.policy(0.0, x)[:, 0], (q - 1) / 4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_rest_without_noise():
     """At the k* with alpha P k^{alpha-1} = (r + delta)(1 + theta delta) - theta delta^2/2 nothing moves."""
     _, found = solved(volatility=0.0)
@@ -75,6 +76,7 @@ def test_rest_without_noise():
     assert found.policy(0.0, x)[0, 0] == pytest.approx(0.08, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_replacing_what_depreciates_is_worth_its_expected_revenue():
     """Capital stays, and E e^{z_t} = exp(z e^{-kappa t} + sigma^2 (1 - e^{-2 kappa t})/(4 kappa)); no edge is met."""
     p = FirmInvestment()
@@ -97,6 +99,7 @@ def test_replacing_what_depreciates_is_worth_its_expected_revenue():
     assert np.all(optimum > exact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [FirmInvestment(), WEDGE], ids=["default", "wedge"])
 def test_the_error_covers_a_finer_grid(p):
     found = p.solution()
@@ -105,6 +108,7 @@ def test_the_error_covers_a_finer_grid(p):
     assert 0 < np.abs(found.value(0.0, x) - finer.value(0.0, x)).max() < found.error
 
 
+@pytest.mark.slow
 def test_order_1_tends_to_it():
     p, x = FirmInvestment(), states([1.0, 2.0, 4.0], [-0.5, 0.0, 0.5])
     gaps = []
@@ -114,6 +118,7 @@ def test_order_1_tends_to_it():
     assert np.log2(gaps[0] / gaps[1]) == pytest.approx(1, abs=0.4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [FirmInvestment(), FirmInvestment(adjustment="smoothed"), WEDGE])
 def test_no_action_does_better_than_the_policy(p):
     found, x = p.solution(), states(np.linspace(0.6, 3.5, 15), np.linspace(-0.8, 0.8, 15))
@@ -130,6 +135,7 @@ def test_no_action_does_better_than_the_policy(p):
             assert np.all((own - rival)[free] > 0.99 * off**2 / 2 * p.adjustment_cost_up * x[free, 0])
 
 
+@pytest.mark.slow
 def test_a_wedge_between_prices_makes_a_region_of_inaction():
     found = WEDGE.solution()
     x = states(np.linspace(0.3, 4.8, 121), [0.0])
@@ -144,6 +150,7 @@ def test_a_wedge_between_prices_makes_a_region_of_inaction():
     assert np.all(slope[rate < 0] < 0.9 + 1e-4)
 
 
+@pytest.mark.slow
 def test_the_value_is_monotone_where_it_must_be():
     (_, found), x = solved(), states(np.linspace(0.3, 4.5, 30), np.linspace(-1.5, 1.5, 30))
     V = found.value(0.0, x).reshape(30, 30)
@@ -153,6 +160,7 @@ def test_the_value_is_monotone_where_it_must_be():
         assert np.all(FirmInvestment(**{name: value}).solution().value(0.0, x) < V.ravel()), name
 
 
+@pytest.mark.slow
 def test_smoothed_costs_that_are_symmetric_are_kinked_ones():
     (_, kinked), (_, smoothed) = (
         solved(adjustment_cost_down=2.0, adjustment=adjustment) for adjustment in ("kinked", "smoothed")
@@ -167,6 +175,7 @@ def test_no_optimum_is_claimed_where_the_control_is_none():
     assert FirmInvestment(adjustment="as-published").solution(dt=0.1) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("down", [6.0, 20.0, 100.0])
 def test_cheap_to_build_and_dear_to_sell(down, monkeypatch):
     """Where investing costs next to nothing V has layers on which order 4 does not settle: the monotone scheme does.
@@ -187,6 +196,7 @@ def test_cheap_to_build_and_dear_to_sell(down, monkeypatch):
     assert lost.max() < found.error
 
 
+@pytest.mark.slow
 def test_the_monotone_scheme_agrees_with_order_4():
     p = FirmInvestment()
     exact, found = p.solution(), monotone_solution(p, (edge_nodes, edge_nodes), ((21, 31), (41, 61), (81, 121)))

@@ -63,6 +63,7 @@ def test_a_household_almost_without_income_eats_its_cake():
     np.testing.assert_allclose(slope, 1 / (1 - beta), rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_law_is_where_a_simulation_goes():
     problem = IncomeFluctuation()
     policy, rng = problem.solution().policy, np.random.default_rng(0)

@@ -28,6 +28,7 @@ def test_merton_is_the_best_constant_policy(risk_aversion):
     assert p.solution().value(0.0, x) == pytest.approx(-best.fun, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("risk_aversion", [0.5, 1.0, 3.0])
 def test_merton_constant_policy_by_simulation(risk_aversion):
     p, rng = Merton(risk_aversion=risk_aversion, discount=0.4), np.random.default_rng(1)
@@ -131,6 +132,7 @@ def test_bad_parameters_are_refused(bad, words):
         Merton(**bad)
 
 
+@pytest.mark.slow
 def test_assets_that_differ_only_a_little_are_kept():
     check_problem(Merton(expected_return=[0.08, 0.08], volatility=[[0.2, 0.0], [0.2, 2e-6]]))
 

@@ -15,20 +15,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.calibrations import CALIBRATIONS, COUPLED, THREE_ASSETS
+from common.marks import slow_where
 from hacontrol_envs import LQR, Merton
 from hacontrol_envs.checks import check_problem
 from hacontrol_envs.checks.probe import Points, Probe
 from hacontrol_envs.checks.solution import tolerance
 from hacontrol_envs.errors import ParameterError
 
-pytestmark = pytest.mark.slow
 
-
-@pytest.mark.parametrize("name", CALIBRATIONS)
+@pytest.mark.parametrize("name", slow_where(lambda name: name not in ("LQR", "Merton", "Brock-Mirman"), CALIBRATIONS))
 def test_contract(name):
     check_problem(CALIBRATIONS[name])
 
 
+@pytest.mark.slow
 def test_contract_at_another_step_and_seed():
     check_problem(LQR(dimension=2, horizon=1.0), dt=0.25, seed=7)
     check_problem(Merton(), dt=0.25, seed=7)
@@ -67,6 +67,7 @@ def test_torch_computes_the_same_equations(name):
         assert np.abs(result.numpy() - expected).max() <= 1e-12 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_torch_constants_do_not_warn():
     code = "import torch, hacontrol_envs as h; x = torch.ones(1, 1).double(); h.LQR().diffusion(0.0, x, x)"
     subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], check=True, capture_output=True)

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from common.marks import slow_where
 from common.sampled_envs import CHEAP, WITH_HORIZON, every_id, problem_of, step_of
 from hacontrol_envs import LQR, FirmIndustry, KrusellSmith, Merton, registered_ids
 from hacontrol_envs.errors import ActionError, HacontrolError, ParameterError, ResetError, SeedError
@@ -37,7 +38,10 @@ def envs(id: str) -> tuple[SDEEnv, SDEVectorEnv]:
     return one, many
 
 
-@pytest.fixture(scope="module", params=registered_ids())
+MOST = slow_where(lambda id: id != "FirmInvestment-v0", registered_ids())
+
+
+@pytest.fixture(scope="module", params=MOST)
 def pair(request: pytest.FixtureRequest) -> tuple[SDEEnv, SDEVectorEnv]:
     return envs(request.param)
 
@@ -98,6 +102,7 @@ def bad_action(draw: Any, shape: tuple[int, ...]) -> Any:
     return draw(st.sampled_from([array, array.tolist()])) if draw(numbers) < 1 else np.asfortranarray(array)
 
 
+@pytest.mark.slow
 @quickly(1000)
 @given(data=st.data())
 def test_actions(pair: tuple[SDEEnv, SDEVectorEnv], data: st.DataObject) -> None:
@@ -118,6 +123,7 @@ not_a_seed = st.one_of(
 seed = st.one_of(st.none(), st.integers(0, 2**70))
 
 
+@pytest.mark.slow
 @quickly(350)
 @given(data=st.data())
 def test_seeds(pair: tuple[SDEEnv, SDEVectorEnv], data: st.DataObject) -> None:
@@ -167,6 +173,7 @@ def bad_options(draw: Any, env: Any) -> Any:
     return {**good, name: value}
 
 
+@pytest.mark.slow
 @quickly(350)
 @given(data=st.data())
 def test_options(pair: tuple[SDEEnv, SDEVectorEnv], data: st.DataObject) -> None:
@@ -192,7 +199,7 @@ BAD_ARGUMENTS: dict[str, Any] = {
 }
 
 
-@every_id
+@pytest.mark.parametrize("id", MOST)
 @quickly(400)
 @given(data=st.data())
 def test_parameters(id: str, data: st.DataObject) -> None:

@@ -14,13 +14,12 @@ import pytest
 from common import clients
 from common.clients import ABSENT, CASES, CLIENTS, PASSED, Client, judge
 
-pytestmark = pytest.mark.slow
-
 TABLE = Path(__file__).parents[3] / "benchmarks" / "results" / "clients.md"
 TRIED = ["LQR-v0", "Merton-v0, horizon=2", "KrusellSmithCloud-v0"]
 """A truncated, a terminated, and a discrete environment with a long state."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", TRIED)
 @pytest.mark.parametrize("name", CLIENTS)
 def test_an_installed_client_gets_along(name: str, case: str) -> None:

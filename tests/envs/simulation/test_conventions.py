@@ -107,6 +107,7 @@ class TestConventions:
             env.step(env.action_space.sample())
             assert all(same(part, copy) for part, copy in zip(first, kept, strict=True))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("id", "parameters"), BOTH_HORIZONS)
     def test_pictures(self, id: str, parameters: dict[str, Any]) -> None:
         env = gym.make(id, render_mode="rgb_array", **parameters)

@@ -11,9 +11,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from common.marks import slow_where
 from common.sampled_envs import CHEAP, WITH_HORIZON, every_id, same
 from hacontrol_agents import agents, make_agent
-from hacontrol_envs import FirmIndustry, FirmInvestment, KrusellSmith
+from hacontrol_envs import FirmIndustry, FirmInvestment, KrusellSmith, registered_ids
 from hacontrol_envs.economies.krusell_smith.calibrations import CALIBRATIONS
 from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
 from hacontrol_envs.economies.krusell_smith.planner import KrusellSmithPlanner
@@ -57,7 +58,7 @@ def test_agents_obey_a_time_limit_around_an_environment() -> None:
         make_agent("random", env=gym.wrappers.TimeLimit(gym.make("LQR-v0", horizon=1.0), 3), seed=0)
 
 
-@every_id
+@pytest.mark.parametrize("id", slow_where(lambda id: id == "FirmInvestment-v0", registered_ids()))
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
 def test_a_copy_goes_on_bitwise(id: str, again: Any) -> None:
     one, many = gym.make(id, max_episode_steps=6, **CHEAP.get(id, {})), gym.make_vec(id, 3, **CHEAP.get(id, {}))

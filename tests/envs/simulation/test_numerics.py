@@ -56,6 +56,7 @@ def test_a_loop_without_a_place_for_its_cache_is_compiled_all_the_same() -> None
     assert compiled(made["twice"])(21) == 42
 
 
+@pytest.mark.slow
 def test_a_compiled_function_follows_a_file_that_it_calls_into(tmp_path: Path) -> None:
     """Each process compiles `twice`, or finds it on disk: where `step` has changed, what is on disk is another's."""
     head = "from hacontrol_envs.numerics.compiled import compiled\n"

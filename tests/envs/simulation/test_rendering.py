@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from common.marks import slow_where
 from hacontrol_envs import registered_ids
 from hacontrol_envs.core.domain import Domain
 from hacontrol_envs.core.problem import Problem
@@ -22,6 +23,7 @@ from hacontrol_envs.simulation.rendering import POINTS, Film, Screen
 
 pytest.importorskip("matplotlib")
 
+IDS = slow_where(lambda id: id == "FirmInvestment-v0", registered_ids())
 SMALL: dict[str, dict[str, Any]] = {
     "KrusellSmith-v0": {"asset_nodes": 40, "asset_max": 200.0, "others": "steady state"},
     "KrusellSmithCloud-v0": {"asset_nodes": 40, "asset_max": 200.0},
@@ -63,7 +65,7 @@ def number(text: str) -> float:
     return float(text.replace("\N{MINUS SIGN}", "-"))
 
 
-@pytest.mark.parametrize("id", registered_ids())
+@pytest.mark.parametrize("id", IDS)
 def test_states_and_actions_are_within_axes_of_their_own_scale(id: str) -> None:
     env = played(opened(id), 30)
     picture, states = env.problem.picture(), panels(env, StatePanel)
@@ -82,6 +84,7 @@ def test_states_and_actions_are_within_axes_of_their_own_scale(id: str) -> None:
         assert float(panel.now.get_ydata()[0]) == pytest.approx(value, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_log_productivity_is_drawn_where_it_is_negative() -> None:
     """The scale of capital is logarithmic, and was that of both."""
     env = opened("FirmInvestment-v0")
@@ -92,7 +95,7 @@ def test_log_productivity_is_drawn_where_it_is_negative() -> None:
     assert float(capital.now.get_ydata()[0]) == pytest.approx(np.log10(2.0))
 
 
-@pytest.mark.parametrize("id", registered_ids())
+@pytest.mark.parametrize("id", IDS)
 def test_ticks_say_where_they_are(id: str) -> None:
     env = played(opened(id), 12)
     for panel in panels(env, object):
@@ -160,6 +163,7 @@ def test_a_household_sees_its_place_in_the_law_and_a_cloud_what_it_saves() -> No
         np.testing.assert_allclose(line.get_ydata(), saved[group])
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_said_and_axes_have_units() -> None:
     env = opened("LQR-v0", dimension=10)
     assert len(panels(env, StatePanel)) == len(panels(env, ActionPanel)) == 4
@@ -182,6 +186,7 @@ def test_legends_are_off_the_data() -> None:
             assert not any(box.overlaps(text.get_window_extent(canvas.renderer)) for text in canvas.figure.texts)
 
 
+@pytest.mark.slow
 def test_the_same_episode_has_the_same_pixels_whatever_was_drawn_before() -> None:
     often, seldom = opened("BrockMirman-v0"), opened("BrockMirman-v0")
     rng = np.random.default_rng(0)
@@ -193,6 +198,7 @@ def test_the_same_episode_has_the_same_pixels_whatever_was_drawn_before() -> Non
     np.testing.assert_array_equal(often.render(), often.render())
 
 
+@pytest.mark.slow
 def test_rows_share_a_figure_and_are_drawn_as_alone() -> None:
     rows: Any = gym.make_vec("LQR-v0", num_envs=3, render_mode="rgb_array", dimension=2)
     rows.reset(seed=3)
@@ -277,7 +283,8 @@ def test_states_that_exploded_are_drawn_somewhere(x: float) -> None:
     assert len(film.screen._canvas.panels) == 2  # a state and an action, and no empty panel for the value
 
 
-@pytest.mark.parametrize("id", registered_ids())
+@pytest.mark.slow
+@pytest.mark.parametrize("id", IDS)
 def test_a_frame_of_a_warm_figure_draws_no_axes_and_takes_little_time(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     env = opened(id)
     rng = np.random.default_rng(0)

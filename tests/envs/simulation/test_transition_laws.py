@@ -162,6 +162,7 @@ def test_the_compiled_portfolio_is_the_formula(risk_aversion: float) -> None:
 NEAR_EDGES = FirmInvestment(capital_bounds=(1.0, 3.0), productivity_bound=0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", [LQR(**COUPLED), Merton(**ASSETS), Merton(risk_aversion=1.0), NEAR_EDGES])
 def test_the_reward_of_a_step_is_what_a_fine_simulation_collects(problem: Any) -> None:
     """Held actions, 64 substeps of the environment, trapezoidal rule in time; within four standard errors."""

@@ -48,6 +48,7 @@ def rates(errors):
 
 
 # The order of extrapolation shows later on LQR, whose second coefficient is small and settles late: see the counts.
+@pytest.mark.slow
 @pytest.mark.parametrize(("problem", "counts"), [(LQR(), (641, 1281, 2561)), (Merton(), (81, 161, 321))])
 def test_order_1_and_its_extrapolation(problem, counts):
     errors = at_quarters(*solved(problem, counts, 1))
@@ -73,6 +74,7 @@ def test_order_4():
 QUADRATIC = [(LQR(), 31, uniform), (LQR(), 61, edge_nodes), (LQR(dimension=2), 31, uniform), (CORRELATED, 31, uniform)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("problem", "count", "nodes"), QUADRATIC)
 def test_order_4_is_exact_for_quadratics(problem, count, nodes):
     grids, errors = solved(problem, (count,), 4, nodes)
@@ -81,11 +83,13 @@ def test_order_4_is_exact_for_quadratics(problem, count, nodes):
     np.testing.assert_allclose(jet.v_xx, problem.solution().jet(0.0, grids[0].x).v_xx, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_order_1_in_two_states():
     errors = at_quarters(*solved(CORRELATED, (33, 65), 1))
     np.testing.assert_allclose(rates(errors), 1, atol=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("covariance", [0.1, -0.1])
 @pytest.mark.parametrize(("order", "counts"), [(1, (41, 81)), (4, (49, 97))])
 def test_exponentials_of_brownian_motion_with_correlated_noise(order, counts, covariance):
@@ -120,6 +124,7 @@ def test_open_edges_without_a_value_do_not_matter_far_away(order, counts, larges
 
 
 # In two states of order 1 the Hamiltonian has edges, along which the search can stop a little below the top.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("problem", "order", "value", "action"),
     [(LQR(), 1, 1e-10, 1e-5), (LQR(), 4, 1e-10, 1e-5), (CORRELATED, 1, 1e-4, 0.2), (CORRELATED, 4, 1e-10, 1e-5)],
@@ -135,6 +140,7 @@ def test_actions_are_found_without_a_maximiser(problem, order, value, action, mo
         GridValue(grid, V).policy(0.0, grid.x)
 
 
+@pytest.mark.slow
 def test_coupled_controls_have_no_maximiser_and_are_searched():
     problem = LQR(dimension=2, control_cost=[[0.1, 0.04], [0.04, 0.2]])
     grid = Grid(problem, (uniform(21),) * 2, 4, known(problem))
@@ -143,6 +149,7 @@ def test_coupled_controls_have_no_maximiser_and_are_searched():
     np.testing.assert_allclose(a, problem.solution().policy(0.0, grid.x), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_both_states_rest_where_they_should():
     """At the origin of a symmetric problem nothing is done, although V is not smooth there on a coarse grid."""
     problem = LQR(dimension=2)

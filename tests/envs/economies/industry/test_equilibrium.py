@@ -10,8 +10,6 @@ import pytest
 from hacontrol_envs import FirmIndustry
 from hacontrol_envs.errors import EquilibriumError, ParameterError
 
-pytestmark = pytest.mark.slow
-
 REFERENCE = {
     "kinked": (0.7183080, 1.392161, 2.41922),
     "smoothed": (0.7281487, 1.373346, 2.32657),
@@ -28,6 +26,7 @@ def equilibrium(**parameters):
     return FirmIndustry(**parameters).equilibrium(1e-5 if "resale_price" in parameters else 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adjustment", REFERENCE)
 def test_reference_equilibria(adjustment):
     found, (price, output, capital) = equilibrium(adjustment=adjustment), REFERENCE[adjustment]
@@ -39,6 +38,7 @@ def test_reference_equilibria(adjustment):
     assert abs(np.log(found.price) + np.log(found.output)) < 1e-9
 
 
+@pytest.mark.slow
 def test_reference_moments():
     found = equilibrium(adjustment="as-published")
     moments = [found.expectation(f) for f in (lambda k, z: np.log(k), lambda k, z: np.log(k) ** 2, lambda k, z: z**2)]
@@ -49,6 +49,7 @@ def test_reference_moments():
     assert product / deviation / np.sqrt(moments[2]) == pytest.approx(0.507, abs=5e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters", [{}, {"adjustment": "as-published"}, WEDGE], ids=["kinked", "published", "wedge"]
 )
@@ -70,6 +71,7 @@ def test_a_law_of_firms(parameters):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters", [{}, WEDGE], ids=["kinked", "wedge"])
 def test_the_density_by_gauss_legendre(parameters):
     found = equilibrium(**parameters)
@@ -88,6 +90,7 @@ def test_the_density_by_gauss_legendre(parameters):
     assert found.density(np.array([box.high[0] * 1.01, 1.0]), np.array([0.0, box.high[1] * 1.01])).max() == 0
 
 
+@pytest.mark.slow
 def test_the_law_by_simulation():
     """Firms under `policy` from one point, capital by Heun's method and z by its exact law; a tenth of a year."""
     found = equilibrium(**WEDGE)
@@ -112,6 +115,7 @@ def test_the_law_by_simulation():
     )
 
 
+@pytest.mark.slow
 def test_a_price_that_output_does_not_move():
     found = equilibrium(demand_elasticity=0.0, capital_bounds=(0.5, 20.0))
     assert found.price == pytest.approx(1, abs=1e-10)
@@ -120,6 +124,7 @@ def test_a_price_that_output_does_not_move():
     assert other.price == pytest.approx(REFERENCE["kinked"][0], rel=2e-6)
 
 
+@pytest.mark.slow
 def test_scaling_capital_changes_the_market_as_it_should():
     """k' = c k, with z unchanged and the price's scale c^{1-alpha}: the same rates, capital c times as large."""
     found = equilibrium(demand_elasticity=0.0, capital_bounds=(0.5, 20.0))
@@ -131,6 +136,7 @@ def test_scaling_capital_changes_the_market_as_it_should():
     np.testing.assert_allclose(found.policy(scale * 2.4, z), at_one.policy(2.4, z), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
@@ -144,6 +150,7 @@ def test_a_binding_bound_is_reported(parameters, words):
         FirmIndustry(**parameters).equilibrium()
 
 
+@pytest.mark.slow
 def test_a_tolerance_that_cannot_be_met_is_reported(monkeypatch):
     monkeypatch.setattr("hacontrol_envs.economies.industry.economy.SHAPES", ((61, 47), (91, 71)))
     with pytest.raises(EquilibriumError, match=r"finest grid .* leaves a relative error of .* tolerance=1e-12"):
@@ -165,6 +172,7 @@ def test_bad_parameters_are_refused(parameters, words):
         FirmIndustry(**parameters)
 
 
+@pytest.mark.slow
 def test_comparative_statics():
     """Demand of another elasticity moves along the same supply, whose elasticity is alpha/(1 - alpha) = 7/13."""
     one, other = FirmIndustry(capital_bounds=(0.5, 20.0)).comparative_statics("demand_elasticity", [0.5, 2.0])

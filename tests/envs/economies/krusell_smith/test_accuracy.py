@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from common.krusell_smith_economies import economy
+from common.marks import slow_where
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.economies.krusell_smith import accuracy as measures
 from hacontrol_envs.economies.krusell_smith.economy import KrusellSmith
@@ -16,7 +17,7 @@ from hacontrol_envs.economies.krusell_smith.paths import Path, path_of_z
 from hacontrol_envs.economies.krusell_smith.solution import ReferenceSolution
 
 
-@pytest.fixture(params=["ssj", "jedc"])
+@pytest.fixture(params=slow_where("ssj".__eq__, ["ssj", "jedc"]))
 def solution(request: pytest.FixtureRequest) -> ReferenceSolution:
     return economy(request.param).reference_solution()
 
@@ -137,6 +138,7 @@ def test_equivalents_of_known_changes(elasticity):
     assert found.error < 1e-10
 
 
+@pytest.mark.slow
 def test_welfare(solution):
     one, first = solution.economy, solution.ergodic
     z = path_of_z(one, 700, 3, 4, first=first.z[0])

@@ -16,8 +16,6 @@ from hacontrol_envs.economies.krusell_smith.policies import on_grid, split
 from hacontrol_envs.errors import ParameterError, ResetError
 from hacontrol_envs.numerics.states import draw, nearest
 
-pytestmark = pytest.mark.slow
-
 SMALL = {"asset_nodes": 60, "asset_max": 300.0}
 CALIBRATIONS = ["ssj", "jedc"]
 
@@ -26,6 +24,7 @@ def household(calibration: str = "ssj", **parameters) -> KrusellSmithHousehold:
     return KrusellSmithHousehold(calibration, **{"others": "steady state", **SMALL, **parameters})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calibration", CALIBRATIONS)
 @pytest.mark.parametrize("observe", ["moments", "histogram"])
 def test_contract_of_the_household(calibration, observe):
@@ -37,12 +36,14 @@ def test_contract_of_the_planner(calibration):
     check_problem(KrusellSmithPlanner(calibration, **SMALL))
 
 
+@pytest.mark.slow
 def test_contract_beside_the_reference_population():
     p = household(others="reference")
     assert p.solution().kind == "numerical"
     check_problem(p)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calibration", CALIBRATIONS)
 def test_many_households_are_the_population(calibration):
     """20 000 households that follow the population's own policy, drawn from its law, stay distributed by its law."""
@@ -243,6 +244,7 @@ def welfare(env, policy, quarters: int) -> np.ndarray:
     return total + gamma**quarters * env.problem.solution().value(0.0, env.problem.observe(env.state))
 
 
+@pytest.mark.slow
 def test_the_reference_beats_twenty_others():
     """In the environment, at the same prices and shocks, 20 perturbed policies earn less, beyond 3 standard errors."""
     env = gym.make_vec("KrusellSmith-v0", 256, autoreset_mode="Disabled", episode_steps=None, **SMALL)

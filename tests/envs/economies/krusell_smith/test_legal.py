@@ -43,6 +43,7 @@ HARD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters", HARD, ids=str)
 def test_hard_steady_states_pass_the_independent_judge(parameters):
     krusell_smith.judge({"calibration": "ssj", **parameters})

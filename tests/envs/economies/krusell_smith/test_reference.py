@@ -19,8 +19,6 @@ from hacontrol_envs.economies.krusell_smith.solution import ReferenceSolution
 from hacontrol_envs.errors import ParameterError
 from hacontrol_envs.numerics import disk_cache
 
-pytestmark = pytest.mark.slow
-
 PUBLISHED: dict[str, dict[str, Any]] = {
     "ssj": {"capital": 33.144, "slopes": {0: 0.9730, 4: 0.9721}, "r2": 0.9999999, "den_haan": 0.006},
     "jedc": {
@@ -38,6 +36,7 @@ def solution(request: pytest.FixtureRequest) -> ReferenceSolution:
     return economy(request.param).reference_solution()
 
 
+@pytest.mark.slow
 def test_published_figures(solution):
     published = PUBLISHED[solution.economy.parameters["calibration"]]
     assert abs(solution.capital / published["capital"] - 1) < 1e-3
@@ -69,6 +68,7 @@ def test_mean_capital_is_that_of_a_very_long_path():
     np.testing.assert_allclose(law.forecast(40.0, np.array([0, 1, 1]))[1], law(40.0, 0))
 
 
+@pytest.mark.slow
 def test_brock_mirman():
     """Without idiosyncratic risk, with log utility and full depreciation, a' = alpha beta Z K^alpha."""
     one = KrusellSmith(
@@ -128,6 +128,7 @@ def test_compiled_paths_are_those_of_the_operator(solution):
         solution.simulate(10, law=law)
 
 
+@pytest.mark.slow
 def test_value_solves_bellmans_equation(solution):
     one = solution.economy
     z, K, v = int(solution.ergodic.z[5]), float(one.capital_of(solution.ergodic.laws[5])), 1e-5
@@ -162,6 +163,7 @@ def test_impulse_response_and_plots(solution):
         solution.impulse_response(4, to=9)
 
 
+@pytest.mark.slow
 def test_published_beliefs_are_an_option():
     """With K alone households forecast less well, and the economy is nearly the same."""
     best = tiny().reference_solution()
@@ -182,6 +184,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "kept"
 
 
+@pytest.mark.slow
 def test_solution_is_kept_on_disk_with_its_parameters(cache, monkeypatch):
     first = KrusellSmith("jedc", asset_nodes=60).reference_solution(progress=True)
     (file,) = cache.iterdir()
@@ -238,6 +241,7 @@ def _forged(arrays: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
+@pytest.mark.slow
 def test_forged_files_count_as_absent(cache):
     """A digest can be made by whoever writes a file; what the file says is recomputed."""
     first = KrusellSmith("jedc", asset_nodes=60).reference_solution()

@@ -18,8 +18,6 @@ from hacontrol_envs.numerics import chains
 from hacontrol_envs.numerics.inequality import gini, gini_gradient
 from hacontrol_envs.numerics.transport import Transport
 
-pytestmark = pytest.mark.slow
-
 MOVING = [name for name in UNITS if name != "productivity"]
 
 
@@ -41,6 +39,7 @@ def gap(one: ImpulseResponse, other: ImpulseResponse, name: str) -> float:
     return float(np.abs(first - second).max() / np.abs(first).max())
 
 
+@pytest.mark.slow
 def test_log_z_is_the_chains_own():
     """E log Z from P^t, for every pair of states; .207 % after 20 quarters at the default."""
     one, solution = small(), small().reference_solution()
@@ -54,6 +53,7 @@ def test_log_z_is_the_chains_own():
     assert 100 * response().productivity[20] == pytest.approx(0.207, abs=5e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("calibration", "digits"), [("ssj", 3e-4), ("jedc", 2e-3)])
 def test_seeds_agree_by_as_much_as_errors_say(calibration, digits):
     """Capital after 20 quarters, and every aggregate at every quarter, within standard errors of ten seeds."""
@@ -66,6 +66,7 @@ def test_seeds_agree_by_as_much_as_errors_say(calibration, digits):
         assert np.all(spread < 2.2 * said + 1e-13), name  # chi with 9 degrees of freedom passes 2.2 once in 10^6
 
 
+@pytest.mark.slow
 def test_pairs_without_a_surrogate_agree():
     """Brute force: means over 3000 pairs of paths, with nothing but common draws, of another random stream."""
     solution, quarters, draws = tiny().reference_solution(), 12, 3000
@@ -83,6 +84,7 @@ def test_pairs_without_a_surrogate_agree():
         assert np.all(np.abs(apart.mean(axis=1) - getattr(found, name)[: quarters + 1]) <= 4 * error + 1e-13), name
 
 
+@pytest.mark.slow
 def test_a_shock_between_states_is_the_mean_of_the_two():
     solution = small().reference_solution()
     levels, to_three, to_four = np.log(small().productivity), response(), solution.impulse_response(40, to=4)
@@ -100,6 +102,7 @@ def test_a_shock_between_states_is_the_mean_of_the_two():
     assert up.capital[20] == pytest.approx(-down.capital[20], rel=0.02)
 
 
+@pytest.mark.slow
 def test_goods_and_factors_balance_to_first_order():
     """Y = C + I, w L = (1 - alpha) Y and (r + delta) K = alpha Y, along both kinds of response."""
     steady, found = small().steady_state(), response()
@@ -120,6 +123,7 @@ def test_goods_and_factors_balance_to_first_order():
     np.testing.assert_allclose(made, found.output, atol=5e-3 * found.output.max())
 
 
+@pytest.mark.slow
 def test_the_two_responses_agree_for_small_shocks():
     """The linear one along the chain's own E log Z; what is of second order shrinks with the shock."""
     gaps = {}
@@ -162,6 +166,7 @@ def test_jacobians_are_derivatives_of_transitions(calibration):
             np.testing.assert_allclose(jacobian.jacobian[:, s], column, atol=3e-5 * np.abs(column).max())
 
 
+@pytest.mark.slow
 def test_the_market_clears_along_the_nonlinear_transition_to_second_order():
     """Prices of the linear response, fed to households: capital supplied misses that demanded by the shock's square."""
     steady = small().steady_state()
@@ -185,6 +190,7 @@ def test_the_market_clears_along_the_nonlinear_transition_to_second_order():
     assert misses[0] / misses[1] == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.slow
 def test_nearly_without_risk_the_linear_response_is_brock_mirmans():
     """Log utility, full depreciation: log K' = log Z + alpha log K; what is left is of second order in risk."""
     gaps = []
@@ -202,6 +208,7 @@ def test_nearly_without_risk_the_linear_response_is_brock_mirmans():
     assert gaps[1] < 0.5 * gaps[0]
 
 
+@pytest.mark.slow
 def test_linear_responses_are_linear_and_need_no_tail(monkeypatch):
     from hacontrol_envs.economies.krusell_smith import sequence_space
 
