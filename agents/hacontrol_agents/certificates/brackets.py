@@ -60,8 +60,8 @@ class Bracket(NamedTuple):
     below: Bound
     """The bound on the policy."""
     escaped: tuple[float, float]
-    """Bounds on the weight of paths that leave the region times the size of V there over psi, under the greedy policy of
-    V and under the policy."""
+    """Bounds on the weight of paths that leave the region, times the size of V there over psi: under the greedy policy
+    of V, and under the policy."""
     discounted: bool
     """Whether psi-weighted paths lose their weight: everywhere in the region, or all but a hundredth in a walk."""
     psi: float

@@ -62,7 +62,13 @@ class Coordinates:
         return x
 
     def motion(self, t: Floats, x: Floats, a: Floats) -> Motion:
-        """Return the motion of s at times t (N,) and states x (N, n) under held actions a (N, m)."""
+        """Return the motion of s under held actions.
+
+        Args:
+            t: times, (N,).
+            x: states, (N, n).
+            a: actions, (N, m).
+        """
         self.evaluations += len(x)
         problem = self.problem
         drift, columns = problem.state.ito(x, problem.drift(t, x, a), problem.diffusion(t, x, a))
@@ -85,7 +91,14 @@ class Coordinates:
         return jet.v, np.concatenate([along, clock[:, None]], axis=1), wide
 
     def outward(self, x: Floats, value: Floats, slope: Floats, bend: Floats) -> Jet:
-        """Return the jet of a function at states x (N, n), given its value, gradient and Hessian in s."""
+        """Return the jet of a function, given its derivatives in s.
+
+        Args:
+            x: states, (N, n).
+            value: the function, (N,).
+            slope: its gradient, (N, k).
+            bend: its Hessian, (N, k, k).
+        """
         first, second = self.problem.state.unit_derivatives(x)
         along = slope[:, : self.states]
         v_xx = bend[:, : self.states, : self.states] * first[:, :, None] * first[:, None, :]

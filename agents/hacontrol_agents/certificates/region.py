@@ -53,7 +53,13 @@ class Region:
         return drawn
 
     def edges(self, rng: np.random.Generator, size: int, which: list[tuple[int, int]]) -> Floats:
-        """Draw points on some edges, (M, k), `size` on each."""
+        """Draw points on some edges, (M, k).
+
+        Args:
+            rng: draws the points.
+            size: number of points on each edge.
+            which: edges, as coordinate and side.
+        """
         drawn = [self.points(rng, size) for _ in which]
         for (i, side), points in zip(which, drawn, strict=True):
             points[:, i] = self.low[i] if side < 0 else self.high[i]

@@ -167,7 +167,13 @@ class Value:
         return self.weight(t, x) if self.factor is None else np.full(len(x), self.factor)
 
     def rates(self, t: Floats, x: Floats, a: Floats) -> Rates:
-        """Return what V says at times t (N,), states x (N, n) and actions a (N, m)."""
+        """Return what V says at points under actions.
+
+        Args:
+            t: times, (N,).
+            x: states, (N, n).
+            a: actions, (N, m).
+        """
         problem, (_, value, psi, s) = self.problem, self._parts(t, x)
         motion, rho = self.coordinates.motion(t, x, a), self.problem.discount
         reward = problem.reward(t, x, a)
@@ -186,7 +192,13 @@ class Value:
         return at.yielded[:, None] * p - L - crossed
 
     def played(self, policy: Any, t: Floats, x: Floats) -> Floats:
-        """Return the admissible actions (N, m) of a policy, which sees what is observed of the states."""
+        """Return the admissible actions (N, m) of a policy, which sees what is observed of the states.
+
+        Args:
+            policy: a function (t, x) -> actions.
+            t: times, (N,).
+            x: states, (N, n).
+        """
         problem = self.problem
         return np.asarray(problem.admissible(t, x, np.asarray(policy(t, problem.observe(x)), dtype=np.float64)))
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hacontrol_benchmarks.measure import legal as measure_legal
 from hacontrol_envs.errors import ParameterError
 
-DRAWS = {"firm_investment": 3, "firm_industry": 2}
-"""Of each subject, 500 where nothing is said: a solution of these takes seconds. More are drawn by
+DRAWS = {"krusell_smith": 200, "firm_investment": 3, "firm_industry": 2}
+"""Of each subject, 500 where nothing is said: a solution of these takes up to seconds. More are drawn by
 `python -m hacontrol_benchmarks.measure.legal`."""
 
 

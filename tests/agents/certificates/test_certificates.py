@@ -44,6 +44,7 @@ def random_lqr(seed: int) -> LQR:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("gain", [1.0, 1.15])
 def test_a_linear_policy_of_a_random_system_is_bounded_sharply(seed, gain):
@@ -58,6 +59,7 @@ def test_a_linear_policy_of_a_random_system_is_bounded_sharply(seed, gain):
     assert not found.failed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("risk_aversion", "discount"), [(0.5, 0.1), (1.0, 0.05), (6.0, 0.05), (20.0, 0.05)])
 def test_constant_portfolios_are_bounded_sharply_at_any_risk_aversion(risk_aversion, discount):
     problem = Merton(risk_aversion=risk_aversion, discount=discount)
@@ -71,6 +73,7 @@ def test_constant_portfolios_are_bounded_sharply_at_any_risk_aversion(risk_avers
     assert (found.upper - best) / found.scale <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("c", [20.0, -20.0, -0.1])
 def test_a_value_with_a_homogeneous_solution_added_is_not_believed(c):
     """V* + c w^m has no residual under the optimal policy, m a root of m mu + m (m - 1) s^2/2 = rho, and is wrong."""
@@ -119,6 +122,7 @@ def test_over_a_finite_horizon_the_optimum_is_certified():
     assert holds(found, best, best)
 
 
+@pytest.mark.slow
 def test_a_policy_that_lets_states_explode_is_not_certified():
     problem = LQR(state_matrix=0.5, discount=0.1)
     found = certify(lambda t, x: 0.0 * x, problem)
@@ -127,6 +131,7 @@ def test_a_policy_that_lets_states_explode_is_not_certified():
     assert str(found).startswith("Not certified")
 
 
+@pytest.mark.slow
 def test_the_other_root_of_riccatis_equation_is_not_certified():
     """It solves the HJB equation exactly, with a policy that steers away from the origin."""
     problem = LQR()
@@ -162,6 +167,7 @@ def test_a_rough_policy_is_certified_by_paths():
     assert holds(found, found.lower, best)
 
 
+@pytest.mark.slow
 def test_paths_weighted_by_the_value_earn_what_the_policy_does():
     """Far from the optimum, and at a high risk aversion, where plain averages of rewards never settle."""
     problem = Merton(risk_aversion=8.0)
