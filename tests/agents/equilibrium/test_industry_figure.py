@@ -109,6 +109,7 @@ def firms(learner, size=60):
     return learner.capital * np.exp(0.1 * rng.standard_normal(size)), scale * rng.standard_normal(size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["learnt", "published"])
 def test_the_hjb_error_by_finite_differences(which, request):
     learner = request.getfixturevalue(which)

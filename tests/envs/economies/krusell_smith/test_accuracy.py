@@ -64,6 +64,7 @@ def test_an_error_of_today_s_consumption_is_found(solution, share):
     assert -np.log10(share) - 0.15 < -np.log10((errors * laws[:10]).sum() / 10) < -np.log10(share) + 0.15
 
 
+@pytest.mark.slow
 def test_constrained_households_have_no_error():
     solution = economy("ssj").reference_solution()
     one, (z, laws) = solution.economy, solution.ergodic
