@@ -14,6 +14,7 @@ from hacontrol_agents.certificates.region import Region
 from hacontrol_agents.certificates.value import JetFunction, Rates, Value
 from hacontrol_envs import ControlProblem
 from hacontrol_envs.arrays import Floats
+from hacontrol_envs.errors import LearningError
 
 BEYOND = 1.0
 """Size of V* - V and of J - V, relative to the larger of |V| and psi, that is assumed where paths leave the region, and
@@ -125,7 +126,14 @@ class Search:
         """Return the value learnt, and one fitted to the policy."""
         problem, policy, jet, _ = self.subject
         points = self.at.back(self.rng.uniform(-1, 1, (POINTS, self.at.size)))
-        a = np.asarray(problem.admissible(*points, np.asarray(policy(points[0], problem.observe(points[1])))))
+        a = np.asarray(policy(points[0], problem.observe(points[1])), dtype=np.float64)
+        if not np.isfinite(a).all():
+            wrong = int(np.logical_not(np.isfinite(a)).any(axis=-1).sum())
+            raise LearningError(
+                f"the policy plays actions that are not finite at {wrong} of {len(a)} states of the box: "
+                "there is nothing to certify"
+            )
+        a = np.asarray(problem.admissible(*points, a))
         return [*([] if jet is None else [jet]), fit_base(self.at, points, a)]
 
     def _weighted(self, base: JetFunction) -> list[Value]:
@@ -163,12 +171,13 @@ class Search:
         low, high = np.minimum(seen.low, self.begin.min(axis=0)), np.maximum(seen.high, self.begin.max(axis=0))
         center, half = (low + high) / 2, MARGIN * np.maximum(high - low, 1e-3) / 2
         region = Region(self.at, center - half, center + half)
+        psi = value.weight(*self.start)
         best = region, (1.0, 1.0)
         for _ in range(WIDENINGS):
             t, x = self.at.back(region.points(self.rng, POINTS // 2))
             actions = value.greedy(t, x), value.played(self.subject.policy, t, x)
             size = np.array([self._size(value, region, edge) for edge in region.open])
-            edges = [size * region.escapes(value.rates(t, x, a), self.begin) for a in actions]
+            edges = [size * region.escapes(value.rates(t, x, a), self.begin, psi / psi.sum()) for a in actions]
             escaped = min(float(edges[0].sum()), 1.0), min(float(edges[1].sum()), 1.0)
             if sum(escaped) <= sum(best[1]):
                 best = region, escaped

@@ -23,6 +23,7 @@ CONTRADICTED = 5.0
 ASSUMED = (
     "where paths leave the region, V* and J differ from V by at most the size of V",
     "no policy that leaves the region gains more than that by doing so oftener than the greedy one",
+    "weights of paths that have fallen to a hundredth go on falling",
     "between the points that searches found, the inequalities of the bounds are not violated by more than there",
 )
 """What a certificate takes for granted."""
@@ -61,6 +62,7 @@ def certify(
 
     Raises:
         ParameterError: the problem is no ControlProblem, there is no policy, or a number is out of its range.
+        LearningError: the policy plays actions that are not finite in the problem's box.
     """
     problem = env if isinstance(env, ControlProblem) else getattr(getattr(env, "unwrapped", env), "problem", None)
     if not isinstance(problem, ControlProblem):

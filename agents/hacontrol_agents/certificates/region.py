@@ -65,23 +65,27 @@ class Region:
             points[:, i] = self.low[i] if side < 0 else self.high[i]
         return np.concatenate(drawn) if drawn else np.empty((0, len(self.low)))
 
-    def escapes(self, at: Rates, starts: Floats) -> Floats:
-        """Bound the mean weight E^psi[D_tau] of paths that leave, for each open edge, (E,), from starts s (S, k).
+    def escapes(self, at: Rates, starts: Floats, share: Floats) -> Floats:
+        """Bound the mean weight E^psi[D_tau] of paths that leave, for each open edge, (E,).
 
         A barrier e(s) + c bounds it where (L - rate) e <= c rate at all points: e is exponential or Gaussian in one
-        coordinate, and one at the edge. The exponent with the least bound is taken.
+        coordinate, and one at the edge. Over a finite horizon T so does e(s) + c (T - t) where (L - rate) e <= c and no
+        rate is negative. The exponent with the least bound is taken.
 
         Args:
             at: points all over the region, with their motion under the policy.
-            starts: where paths start.
+            starts: where paths start, s (S, k).
+            share: weights of the starts in the mean, (S,); they sum to one.
         """
+        time = self.coordinates.horizon if self.coordinates.timed else np.inf
         drift, variance = at.weighted_drift, (at.columns**2).sum(axis=2)
         found = []
         for i, side in self.open:
             half, center = (self.high[i] - self.low[i]) / 2, (self.high[i] + self.low[i]) / 2
             z, start = side * (at.s[:, i] - center) / half, side * (starts[:, i] - center) / half
             move = side * drift[:, i] / half, variance[:, i] / half**2
-            found.append(min(_barrier(kind, k, z, start, move, at.yielded) for k in EXPONENTS for kind in (1, 2)))
+            kinds = [(kind, k) for k in EXPONENTS for kind in (1, 2)]
+            found.append(min(_barrier(*kind, z, move, at.yielded, (start, share), time) for kind in kinds))
         return np.array(found)
 
     def widened(self, edge: int, factor: float) -> Region:
@@ -92,14 +96,27 @@ class Region:
         return Region(self.coordinates, low, high)
 
 
-def _barrier(kind: int, k: float, z: Floats, start: Floats, move: tuple[Floats, Floats], rate: Floats) -> float:
+def _barrier(
+    kind: int,
+    k: float,
+    z: Floats,
+    move: tuple[Floats, Floats],
+    rate: Floats,
+    begin: tuple[Floats, Floats],
+    time: float,
+) -> float:
     """Return the bound by e = exp(k (q(z) - q(1))), q = z or (z + 1)^2/4; 1 where it is none."""
     q, first, second = (z, np.ones_like(z), 0.0) if kind == 1 else ((z + 1) ** 2 / 4, (z + 1) / 2, 0.5)
     e = np.exp(k * (q - 1))
     L = e * (move[0] * k * first + move[1] / 2 * (k * second + (k * first) ** 2))
     over = L - rate * e
-    if not np.isfinite(over).all() or (over[rate <= 0] > 0).any():
+    if not np.isfinite(over).all():
         return 1.0
-    c = float(np.max(np.divide(over, rate, out=np.zeros_like(over), where=(over > 0))))
-    begun = start if kind == 1 else (start + 1) ** 2 / 4
-    return min(float(np.exp(k * (begun - 1)).mean()) + c, 1.0)
+    lasting = (
+        np.inf
+        if (over[rate <= 0] > 0).any()
+        else float(np.max(np.divide(over, rate, out=np.zeros_like(over), where=(over > 0))))
+    )
+    timely = max(float(over.max()), 0.0) * time if np.isfinite(time) and (rate >= 0).all() else np.inf
+    begun = begin[0] if kind == 1 else (begin[0] + 1) ** 2 / 4
+    return min(float(begin[1] @ np.exp(k * (begun - 1))) + min(lasting, timely), 1.0)

@@ -14,7 +14,7 @@ from hacontrol_agents.certificates.paths import Plan, walk
 from hacontrol_agents.certificates.region import Region
 from hacontrol_agents.certificates.value import Value
 from hacontrol_envs import LQR, FirmInvestment, Jet, Merton
-from hacontrol_envs.errors import ParameterError
+from hacontrol_envs.errors import LearningError, ParameterError
 
 
 def linear_value(problem: LQR, K: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -131,6 +131,33 @@ def test_a_policy_that_lets_states_explode_is_not_certified():
     assert str(found).startswith("Not certified")
 
 
+def test_a_policy_that_is_not_finite_is_refused():
+    with pytest.raises(LearningError, match="not finite at 1024 of 1024 states"):
+        certify(lambda t, x: np.nan * x, LQR())
+
+
+def test_a_value_that_is_not_finite_is_no_help_and_no_harm():
+    problem = LQR()
+    optimum = problem.solution()
+
+    def nothing(t, x):
+        return Jet(*(np.nan * part for part in optimum.jet(t, x)))
+
+    found = certify((nothing, optimum.policy), problem)
+    best = optimum.value(0.0, found.starts).mean()
+    assert holds(found, best, best)
+    assert found.certified
+
+
+def test_without_a_discount_a_finite_horizon_is_certified():
+    problem = LQR(horizon=1.0, discount=0.0)
+    optimum = problem.solution()
+    found = certify((optimum.jet, optimum.policy), problem)
+    best = optimum.value(0.0, found.starts).mean()
+    assert holds(found, best, best)
+    assert found.relative_gap <= 1e-6
+
+
 @pytest.mark.slow
 def test_the_other_root_of_riccatis_equation_is_not_certified():
     """It solves the HJB equation exactly, with a policy that steers away from the origin."""
@@ -232,7 +259,7 @@ def test_the_weight_that_leaves_is_bounded_from_above():
         value = Value(at, lambda t, x: Jet(np.ones(len(x)), np.zeros(len(x)), 0 * x, 0 * x[:, :, None]), None, 1.0)
         rates = value.rates(t, x, np.repeat(a, len(x), axis=0))
         exact = 1 / np.cosh(np.sqrt(2 * problem.discount) / s * width * half)
-        bound = region.escapes(rates, np.zeros((1, 1))).sum()
+        bound = region.escapes(rates, np.zeros((1, 1)), np.ones(1)).sum()
         assert exact <= bound <= 4 * exact
 
 
