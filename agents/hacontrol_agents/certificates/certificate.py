@@ -40,8 +40,8 @@ class Certificate:
     """Relative gap up to which the policy counts as certified."""
     parts: dict[str, float]
     """What the gap is made of, in units of reward: "residual" is what the policy may lose and what the equation leaves
-    open, "region" what may happen beyond the region, "tail" beyond the simulated time, "noise" and "step" the errors of
-    simulation in paths and in time steps."""
+    open (below zero where noise puts the mean of the paths above the upper bound), "region" what may happen beyond the
+    region, "tail" beyond the simulated time, "noise" and "step" the errors of simulation in paths and time steps."""
     checked: tuple[str, ...]
     """What was looked at and found in order."""
     failed: tuple[str, ...]

@@ -113,6 +113,17 @@ def test_a_firm_is_certified_without_its_value():
     assert found.relative_gap <= 1e-3
 
 
+@pytest.mark.slow
+def test_a_firm_that_is_held_at_a_bound_is_bounded_as_its_paths_say():
+    """It invests so much that capital rests at k_max, where the rate is cut: the edge is no limit of points inside."""
+    problem = FirmInvestment()
+    found = certify(lambda t, x: np.tile(problem.action.center, (len(x), 1)), problem, evaluations=200_000)
+    best = problem.solution().value(0.0, found.starts).mean()
+    assert not found.failed
+    assert "simulated paths agree with the lower bound" in found.checked
+    assert holds(found, found.lower, best)
+
+
 def test_over_a_finite_horizon_the_optimum_is_certified():
     problem = LQR(horizon=3.0)
     optimum = problem.solution()
