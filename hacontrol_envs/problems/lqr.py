@@ -58,7 +58,7 @@ class LQR(ControlProblem):
     diagonal), B = I, Q = I, R = I/10, D = 3I/10. One link of it is the scalar default, P = 0.2659750769.
 
     Learners meet the problem in the box |x_i| <= 1 + 4 s_i, with s_i the stationary standard deviation under the
-    optimal policy (0 where that has no stationary law), and act in |a_j| <= 1.5 sum_i |K_ji| (1 + 4 s_i), which the
+    optimal policy; where that lets states grow, of states times e^{-rho t/2}, or 0 where these grow, too, and act in |a_j| <= 1.5 sum_i |K_ji| (1 + 4 s_i), which the
     optimum never leaves there. A state that grows, or that no action in the box holds back, may leave what floats can
     hold: the step that would do so raises NumericalError.
     """
@@ -169,6 +169,8 @@ class LQR(ControlProblem):
     @cached_property
     def _half_width(self) -> Floats:
         closed = self.A - self.B @ self._widest_gain
+        if not np.linalg.eigvals(closed).real.max() < 0:
+            closed = closed - self.discount / 2 * np.eye(self._size)
         if not np.linalg.eigvals(closed).real.max() < 0:
             return np.ones(self._size)
         unit = np.abs(self.D).max() or 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,14 +16,22 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hacontrol_agents.core.agent import Agent
 from hacontrol_agents.core.greedy import greedy
-from hacontrol_agents.hjb.sampling import Region, Visits, around, uniform, visit, widened
+from hacontrol_agents.hjb.sampling import REACH, Region, Visits, around, uniform, visit, widened
 from hacontrol_agents.hjb.value_function import Flow, ValueFunction
+from hacontrol_agents.learning import autodiff
 from hacontrol_agents.learning.networks import MLP
+from hacontrol_agents.learning.optimizers import LevenbergMarquardt
 from hacontrol_envs import ControlProblem, Jet
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.core.parameters import count, one_of
 from hacontrol_envs.errors import ParameterError
 
+FIRST_STEPS = 20
+"""Steps of least squares in which the network is given its first shape."""
+FIRST_REACH = 2.0
+"""Extent of the region in which it is given that shape, relative to the box."""
+TRUSTED = 0.02
+"""Root mean square of the equations up to which a value is believed to be that of its policy."""
 SMALL_RESIDUAL, SMALL_MOVE, LAST = 1e-4, 5e-4, 5
 """Stopping rule: an agent has learnt if in each of the LAST iterations the residual is below SMALL_RESIDUAL and the
 policy moved by less than SMALL_MOVE, relatively."""
@@ -108,12 +117,17 @@ class HJBAgent(Agent):
         one_of("value_scale", self.value_scale, ("auto", "linear", "log"))
         for name in ("iterations", "visits"):
             count(name, getattr(self, name))
-        self._iteration = 0
+        self._iteration, self._settled = 0, 0
         self._learnt = False
-        self._v = self._fresh_value(np.random.default_rng([self.seed or 0, 2**31]))
+        self._haste, self._exited = 0.0, 0.0
+        rng = np.random.default_rng([self.seed or 0, 2**31])
+        self._v = self._fresh_value(rng)
         self._like = parameters_to_vector(self._v.network.parameters()).detach()
+        self._before = copy.deepcopy(self._v)
         n = self.problem.state.dimension
         self._visits = Visits(*(self._like.new_zeros(shape) for shape in ((0,), (0, n), (0, n), (0, n))))
+        if self.problem.horizon is None:
+            self._begin(rng)
 
     def _fresh_value(self, rng: np.random.Generator) -> ValueFunction:
         """Return a value of the size of a lifetime's reward at the centre of the action box; if 0, of the terminal one.
@@ -130,6 +144,7 @@ class HJBAgent(Agent):
         draws = torch.Generator().manual_seed(self.seed or 0)
         inputs = problem.state.dimension + (problem.horizon is not None)
         hidden = ((24 + 4 * inputs,) if problem.horizon is None else (16, 16)) if self.hidden is None else self.hidden
+        self._hidden = hidden
         layers = [self.activation] * len(hidden) + ["exp"] * log
         network = MLP(inputs, (*hidden, 1) if log else hidden, activation=layers, generator=draws)
         if log:
@@ -144,6 +159,30 @@ class HJBAgent(Agent):
             v.offset, v.scale = float(last.mean()), float(last.square().mean().sqrt()) or 1.0
             self._floor = 1e-3 * v.scale / self._lifetime
         return v
+
+    def _begin(self, rng: np.random.Generator) -> None:
+        """Fit the network to a lifetime of the reward at the centre of the action box: roughly V's shape and sizes."""
+        problem, v, network = self.problem, self._v, self._v.network
+        t, x = uniform(problem, rng, 4 * len(self._like), widened(problem, FIRST_REACH), self._like)
+        worth = self._lifetime * problem.reward(t, x, self._centre(x))
+        target = (worth - v.offset) / v.scale
+        if v.log:  # all layers but the exponential give log |V|
+            network, target = MLP(network.layers[0].in_features, self._hidden), target.log()  # type: ignore[arg-type]
+            network.layers = v.network.layers[:-1]  # type: ignore[assignment]
+        z = v.coordinates(t, x)
+        still = torch.zeros_like(z), z.new_zeros(*z.shape, 0)
+
+        def residual() -> Tensor:
+            with torch.no_grad():
+                return network(z)[:, 0] - target
+
+        def residual_and_jacobian() -> tuple[Tensor, Tensor]:
+            found, _, jacobian = autodiff.parameter_jacobian(network, z, *still, 1.0, 0.0)
+            return found - target, jacobian
+
+        optimizer = LevenbergMarquardt(network)
+        for _ in range(FIRST_STEPS):
+            optimizer.step(residual_and_jacobian, residual)
 
     def policy(self, t: Array, x: Floats) -> Floats:
         return self._on_points(t, x, self._act)  # type: ignore[no-any-return]
@@ -191,8 +230,9 @@ class HJBAgent(Agent):
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
         while self._share_done(budget) < 1:
             rng = np.random.default_rng([self.seed or 0, self._iteration])
-            if self._iteration < 5:
-                self._visits = self._visit(rng)
+            if self._settled < 5:
+                self._look(rng)
+            self._before.network.load_state_dict(self._v.network.state_dict())
             before, played = self._parameters(), self._played()
             loss = self._iterate(rng)
             self._learnt = True
@@ -202,6 +242,33 @@ class HJBAgent(Agent):
             diagnostics["policy_change"] = self._moved(played)
             if report(self._share_done(budget, ahead=1), **diagnostics):
                 return
+
+    def _look(self, rng: np.random.Generator) -> None:
+        """See where the policy goes, and how much haste its value needs to be finite."""
+        problem, rho = self.problem, self.problem.discount
+        known = self._region if self._learnt else widened(problem, FIRST_REACH)
+        for _ in range(1 if self._learnt else 4):
+            x = torch.as_tensor(problem.initial_state(rng, self.visits)).to(self._like)
+            step = min(5 * self._step, 0.5 / (rho + self._haste)) if problem.horizon is None else 5 * self._step
+            seen = visit(self._v, self._track, x, rng, step=step, haste=self._haste, region=known)
+            self.evaluations += int(len(x) * self._lifetime / (5 * self._step))
+            self._visits, stays = seen.visits, seen.exited <= 0.02 or known.high.max() >= REACH
+            if problem.horizon is not None or (seen.decay >= 0.02 * rho and stays):
+                self._haste = self._slowed(self._haste)
+                break
+            if seen.decay >= 0.02 * rho and not self._learnt:
+                self._haste = rho
+                break
+            self._haste = min(max(rho - 2 * min(seen.decay, 0.0), self._haste / 2), 4 * max(self._haste, rho))
+        self._exited = seen.exited
+        self._settled = self._settled + 1 if self._haste == 0 else 0
+
+    def _slowed(self, haste: float) -> float:
+        """Return less haste where the last evaluation succeeded, in the end none."""
+        if not self.history or haste == 0:
+            return 0.0
+        trusted = self.history[-1]["loss"] <= TRUSTED
+        return (0.0 if haste < self.problem.discount / 4 else haste / 4) if trusted else haste
 
     def _played(self) -> Tensor:
         """Return the actions (S, m) at some of the states visited."""
@@ -237,7 +304,7 @@ class HJBAgent(Agent):
 
     def _has_stopped(self, rows: list[dict[str, float]]) -> bool:
         """Tell whether the last of these rows meets both tolerances."""
-        if not rows:
+        if not rows or self._haste:
             return False
         return rows[-1]["residual"] <= self.residual_tolerance and rows[-1]["change"] <= self.change_tolerance
 
@@ -254,12 +321,6 @@ class HJBAgent(Agent):
     def _step(self) -> float:
         return float(self.rollout_step or self.env.unwrapped.dt)
 
-    def _visit(self, rng: np.random.Generator) -> Visits:
-        x = torch.as_tensor(self.problem.initial_state(rng, self.visits)).to(self._like)
-        seen = visit(self._v, self._track, x.new_zeros(len(x)), x, rng, 5 * self._step)
-        self.evaluations += int(len(x) * self._lifetime / (5 * self._step))
-        return seen
-
     @property
     def _region(self) -> Region:
         return around(self.problem, self._visits, self.margin)
@@ -275,14 +336,19 @@ class HJBAgent(Agent):
     def _weights(self, points: tuple[Tensor, Tensor], a: Tensor) -> Tensor:
         """Return one over the size of the equation's terms, |r| + rho |V|, and over the root of how many there are."""
         v = self._v
-        size: Tensor = self.problem.reward(*points, a).abs() + v.value(*points).abs() / self._lifetime
+        size: Tensor = self._reward(points, a).abs() + v.value(*points).abs() * (1 / self._lifetime + self._haste)
         return 1 / (size if v.log else size + 0.03 * size.mean() + self._floor) / math.sqrt(len(a))
 
     def _equations(self, points: tuple[Tensor, Tensor], a: Tensor, weight: Tensor) -> Rows:
-        """Return the rows weight (r + V_t + L^a V - rho V) = 0."""
-        v, rho = self._v, self.problem.discount
-        rates = -rho * v.scale * weight, v.scale * weight
-        return Rows(v.flow(*points, a), *rates, weight * (self.problem.reward(*points, a) - rho * v.offset))
+        """Return the rows weight (r + V_t + L^a V - rho V - haste (V - V before)) = 0."""
+        v, rate = self._v, self.problem.discount + self._haste
+        rates = -rate * v.scale * weight, v.scale * weight
+        return Rows(v.flow(*points, a), *rates, weight * (self._reward(points, a) - rate * v.offset))
+
+    def _reward(self, points: tuple[Tensor, Tensor], a: Tensor) -> Tensor:
+        """Return the reward, and where there is haste what V before adds to it, (B,)."""
+        reward: Tensor = self.problem.reward(*points, a)
+        return reward + self._haste * self._before.value(*points) if self._haste and self._learnt else reward
 
     def _edge_rows(self, points: tuple[Tensor, Tensor]) -> list[Rows]:
         """Return boundary conditions: V = g at the horizon, and V's slope across each reflecting edge of the region
@@ -319,12 +385,13 @@ class HJBAgent(Agent):
         return Rows(still, v.scale * weight, torch.zeros_like(weight), weight * (v.offset - value))
 
     def _hjb_residual(self, points: tuple[Tensor, Tensor]) -> float:
-        """Return the 95 % quantile of |max_a {r + V_t + L^a V} - rho V| / mean |r|."""
-        a = self._act(*points)
+        """Return the 95 % quantile of |max_a {r + V_t + L^a V} - rho V| over the size of the equation's terms."""
+        a, v = self._act(*points), self._v
         reward = self.problem.reward(*points, a)
-        residual = self._v.residual(reward, self._v.flow(*points, a))
+        residual = v.residual(reward, v.flow(*points, a))
         self.evaluations += len(a)
-        return float(torch.quantile(residual.abs(), 0.95) / (reward.abs().mean() + self._floor))
+        size = reward.abs() + v.value(*points).abs() / self._lifetime + self._floor
+        return float(torch.quantile(residual.abs() / size, 0.95))
 
     def _tensors(self) -> dict[str, Tensor]:
         return {"parameters": self._parameters(), **{f"visits.{k}": v for k, v in self._visits._asdict().items()}}

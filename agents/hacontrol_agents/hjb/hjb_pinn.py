@@ -173,7 +173,7 @@ class _Moving:
         rows, network = self._rows(), self.agent._v.network
         self.rows = rows
         flow = self._linearised(rows.flow)
-        v, lv, jacobian = autodiff.parameter_jacobian(network, *flow, rows.rate_v, rows.rate_l)
+        v, lv, jacobian = self.agent._v.linearised(flow, rows.rate_v, rows.rate_l)
         if flow is not rows.flow:
             with torch.no_grad():
                 v, lv = autodiff.apply_generator(network, *rows.flow)

@@ -93,7 +93,7 @@ class NeuralPolicyIteration(HJBAgent):
 
         def residual_and_jacobian() -> tuple[Tensor, Tensor]:
             self.evaluations += len(rows.offset)
-            v, lv, jacobian = autodiff.parameter_jacobian(network, *rows.flow, rows.rate_v, rows.rate_l)
+            v, lv, jacobian = self._v.linearised(rows.flow, rows.rate_v, rows.rate_l)
             return rows.offset + rows.rate_v * v + rows.rate_l * lv, jacobian
 
         rms, stalled = np.inf, 0

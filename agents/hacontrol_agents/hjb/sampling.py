@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import scipy
 import torch
 from torch import Tensor
 
@@ -18,29 +20,70 @@ Policy: TypeAlias = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 
 REACH = 8.0
 """Half-widths from the box's centre within which rollouts are held, so that a bad early policy does not overflow."""
+MOST_STEPS, LIVES, FEW = 400, 12.0, 12
+"""Rollouts end after so many steps, after so many times the inverse of the discount, or when fewer paths are alive."""
 
 
 class Visits(NamedTuple):
-    """States where paths of a policy, killed at the discount rate, end, and their range."""
+    """Where paths of a policy go under the law weighted by V, and their range."""
 
     t: Tensor
-    """Times at which paths end, by death or at the horizon, (S,); zeros without a horizon."""
+    """Times of points on paths, (S,); zeros without a horizon."""
     x: Tensor
-    """States at which paths end, (S, n): draws from the discounted law of (t, X_t), which is where errors count."""
+    """Points on paths, (S, n): draws from the discounted law of (t, X_t) weighted by V, under which errors of the
+    equation, relative to V, add up to the relative error of V."""
     low: Tensor
-    """Smallest unit coordinates of each path before death, (S, n)."""
+    """Smallest unit coordinates of each path before it dies, (P, n)."""
     high: Tensor
-    """Largest unit coordinates of each path before death, (S, n). With tau the time of leaving a box, the share of
-    paths that leave it is E[e^{-rho tau}]."""
+    """Largest unit coordinates of each path before it dies, (P, n)."""
 
 
 class Region(NamedTuple):
-    """A box in unit coordinates."""
+    """A box in unit coordinates, and within it, where given, an ellipsoid that holds what paths reach."""
 
     low: Floats
-    """Lower ends in unit coordinates, (n,)."""
+    """Lower ends of the box, (n,)."""
     high: Floats
-    """Upper ends in unit coordinates, (n,)."""
+    """Upper ends of the box, (n,)."""
+    center: Floats | None = None
+    """Centre of the ellipsoid, (n,)."""
+    root: Floats | None = None
+    """Root R (n, n) of the ellipsoid's matrix: its points are centre + R w, |w| <= 1."""
+
+    def draw(self, rng: np.random.Generator, size: int) -> Floats:
+        """Draw points uniformly in the ellipsoid if there is one, else in the box, (size, n).
+
+        Args:
+            rng: draws the points.
+            size: number of points.
+        """
+        n = len(self.low)
+        if self.center is None or self.root is None:
+            return rng.uniform(self.low, self.high, (size, n))
+        w = rng.standard_normal((size, n))
+        w *= rng.random((size, 1)) ** (1 / n) / np.linalg.norm(w, axis=1, keepdims=True)
+        drawn: Floats = self.center + w @ self.root.T
+        return drawn
+
+    def holds(self, u: Tensor) -> Tensor:
+        """Tell which points u (B, n) lie in the ellipsoid if there is one, else in the box, (B,)."""
+        if self.center is None or self.root is None:
+            low, high = (torch.as_tensor(end).to(u) for end in (self.low - 1e-9, self.high + 1e-9))
+            return ((u >= low) & (u <= high)).all(dim=1)
+        center, root = torch.as_tensor(self.center).to(u), torch.as_tensor(self.root).to(u)
+        return torch.linalg.solve_triangular(root, (u - center).T, upper=False).square().sum(0) <= 1
+
+
+class Look(NamedTuple):
+    """What paths of a policy show."""
+
+    visits: Visits
+    """Where paths go."""
+    decay: float
+    """Rate at which weights psi e^{-rho t} decay in the end: where that is not positive, the policy lets V grow as fast
+    as it is discounted, or faster. [1/time]."""
+    exited: float
+    """Share of the paths that left the region."""
 
 
 def widened(problem: ControlProblem, margin: float) -> Region:
@@ -53,8 +96,10 @@ def around(problem: ControlProblem, visits: Visits, margin: float) -> Region:
     """Return the region in which to learn, given where paths went.
 
     Across open edges the box times `margin` times the farthest reach of a path (by a quarter wider at least): what V
-    does there decides which of many solutions is found inside. Between edges that the state does not cross there is
-    one, and corners where it never comes need not be fitted: the range of the paths, times `margin`, is enough.
+    does there decides which of many solutions is found inside. Where all edges are open, the region is the ellipsoid
+    with the covariance of the paths that is (1 + margin)/2 times as wide as they are. Between edges that the state does
+    not cross there is one solution, and corners where it never comes need not be fitted: the range of the paths, times
+    `margin`, is enough.
 
     Args:
         problem: the problem whose box it is.
@@ -65,10 +110,19 @@ def around(problem: ControlProblem, visits: Visits, margin: float) -> Region:
     reach = max(1.25, min(margin * float(np.maximum(-low, high).max()), REACH))
     center, half = (low + high) / 2, margin * (high - low) / 2
     closed = problem.state.closed
-    return Region(
+    box = Region(
         np.where(closed, np.maximum(center - half, -1.0), -reach),
         np.where(closed, np.minimum(center + half, 1.0), reach),
     )
+    n = problem.state.dimension
+    if n == 1 or closed.any():
+        return box
+    u = problem.state.to_unit(visits.x).cpu().numpy()
+    center, covariance = u.mean(axis=0), np.cov(u.T)
+    root = np.linalg.cholesky(covariance + 1e-6 * np.trace(covariance) / n * np.eye(n))
+    far = np.linalg.norm(scipy.linalg.solve_triangular(root, (u - center).T, lower=True), axis=0).max()
+    root *= (1 + margin) / 2 * float(far)
+    return box._replace(center=center, root=root * min(1.0, REACH / float(np.linalg.norm(root, axis=1).max())))
 
 
 def uniform(
@@ -83,47 +137,78 @@ def uniform(
         region: a box in unit coordinates.
         at: a tensor whose dtype and device the points get.
     """
-    u = rng.uniform(region.low, region.high, (size, problem.state.dimension))
+    u = region.draw(rng, size)
     t = rng.uniform(0.0, problem.horizon or 0.0, size)
     return torch.as_tensor(t).to(at), torch.as_tensor(problem.state.from_unit(u)).to(at)
 
 
-def visit(v: ValueFunction, policy: Policy, t: Tensor, x: Tensor, rng: np.random.Generator, step: float) -> Visits:
-    """Run one path of the policy from each start, by Euler's scheme, until it dies, at rate rho, or ends.
+def visit(
+    v: ValueFunction, policy: Policy, x: Tensor, rng: np.random.Generator, *, step: float, haste: float, region: Region
+) -> Look:
+    """Run one path of the policy from each start under the law weighted by psi, by Euler's scheme, until it dies.
+
+    psi = (V^2 + c^2)^(1/2) with c the root mean square of V at the starts (0 where V is an exponential). Weighting by
+    psi adds sigma sigma' grad log psi to the drift, and paths die at the rate y = rho + haste - (psi_t + L psi)/psi:
+    what the equation lacks at x, relative to psi, counts in V for as long as paths are there. Paths end at the horizon,
+    and where they leave the region in which V is known.
 
     Args:
-        v: a value, for the problem and unit coordinates.
+        v: a value of the policy.
         policy: the policy.
-        t, x: starts, (S,) and (S, n).
-        rng: draws times of death and noise.
-        step: largest time step.
+        x: starts at time 0, (P, n).
+        rng: draws deaths and noise.
+        step: time step.
+        haste: rate added to the discount.
+        region: region in which V has been learnt.
     """
-    problem = v.problem
-    life = torch.as_tensor(rng.exponential(1 / max(problem.discount, 1e-9), len(t))).clamp_max(
-        8 / max(problem.discount, 1e-9)
-    )
-    life = life.to(t) if problem.horizon is None else torch.minimum(life.to(t), problem.horizon - t)
-    steps = max(1, int(np.ceil(float(life.max()) / step)))
-    t, x, a = t.clone(), x.clone(), None
+    problem, n = v.problem, x.shape[1]
+    rate = problem.discount + haste
+    most = MOST_STEPS if problem.horizon is None else max(1, int(np.ceil(problem.horizon / step)))
+    step = step if problem.horizon is None else problem.horizon / most
+    t, a = x.new_zeros(len(x)), None
+    c = 0.0 if v.log else float(v.value(t, x).square().mean().sqrt())
+    left = torch.as_tensor(rng.exponential(size=len(x))).to(x)
     low = problem.state.to_unit(x)
-    high = low.clone()
-    alive, clock = torch.arange(len(t), device=t.device), torch.zeros_like(t)
-    for _ in range(steps):
-        alive = alive[life[alive] > clock[alive] + 1e-12]
-        if len(alive) == 0:
-            break
-        here = torch.minimum(life[alive] - clock[alive], life.new_full((), step))
-        guess = None if a is None else a[alive]
-        chosen = policy(t[alive], x[alive], guess)
-        a = chosen.new_zeros(len(t), chosen.shape[1]) if a is None else a
-        a[alive] = chosen
-        t[alive], x[alive] = _move(
-            v, t[alive], x[alive], chosen, here, rng.standard_normal((len(alive), problem.noise_dim))
-        )
-        clock[alive] += here
+    high, alive, seen, pace, exited = low.clone(), torch.arange(len(x), device=x.device), [], [], 0
+    for k in range(most):
+        a = policy(t[alive], x[alive], a)
+        flow, y, pull = v.weighted(t[alive], x[alive], a, c)
+        seen.append((t[alive], x[alive]))
+        y = y + haste
+        left[alive] -= y * step
+        pace.append((len(alive), float(y.median()), int((left[alive] <= 0).sum())))
+        shock = torch.as_tensor(rng.standard_normal((len(alive), problem.noise_dim))).to(x) * math.sqrt(step)
+        z = flow.z + flow.drift * step + (flow.columns @ (pull * step + shock)[:, :, None])[:, :, 0]
+        x[alive] = problem.state.confine(problem.state.from_unit(z[:, :n].clamp(-REACH, REACH)))
+        t[alive] += step
+        stays = left[alive] > 0
+        alive, a = alive[stays], a[stays]
         u = problem.state.to_unit(x[alive])
+        inside = region.holds(u)
+        exited += len(alive) - int(inside.sum())
         low[alive], high[alive] = torch.minimum(low[alive], u), torch.maximum(high[alive], u)
-    return Visits(t if problem.horizon is not None else torch.zeros_like(t), x, low, high)
+        alive, a = alive[inside], a[inside]
+        if len(alive) < FEW or (k + 1) * step * rate > LIVES:
+            break
+    drawn = rng.integers(0, sum(len(part) for part, _ in seen), len(low))
+    t, x = (torch.cat(parts)[torch.as_tensor(drawn).to(x.device)] for parts in zip(*seen, strict=True))
+    visits = Visits(t if problem.horizon is not None else torch.zeros_like(t), x, low, high)
+    return Look(visits, _decay(pace, step) - haste, exited / len(low))
+
+
+def _decay(pace: list[tuple[int, float, int]], step: float) -> float:
+    """Return the rate at which weights decay in the second half of the time.
+
+    It is the lesser of the share of paths that die per unit of time, and the mean rate, which alone may be negative.
+
+    Args:
+        pace: numbers of paths alive, their mean rates, and numbers of deaths, at all steps.
+        step: time step.
+    """
+    late = pace[len(pace) // 2 :]
+    alive = sum(count for count, _, _ in late)
+    died = min(sum(deaths for *_, deaths in late) / alive, 1 - 1e-9)
+    return min(-math.log1p(-died) / step, sum(count * y for count, y, _ in late) / alive)
 
 
 def values(

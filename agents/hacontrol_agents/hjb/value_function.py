@@ -68,6 +68,42 @@ class ValueFunction:
             v, lv = autodiff.apply_generator(self.network, *flow)
         return reward + self.scale * lv - self.problem.discount * (self.offset + self.scale * v)
 
+    def linearised(self, flow: Flow, rate_v: Tensor, rate_l: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the network v (B,), its generator Lv (B,), and the derivative of rate_v v + rate_l Lv in parameters.
+
+        The layer after an exponential is held: a constant that is added to a V of many sizes would drown it.
+
+        Args:
+            flow: points and their motion.
+            rate_v, rate_l: factors, (B,).
+        """
+        v, lv, jacobian = autodiff.parameter_jacobian(self.network, *flow, rate_v, rate_l)
+        if self.log:
+            jacobian[:, -2:] = 0.0
+        return v, lv, jacobian
+
+    def weighted(self, t: Tensor, x: Tensor, a: Tensor, c: float) -> tuple[Flow, Tensor, Tensor]:
+        """Return the motion of points, and what weighting paths by psi = (V^2 + c^2)^(1/2) does to them.
+
+        Args:
+            t, x, a: times (B,), states (B, n) and physical actions (B, m).
+            c: size below which V counts as c.
+
+        Returns:
+            The flow; the rate rho - (psi_t + L^a psi)/psi at which weights decay, (B,); and sigma' grad log psi, which
+            is added to the noise, (B, d).
+        """
+        flow = self.flow(t, x, a)
+        with torch.no_grad():
+            v, lv = autodiff.apply_generator(self.network, *flow)
+            _, slope = autodiff.gradient(self.network, flow.z)
+        v, lv = self.offset + self.scale * v, self.scale * lv
+        along = self.scale * (flow.columns.mT @ slope[:, :, None])[:, :, 0]
+        square = v.square() + c * c
+        square = square.clamp_min(torch.finfo(v.dtype).tiny)
+        grown = v * lv / square + c * c / square.square() * along.square().sum(-1) / 2
+        return flow, self.problem.discount - grown, (v / square)[:, None] * along
+
     def value(self, t: Tensor, x: Tensor) -> Tensor:
         """Return V (B,) at times t (B,) and states x (B, n)."""
         with torch.no_grad():

@@ -1,0 +1,111 @@
+"""Calibrations of problems and economies at random, wide but such as people use.
+
+A draw depends on its seed and its number alone. What the problem refuses is drawn again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import hacontrol_envs
+from hacontrol_envs.errors import HacontrolError
+
+Draw = Callable[[np.random.Generator], dict[str, Any]]
+"""Function that draws parameters."""
+
+
+def lqr(rng: np.random.Generator) -> dict[str, Any]:
+    """Draw 1 to 4 states with real or turning modes, three in ten of them unstable, and 1 to 4 controls."""
+    n = int(rng.integers(1, 5))
+    m = int(rng.integers(1, n + 1))
+    modes = np.diag(np.where(rng.random(n) < 0.3, 1.0, -1.0) * _log_uniform(rng, 0.05, 2.0, n))
+    if n > 1 and rng.random() < 0.5:
+        turn = _log_uniform(rng, 0.1, 2.0)
+        modes[0, 1], modes[1, 0], modes[1, 1] = turn, -turn, modes[0, 0]
+    mixing = np.eye(n) + 0.5 * rng.standard_normal((n, n)) / np.sqrt(n)
+    loading = rng.standard_normal((n, n)) / np.sqrt(n)
+    return {
+        "state_matrix": (mixing @ modes @ np.linalg.inv(mixing)).round(6).tolist(),
+        "control_matrix": (rng.standard_normal((n, m)) * _log_uniform(rng, 0.3, 3.0)).round(6).tolist(),
+        "state_cost": _symmetric(loading @ loading.T * _log_uniform(rng, 0.1, 10.0) + 0.01 * np.eye(n)),
+        "control_cost": np.diag(_log_uniform(rng, 0.1, 10.0, m)).tolist(),
+        "noise_matrix": (rng.standard_normal((n, n)) * _log_uniform(rng, 0.03, 1.0) / np.sqrt(n)).round(6).tolist(),
+        "discount": _log_uniform(rng, 0.02, 1.0),
+    }
+
+
+def merton(rng: np.random.Generator) -> dict[str, Any]:
+    """Draw risk aversion from .3 to 30, one to three assets, discounts from .01 to .2."""
+    assets = int(rng.integers(1, 4))
+    rate = float(rng.uniform(0.0, 0.05))
+    sharpe = _log_uniform(rng, 0.05, 0.6, assets)
+    volatility = _log_uniform(rng, 0.08, 0.4, assets)
+    factors = np.eye(assets) + np.tril(rng.uniform(-0.5, 0.8, (assets, assets)), -1)
+    factors /= np.linalg.norm(factors, axis=1, keepdims=True)
+    return {
+        "risk_aversion": _log_uniform(rng, 0.3, 30.0),
+        "discount": _log_uniform(rng, 0.01, 0.2),
+        "risk_free_rate": rate,
+        "expected_return": (rate + sharpe * volatility).tolist(),
+        "volatility": (volatility[:, None] * factors).tolist(),
+    }
+
+
+def firm(rng: np.random.Generator) -> dict[str, Any]:
+    """Draw the price of output, the volatility and persistence of productivity, returns to scale and costs."""
+    up, price, returns = _log_uniform(rng, 0.5, 8.0), _log_uniform(rng, 0.6, 1.6), float(rng.uniform(0.25, 0.75))
+    depreciation, discount = float(rng.uniform(0.04, 0.15)), _log_uniform(rng, 0.03, 0.1)
+    cost = discount + depreciation + up * depreciation * (discount + depreciation / 2)
+    capital = (price * returns / cost) ** (1 / (1 - returns))  # at which a firm without noise stays
+    return {
+        "price": price,
+        "capital_bounds": [capital / 12, capital * 12],
+        "volatility": _log_uniform(rng, 0.05, 0.5),
+        "mean_reversion": _log_uniform(rng, 0.1, 1.5),
+        "returns_to_scale": returns,
+        "adjustment_cost_up": up,
+        "adjustment_cost_down": up * _log_uniform(rng, 1.0, 5.0),
+        "depreciation": depreciation,
+        "discount": discount,
+    }
+
+
+DRAWS: dict[str, tuple[str, Draw]] = {
+    "lqr": ("LQR-v0", lqr),
+    "merton": ("Merton-v0", merton),
+    "firm": ("FirmInvestment-v0", firm),
+}
+"""By name: the id of the environment, and the function that draws its parameters."""
+
+
+def drawn(name: str, seed: int, index: int) -> tuple[str, dict[str, Any]]:
+    """Return the id of an environment and legal parameters.
+
+    Args:
+        name: one of `DRAWS`.
+        seed: seed of the draws.
+        index: number of the draw.
+    """
+    id, draw = DRAWS[name]
+    rng = np.random.default_rng([seed, index])
+    while True:
+        parameters = draw(rng)
+        try:
+            hacontrol_envs.make_problem(id, **parameters)
+        except HacontrolError:
+            continue
+        return id, parameters
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float, size: int | None = None) -> Any:
+    found = low * (high / low) ** rng.random(size)
+    return float(found) if size is None else found
+
+
+def _symmetric(matrix: Any) -> list[list[float]]:
+    found = np.tril(matrix.round(6))
+    symmetric: list[list[float]] = (found + np.tril(found, -1).T).tolist()
+    return symmetric
