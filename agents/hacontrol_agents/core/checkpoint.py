@@ -41,6 +41,8 @@ RECORD: dict[str, type | tuple[type, ...]] = {
     "state": dict,
 }
 """Entries of a file's JSON record, each with its type or types."""
+ENDINGS = ("", "certified", "not certified", "failed")
+"""Ways in which `learn` ends."""
 
 _BLANK = b"0" * 64
 _MARK = b'"sha256":"'
@@ -98,13 +100,16 @@ def read_agent(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
     """
     tensors, record = read(path)
     where = f"{os.fspath(path)!r} is not an agent file"
-    if not isinstance(record, dict) or record.keys() - {"converged"} != RECORD.keys():
+    if not isinstance(record, dict) or record.keys() - {"converged", "ending"} != RECORD.keys():
         raise CheckpointError(f"{where}: its record must have {', '.join(RECORD)}")
     for name, kind in RECORD.items():
         if not isinstance(record[name], kind) or isinstance(record[name], bool):
             raise CheckpointError(f"{where}: {name} = {shown(record[name])}")
     if not isinstance(record.get("converged"), (bool, type(None))):  # which older files lack
         raise CheckpointError(f"{where}: converged = {shown(record['converged'])}")
+    ending = record.get("ending", ["", ""])
+    if not isinstance(ending, list) or len(ending) != 2 or ending[0] not in ENDINGS or not isinstance(ending[1], str):
+        raise CheckpointError(f"{where}: ending = {shown(ending)}")
     if record["evaluations"] < 0 or not 0 <= record["seconds"] < float("inf"):
         raise CheckpointError(f"{where}: evaluations and seconds must not be negative")
     record["problem"] = RENAMED.get(record["problem"], record["problem"])

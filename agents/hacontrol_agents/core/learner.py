@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias, final
+from typing import Any, ClassVar, Literal, TypeAlias, final
 
 import numpy as np
 import torch
@@ -60,6 +60,12 @@ class Learner(abc.ABC):
     """The learning curve: one row for each iteration, with at least "evaluations" and "seconds"."""
     converged: bool | None = field(default=None, init=False)
     """Whether the last row of `history` meets the learner's own stopping rule; None where it has no rule."""
+    ending: Literal["", "certified", "not certified", "failed"] = field(default="", init=False)
+    """How the last call of `learn` ended; empty before. "certified": the learner's own cheap certificate says that what
+    it has learnt is right to its tolerance (`certify` makes the thorough one). "not certified": see `reason`. "failed":
+    `learn` raised a LearningError."""
+    reason: str = field(default="", init=False)
+    """Why the last call of `learn` did not end certified, and what to try."""
     rows_before: int = field(default=0, init=False)
     """Number of rows of `history` from earlier calls of `learn`. Rows of the present call, and of the call that it
     resumed, follow."""
@@ -96,8 +102,9 @@ class Learner(abc.ABC):
             checkpoint: a file that is replaced as learning goes on. If it exists, learning goes on from it, and ends
                 with the same weights, to the bit, as if it had never been interrupted.
 
-        Where the learner has a rule of having learnt, `converged` says whether it was met. A ConvergenceWarning says
-        that it was not, unless the budget was given or the callback stopped.
+        `ending` says how it ended: certified, not certified for a `reason`, or failed. Where the learner has a rule of
+        having learnt, `converged` says whether it was met, and a ConvergenceWarning says that the end is not certified,
+        unless the budget was given or the callback stopped.
 
         Raises:
             ParameterError: a budget that is not a positive integer.
@@ -109,7 +116,7 @@ class Learner(abc.ABC):
             raise ParameterError(f"total_timesteps must be a positive integer or None, got {total_timesteps!r}")
         chosen = self.default_budget if total_timesteps is None else int(total_timesteps)
         budget = None if chosen is None else self.evaluations + chosen
-        self.rows_before = len(self.history)
+        self.rows_before, self.ending, self.reason = len(self.history), "", ""
         if checkpoint is not None and Path(checkpoint).exists():
             self._resume(checkpoint)
         text, status = TextColumn("{task.description}"), TextColumn("{task.fields[status]}")
@@ -136,14 +143,21 @@ class Learner(abc.ABC):
 
             try:
                 self._learn(budget, report)
+                self.seconds = time.perf_counter() - started
+                if self.history:
+                    self._refuse_not_finite({})
+                    self.converged = self._met()
+                    self.reason = self._doubt()
+                    self.ending = "not certified" if self.reason else "certified"
             except NOT_A_NUMBER as error:
-                raise failure(self._title, self._rows, f"{type(error).__name__} ({error})") from error
-            self.seconds = time.perf_counter() - started
-        if self.history:
-            self._refuse_not_finite({})
-            self.converged = self._met()
-            if self.converged is False and total_timesteps is None and not stopped:
-                warn_unmet(self._title, self._rows)
+                failed = failure(self._title, self._rows, f"{type(error).__name__} ({error})")
+                self.ending, self.reason = "failed", str(failed)
+                raise failed from error
+            except LearningError as error:
+                self.ending, self.reason = "failed", str(error)
+                raise
+        if self.reason and self.converged is not None and total_timesteps is None and not stopped:
+            warn_unmet(self._title, self._rows, self.reason)
         return self
 
     @abc.abstractmethod
@@ -153,6 +167,14 @@ class Learner(abc.ABC):
     def _met(self) -> bool | None:
         """Tell whether the last row of `history` meets the learner's stopping rule; None where it has no rule."""
         return None
+
+    def _doubt(self) -> str:
+        """Return why what was learnt is not certified, and what to try; empty where the learner certifies it."""
+        if self.converged is None:
+            return "it has no certificate of its own: certify(agent, env) makes one"
+        if not self.converged:
+            return "its own rule of having learnt is not met: learn on, or try another seed or a larger network"
+        return ""
 
     def _answers(self) -> dict[str, Any]:
         """Return arrays by name that must be finite: what the learner answers at some states."""
@@ -210,6 +232,7 @@ class Learner(abc.ABC):
             "seconds": self.seconds,
             "history": self.history,
             "converged": self.converged,
+            "ending": [self.ending, self.reason],
             "state": self._record(),
         }
         tensors = self._tensors()
@@ -294,6 +317,7 @@ class Learner(abc.ABC):
         files.refuse_unlike(path, self._tensors(), tensors, self._record(), record["state"])
         self.evaluations, self.seconds, self.history = record["evaluations"], record["seconds"], record["history"]
         self.converged = record.get("converged")
+        self.ending, self.reason = record.get("ending", ("", ""))
         try:
             self._restore({name: tensor.to(self.device) for name, tensor in tensors.items()}, record["state"])
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:

@@ -58,13 +58,19 @@ def failure(title: str, rows: list[dict[str, float]], what: str) -> LearningErro
     )
 
 
-def warn_unmet(title: str, rows: list[dict[str, float]]) -> None:
-    """Warn, where `learn` was called, that a learner's stopping rule was not met in these rows of its history."""
+def warn_unmet(title: str, rows: list[dict[str, float]], reason: str) -> None:
+    """Warn, where `learn` was called, that what a learner has learnt is not certified.
+
+    Args:
+        title: the learner and its subject, in words.
+        rows: rows of the learner's history in this call.
+        reason: why it is not certified, and what to try.
+    """
     last = rows[-1] if rows else {}
     shown = ", ".join(f"{key} {last[key]:.3g}" for key in last if key not in ("evaluations", "seconds"))
     warnings.warn(
-        f"{title} has not met its own rule of having learnt in {len(rows)} iterations (last: {shown}): what it plays "
-        "may lose much. Learn on (call learn again, or give more iterations), or try another seed or a larger network",
+        f"{title} is not certified after {len(rows)} iterations (last: {shown}), and what it plays may lose much: "
+        f"{reason}",
         ConvergenceWarning,
         stacklevel=3,
     )

@@ -16,7 +16,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hacontrol_agents.core.agent import Agent
 from hacontrol_agents.core.greedy import greedy
-from hacontrol_agents.hjb.sampling import REACH, Region, Visits, around, uniform, visit, widened
+from hacontrol_agents.hjb.sampling import REACH, Look, Region, Visits, around, uniform, visit, widened
 from hacontrol_agents.hjb.value_function import Flow, ValueFunction
 from hacontrol_agents.learning import autodiff
 from hacontrol_agents.learning.networks import MLP
@@ -32,6 +32,10 @@ FIRST_REACH = 2.0
 """Extent of the region in which it is given that shape, relative to the box."""
 TRUSTED = 0.02
 """Root mean square of the equations up to which a value is believed to be that of its policy."""
+ITERATIONS = 60
+"""Iterations of a learner that is given neither a budget nor their number."""
+SMALL_GAP, MOST_LEFT = 1e-4, 0.05
+"""Most that the cheap certificate may leave open, relative to V; most paths that may leave the region or not end."""
 SMALL_RESIDUAL, SMALL_MOVE, LAST = 1e-4, 5e-4, 5
 """Stopping rule: an agent has learnt if in each of the LAST iterations the residual is below SMALL_RESIDUAL and the
 policy moved by less than SMALL_MOVE, relatively."""
@@ -101,8 +105,9 @@ class HJBAgent(Agent):
     change_tolerance: float = 1e-4
     """Relative change of the network's parameters in an iteration below which learning may stop; it does once
     `residual_tolerance` is met too."""
-    iterations: int = 60
-    """Iterations when `learn` is given no budget."""
+    iterations: int | None = None
+    """Iterations when `learn` is given no budget; None for 60, and up to twice as many while the residual is above
+    1e-4."""
 
     learns: ClassVar[Any] = ControlProblem
 
@@ -115,11 +120,12 @@ class HJBAgent(Agent):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("value_scale", self.value_scale, ("auto", "linear", "log"))
-        for name in ("iterations", "visits"):
-            count(name, getattr(self, name))
+        count("visits", self.visits)
+        if self.iterations is not None:
+            count("iterations", self.iterations)
         self._iteration, self._settled = 0, 0
         self._learnt = False
-        self._haste, self._exited = 0.0, 0.0
+        self._haste = 0.0
         rng = np.random.default_rng([self.seed or 0, 2**31])
         self._v = self._fresh_value(rng)
         self._like = parameters_to_vector(self._v.network.parameters()).detach()
@@ -248,10 +254,7 @@ class HJBAgent(Agent):
         problem, rho = self.problem, self.problem.discount
         known = self._region if self._learnt else widened(problem, FIRST_REACH)
         for _ in range(1 if self._learnt else 4):
-            x = torch.as_tensor(problem.initial_state(rng, self.visits)).to(self._like)
-            step = min(5 * self._step, 0.5 / (rho + self._haste)) if problem.horizon is None else 5 * self._step
-            seen = visit(self._v, self._track, x, rng, step=step, haste=self._haste, region=known)
-            self.evaluations += int(len(x) * self._lifetime / (5 * self._step))
+            seen = self._seen_from(rng, known)
             self._visits, stays = seen.visits, seen.exited <= 0.02 or known.high.max() >= REACH
             if problem.horizon is not None or (seen.decay >= 0.02 * rho and stays):
                 self._haste = self._slowed(self._haste)
@@ -259,16 +262,24 @@ class HJBAgent(Agent):
             if seen.decay >= 0.02 * rho and not self._learnt:
                 self._haste = rho
                 break
-            self._haste = min(max(rho - 2 * min(seen.decay, 0.0), self._haste / 2), 4 * max(self._haste, rho))
-        self._exited = seen.exited
+            self._haste = min(max(rho - 2 * min(seen.decay, 0.0), self._haste), 4 * max(self._haste, rho))
         self._settled = self._settled + 1 if self._haste == 0 else 0
+
+    def _seen_from(self, rng: np.random.Generator, known: Region, patience: float = 1.0) -> Look:
+        """Run paths of the policy from initial states until they leave the region in which V is known."""
+        problem, step = self.problem, 5 * self._step
+        if problem.horizon is None:
+            step = min(step, 0.5 / (problem.discount + self._haste))
+        x = torch.as_tensor(problem.initial_state(rng, self.visits)).to(self._like)
+        self.evaluations += int(len(x) * self._lifetime / step)
+        return visit(self._v, self._track, x, rng, step=step, haste=self._haste, region=known, patience=patience)
 
     def _slowed(self, haste: float) -> float:
         """Return less haste where the last evaluation succeeded, in the end none."""
         if not self.history or haste == 0:
             return 0.0
         trusted = self.history[-1]["loss"] <= TRUSTED
-        return (0.0 if haste < self.problem.discount / 4 else haste / 4) if trusted else haste
+        return (0.0 if haste < self.problem.discount / 4 else haste / 2) if trusted else haste
 
     def _played(self) -> Tensor:
         """Return the actions (S, m) at some of the states visited."""
@@ -291,6 +302,28 @@ class HJBAgent(Agent):
         )
         return self._has_stopped(last) or (len(last) == LAST and still)
 
+    def _doubt(self) -> str:
+        """Return why V is not certified: the equation, paths that leave or keep their weight, or a policy that moves.
+
+        The cheap certificate runs paths of the policy under the law weighted by V: |r + V_t + L V - rho V|/V, summed
+        along them, is how far V is from the policy's value, and nearly how far that is from the optimum.
+        """
+        seen = self._seen_from(np.random.default_rng([self.seed or 0, 2**31 + 1]), self._region, patience=10.0)
+        paces = self.problem.horizon is not None or seen.decay > 0
+        if self._haste or not paces or seen.left > MOST_LEFT:
+            return (
+                "paths under its policy keep their weight, so that rewards within reach do not decide its value: learn "
+                "on, from other starts or with a larger discount"
+            )
+        if seen.exited > MOST_LEFT and self._region.high.max() < REACH:
+            return f"{seen.exited:.0%} of the paths leave the region in which V was learnt: learn on, or raise margin"
+        if not seen.gap <= SMALL_GAP:
+            return (
+                f"its equation leaves {seen.gap:.1g} of the value open, more than {SMALL_GAP:g}: learn on, or try "
+                "another seed or a larger network"
+            )
+        return super()._doubt()
+
     @abc.abstractmethod
     def _iterate(self, rng: np.random.Generator) -> float:
         """Learn for one iteration; return the root mean square of what is left of the equations."""
@@ -300,7 +333,12 @@ class HJBAgent(Agent):
         rows = self.history[self.rows_before :]
         if self._has_stopped(rows):
             return 1.0
-        return (len(rows) + ahead) / self.iterations if budget is None else self.evaluations / budget
+        if budget is not None:
+            return self.evaluations / budget
+        most = self.iterations or ITERATIONS
+        if self.iterations is None and rows and rows[-1]["residual"] > SMALL_RESIDUAL:
+            most *= 2
+        return (len(rows) + ahead) / most
 
     def _has_stopped(self, rows: list[dict[str, float]]) -> bool:
         """Tell whether the last of these rows meets both tolerances."""
@@ -400,6 +438,8 @@ class HJBAgent(Agent):
         return {
             "iteration": self._iteration,
             "learnt": self._learnt,
+            "settled": self._settled,
+            "haste": self._haste,
             "offset": self._v.offset,
             "scale": self._v.scale,
         }
@@ -408,6 +448,7 @@ class HJBAgent(Agent):
         vector_to_parameters(tensors["parameters"], self._v.network.parameters())
         self._visits = Visits(*(tensors[f"visits.{name}"] for name in Visits._fields))
         self._learnt = record["learnt"]
+        self._settled, self._haste = record["settled"], record["haste"]
         self._iteration, self._v.offset, self._v.scale = record["iteration"], record["offset"], record["scale"]
 
 

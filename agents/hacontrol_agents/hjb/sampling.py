@@ -20,6 +20,8 @@ Policy: TypeAlias = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 
 REACH = 8.0
 """Half-widths from the box's centre within which rollouts are held, so that a bad early policy does not overflow."""
+ROUND = 30.0
+"""Largest ratio of variances of paths in two directions for which a box is taken as the region."""
 MOST_STEPS, LIVES, FEW = 400, 12.0, 12
 """Rollouts end after so many steps, after so many times the inverse of the discount, or when fewer paths are alive."""
 
@@ -84,6 +86,11 @@ class Look(NamedTuple):
     as it is discounted, or faster. [1/time]."""
     exited: float
     """Share of the paths that left the region."""
+    left: float
+    """Share of the paths that neither died, left nor reached the horizon in the time that was simulated."""
+    gap: float
+    """Mean of int |h|/psi dt along paths, h = r + V_t + L V - rho V (and of |g - V|/psi at the horizon): about how far V
+    is from the value of the policy, relative to it."""
 
 
 def widened(problem: ControlProblem, margin: float) -> Region:
@@ -96,8 +103,9 @@ def around(problem: ControlProblem, visits: Visits, margin: float) -> Region:
     """Return the region in which to learn, given where paths went.
 
     Across open edges the box times `margin` times the farthest reach of a path (by a quarter wider at least): what V
-    does there decides which of many solutions is found inside. Where all edges are open, the region is the ellipsoid
-    with the covariance of the paths that is (1 + margin)/2 times as wide as they are. Between edges that the state does
+    does there decides which of many solutions is found inside. Where all edges are open and paths spread much farther in
+    some directions than in others, the region is the ellipsoid of their covariance, (1 + margin)/2 times as wide as
+    they reach: corners of a box would be far from all of them. Between edges that the state does
     not cross there is one solution, and corners where it never comes need not be fitted: the range of the paths, times
     `margin`, is enough.
 
@@ -119,7 +127,10 @@ def around(problem: ControlProblem, visits: Visits, margin: float) -> Region:
         return box
     u = problem.state.to_unit(visits.x).cpu().numpy()
     center, covariance = u.mean(axis=0), np.cov(u.T)
-    root = np.linalg.cholesky(covariance + 1e-6 * np.trace(covariance) / n * np.eye(n))
+    spread = np.linalg.eigvalsh(covariance)
+    if spread[-1] < ROUND * max(spread[0], 0.0):
+        return box
+    root = np.linalg.cholesky(covariance + 1e-6 * spread[-1] * np.eye(n))
     far = np.linalg.norm(scipy.linalg.solve_triangular(root, (u - center).T, lower=True), axis=0).max()
     root *= (1 + margin) / 2 * float(far)
     return box._replace(center=center, root=root * min(1.0, REACH / float(np.linalg.norm(root, axis=1).max())))
@@ -143,7 +154,8 @@ def uniform(
 
 
 def visit(
-    v: ValueFunction, policy: Policy, x: Tensor, rng: np.random.Generator, *, step: float, haste: float, region: Region
+    v: ValueFunction, policy: Policy, x: Tensor, rng: np.random.Generator, *, step: float, haste: float, region: Region,
+    patience: float = 1.0
 ) -> Look:
     """Run one path of the policy from each start under the law weighted by psi, by Euler's scheme, until it dies.
 
@@ -160,19 +172,22 @@ def visit(
         step: time step.
         haste: rate added to the discount.
         region: region in which V has been learnt.
+        patience: factor on the time, and the number of steps, after which paths are given up.
     """
     problem, n = v.problem, x.shape[1]
     rate = problem.discount + haste
-    most = MOST_STEPS if problem.horizon is None else max(1, int(np.ceil(problem.horizon / step)))
+    most = int(patience * MOST_STEPS) if problem.horizon is None else max(1, int(np.ceil(problem.horizon / step)))
     step = step if problem.horizon is None else problem.horizon / most
     t, a = x.new_zeros(len(x)), None
     c = 0.0 if v.log else float(v.value(t, x).square().mean().sqrt())
     left = torch.as_tensor(rng.exponential(size=len(x))).to(x)
     low = problem.state.to_unit(x)
+    gap = 0.0
     high, alive, seen, pace, exited = low.clone(), torch.arange(len(x), device=x.device), [], [], 0
     for k in range(most):
         a = policy(t[alive], x[alive], a)
-        flow, y, pull = v.weighted(t[alive], x[alive], a, c)
+        flow, y, pull, off = v.weighted(t[alive], x[alive], a, c)
+        gap += float(off.sum()) * step
         seen.append((t[alive], x[alive]))
         y = y + haste
         left[alive] -= y * step
@@ -188,12 +203,16 @@ def visit(
         exited += len(alive) - int(inside.sum())
         low[alive], high[alive] = torch.minimum(low[alive], u), torch.maximum(high[alive], u)
         alive, a = alive[inside], a[inside]
-        if len(alive) < FEW or (k + 1) * step * rate > LIVES:
+        if len(alive) < FEW or (k + 1) * step * rate > patience * LIVES:
             break
+    left_over = len(alive) / len(low) if problem.horizon is None else 0.0
+    if problem.horizon is not None and len(alive):
+        due, last = problem.terminal_reward(x[alive]), v.value(torch.full_like(t[alive], problem.horizon), x[alive])
+        gap += float(((due - last).abs() / torch.hypot(last, last.new_tensor(c))).sum())
     drawn = rng.integers(0, sum(len(part) for part, _ in seen), len(low))
     t, x = (torch.cat(parts)[torch.as_tensor(drawn).to(x.device)] for parts in zip(*seen, strict=True))
     visits = Visits(t if problem.horizon is not None else torch.zeros_like(t), x, low, high)
-    return Look(visits, _decay(pace, step) - haste, exited / len(low))
+    return Look(visits, _decay(pace, step) - haste, exited / len(low), left_over, gap / len(low))
 
 
 def _decay(pace: list[tuple[int, float, int]], step: float) -> float:

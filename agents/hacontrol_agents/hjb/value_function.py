@@ -82,7 +82,7 @@ class ValueFunction:
             jacobian[:, -2:] = 0.0
         return v, lv, jacobian
 
-    def weighted(self, t: Tensor, x: Tensor, a: Tensor, c: float) -> tuple[Flow, Tensor, Tensor]:
+    def weighted(self, t: Tensor, x: Tensor, a: Tensor, c: float) -> tuple[Flow, Tensor, Tensor, Tensor]:
         """Return the motion of points, and what weighting paths by psi = (V^2 + c^2)^(1/2) does to them.
 
         Args:
@@ -90,8 +90,8 @@ class ValueFunction:
             c: size below which V counts as c.
 
         Returns:
-            The flow; the rate rho - (psi_t + L^a psi)/psi at which weights decay, (B,); and sigma' grad log psi, which
-            is added to the noise, (B, d).
+            The flow; the rate rho - (psi_t + L^a psi)/psi at which weights decay, (B,); sigma' grad log psi, which is
+            added to the noise, (B, d); and |r + V_t + L^a V - rho V|/psi, (B,).
         """
         flow = self.flow(t, x, a)
         with torch.no_grad():
@@ -102,7 +102,9 @@ class ValueFunction:
         square = v.square() + c * c
         square = square.clamp_min(torch.finfo(v.dtype).tiny)
         grown = v * lv / square + c * c / square.square() * along.square().sum(-1) / 2
-        return flow, self.problem.discount - grown, (v / square)[:, None] * along
+        rho = self.problem.discount
+        off = (self.problem.reward(t, x, a) + lv - rho * v).abs() / square.sqrt()
+        return flow, rho - grown, (v / square)[:, None] * along, off
 
     def value(self, t: Tensor, x: Tensor) -> Tensor:
         """Return V (B,) at times t (B,) and states x (B, n)."""

@@ -1,6 +1,7 @@
 """Calibrations of problems and economies at random, wide but such as people use.
 
-A draw depends on its seed and its number alone. What the problem refuses is drawn again.
+A draw depends on its seed and its number alone. What the problem refuses is drawn again, and so are linear systems that
+their optimum lets grow: they leave every box, and the known optimum's actions are not those of an actuator with bounds.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
-import hacontrol_envs
+from hacontrol_envs import LQR
 from hacontrol_envs.errors import HacontrolError
 
 Draw = Callable[[np.random.Generator], dict[str, Any]]
@@ -60,11 +62,13 @@ def firm(rng: np.random.Generator) -> dict[str, Any]:
     depreciation, discount = float(rng.uniform(0.04, 0.15)), _log_uniform(rng, 0.03, 0.1)
     cost = discount + depreciation + up * depreciation * (discount + depreciation / 2)
     capital = (price * returns / cost) ** (1 / (1 - returns))  # at which a firm without noise stays
+    spread, mean_reversion = _log_uniform(rng, 0.05, 0.5), _log_uniform(rng, 0.1, 1.5)
+    reach = float(np.exp(1.5 + 2 * spread / (1 - returns)))
     return {
         "price": price,
-        "capital_bounds": [capital / 12, capital * 12],
-        "volatility": _log_uniform(rng, 0.05, 0.5),
-        "mean_reversion": _log_uniform(rng, 0.1, 1.5),
+        "capital_bounds": [capital / reach, capital * reach],
+        "volatility": spread * float(np.sqrt(2 * mean_reversion)),
+        "mean_reversion": mean_reversion,
         "returns_to_scale": returns,
         "adjustment_cost_up": up,
         "adjustment_cost_down": up * _log_uniform(rng, 1.0, 5.0),
@@ -94,10 +98,18 @@ def drawn(name: str, seed: int, index: int) -> tuple[str, dict[str, Any]]:
     while True:
         parameters = draw(rng)
         try:
-            hacontrol_envs.make_problem(id, **parameters)
+            problem = gym.make(id, **parameters).unwrapped.problem  # type: ignore[attr-defined]
         except HacontrolError:
             continue
-        return id, parameters
+        if not (isinstance(problem, LQR) and _grows(problem)):
+            return id, parameters
+
+
+def _grows(problem: LQR) -> bool:
+    """Tell whether the optimum lets states grow, which then leave any box of states and actions."""
+    solution = problem.solution()
+    closed = problem.A + problem.B @ np.asarray(solution.policy(0.0, np.eye(len(problem.A)))).T
+    return bool(np.linalg.eigvals(closed).real.max() >= 0)
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float, size: int | None = None) -> Any:
