@@ -102,7 +102,7 @@ def compare(
     seed: int = 0,
     parameters: str = "{}",
 ) -> int:
-    """Draw what agents have learnt against the known optimum in one figure, and print the numbers.
+    """Draw what agents have learnt, against the optimum where it is known, in one figure, and print the numbers.
 
     Args:
         env: id of the environment, such as Merton-v0, or of an economy, such as FirmIndustry.
