@@ -287,6 +287,8 @@ def _print_numbers(scores: dict[str, dict[str, Any]]) -> None:
         table.add_column(terminal(name), justify="right")
     for metric in next(iter(scores.values())):
         found = [score[metric] for score in scores.values()]
+        if all(value is None for value in found):
+            continue
         if not any(isinstance(value, dict) for value in found):
             table.add_row(metric, *map(show, found))
             continue

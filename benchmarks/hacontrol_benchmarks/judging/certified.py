@@ -13,14 +13,14 @@ from hacontrol_envs.core.judge import Metric, Score
 METRICS = (
     Metric(
         "certified_gap",
-        "What the policy can lose at most, in continuous time, relative to the size of the value: the upper bound on "
-        "what any policy earns less the lower bound on what this one does. The optimum need not be known. Infinite "
-        "where a check of the certificate failed.",
+        "What the policy can lose at most, in continuous time: the upper bound on what any policy earns less the lower "
+        "bound on what this one does, relative to the size of the upper bound, which stands for the optimal value. The "
+        "optimum need not be known. Infinite where a check of the certificate failed.",
         "certified gap",
     ),
     Metric(
         "certified",
-        "1 where the certificate's checks passed and certified_gap is within the tolerance of `certify`, 1e-2; else 0.",
+        "1 where certified_gap is within the tolerance of `certify`, 1e-2; else 0.",
     ),
     Metric(
         "certified_bounds",
@@ -61,8 +61,10 @@ def certified_scores(agent: Any, problem: Problem, evaluation: Evaluation) -> di
     with np.errstate(all="ignore"):
         check_maximiser(Probe(problem, 100, evaluation.seed, None))
     found = certify(agent, problem, seed=evaluation.seed)
+    size = abs(found.upper)  # and not `found.scale`, which is of the policy's own value: the worse, the larger
+    gap = found.gap / size if not found.failed and np.isfinite(found.gap) and size > 0 else np.inf
     return {
-        "certified_gap": np.inf if found.failed else found.relative_gap,
-        "certified": float(found.certified),
+        "certified_gap": float(gap),
+        "certified": float(gap <= found.tolerance),
         "certified_bounds": {"lower": found.lower, "upper": found.upper},
     }

@@ -62,7 +62,8 @@ def test_a_policy_is_certified_where_no_optimum_is_known(factor, most):
     bounds = scores["certified_bounds"]
     assert bounds["lower"] <= best_mean() + 1e-9
     assert bounds["upper"] >= best_mean() - 1e-9
-    assert scores["certified_gap"] == pytest.approx((bounds["upper"] - bounds["lower"]) / -best_mean(), rel=0.05)
+    gap = (bounds["upper"] - bounds["lower"]) / -bounds["upper"]
+    assert scores["certified_gap"] == pytest.approx(gap, rel=1e-9, abs=1e-15)
     assert scores["certified_gap"] <= most
     assert scores["certified"] == (scores["certified_gap"] <= 1e-2)
 
@@ -104,6 +105,20 @@ def test_learning_curves_say_nothing_of_an_unknown_optimum():
     with pytest.warns(ConvergenceWarning):
         agent.learn(callback=watch(env))
     assert "policy_error" not in agent.history[-1]
+
+
+def test_gaps_are_of_one_scale_however_much_a_policy_loses():
+    """Half and a tenth of the optimal gain: the true loss relative to the optimum, by Lyapunov, is in the gap."""
+    rho, a, r, d = 0.1, -0.5, 0.1, 0.3
+    x = np.random.default_rng(SMALL["seed"]).uniform(-1.0, 1.0, 32)
+    gaps = []
+    for factor in (0.5, 0.1):
+        agent = Linear(factor)
+        P = (1 + agent.gain.item() ** 2 * r) / (rho - 2 * (a - agent.gain.item()))
+        lost = best_mean() + P * np.mean(x**2) / 2 + d**2 * P / 2 / rho
+        gaps.append(evaluate(agent, hidden(), Evaluation(**SMALL))["certified_gap"])
+        assert lost / -best_mean() <= gaps[-1] <= 1.05 * lost / -best_mean()
+    assert gaps[1] > gaps[0]
 
 
 @pytest.mark.parametrize("known", [True, False])
