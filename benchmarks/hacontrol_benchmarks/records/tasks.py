@@ -42,7 +42,7 @@ class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     seed: int = 20_250
     """Seed of the judge, the same for all agents: they face the same initial states and the same noise."""
     certify: bool | None = None
-    """Whether to bound what policies lose by certificates, which take 3 to 30 seconds each; None where no optimum is
+    """Whether to bound what policies lose by certificates, which take 3 to 50 seconds each; None where no optimum is
     known."""
 
     def __post_init__(self) -> None:
