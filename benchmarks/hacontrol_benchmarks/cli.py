@@ -101,7 +101,7 @@ def compare(
     seed: int = 0,
     parameters: str = "{}",
 ) -> int:
-    """Draw what agents have learnt against the known optimum in one figure, and print the numbers.
+    """Draw what agents have learnt, against the optimum where it is known, in one figure, and print the numbers.
 
     Args:
         env: id of the environment, such as Merton-v0, or of an economy, such as FirmIndustry.
@@ -290,6 +290,8 @@ def _print_numbers(scores: dict[str, dict[str, Any]]) -> None:
         table.add_column(terminal(name), justify="right")
     for metric in next(iter(scores.values())):
         found = [score[metric] for score in scores.values()]
+        if all(value is None for value in found):
+            continue
         if not any(isinstance(value, dict) for value in found):
             table.add_row(metric, *map(show, found))
             continue
