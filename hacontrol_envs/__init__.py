@@ -33,6 +33,8 @@ from hacontrol_envs.problems.firm_investment import FirmInvestment
 from hacontrol_envs.problems.income_fluctuation import IncomeFluctuation
 from hacontrol_envs.problems.lqr import LQR
 from hacontrol_envs.problems.merton import Merton
+from hacontrol_envs.problems.portfolio_trading import PortfolioTrading
+from hacontrol_envs.problems.saturated_lqr import SaturatedLQR
 from hacontrol_envs.simulation.env import SDEEnv, SDEVectorEnv
 
 if TYPE_CHECKING:
@@ -63,9 +65,11 @@ __all__ = [
     "Merton",
     "Metric",
     "PopulationConditions",
+    "PortfolioTrading",
     "Problem",
     "SDEEnv",
     "SDEVectorEnv",
+    "SaturatedLQR",
     "Solution",
     "Successors",
     "Transport",

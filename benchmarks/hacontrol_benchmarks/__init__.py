@@ -1,4 +1,4 @@
-"""The leaderboard: agents judged by their distance from a known optimum, in stages that read each other's files.
+"""The leaderboard: agents judged by their distance from the optimum, in stages that read each other's files.
 
     suite (TOML) -> tasks -> a subprocess and an immutable result file per task -> scores -> table, Markdown, HTML page
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import tyro
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.table import Table
 
 import hacontrol_envs
@@ -29,7 +28,6 @@ from hacontrol_benchmarks.records.results import read_results
 from hacontrol_benchmarks.records.suites import load_suite, suite_file, suite_names
 from hacontrol_benchmarks.records.tasks import Task, about, agent_class
 from hacontrol_benchmarks.records.text import printable, terminal
-from hacontrol_benchmarks.reporting.report import SUITE_FILE, write_report
 from hacontrol_benchmarks.reporting.tables import show
 from hacontrol_envs.core.parameters import short
 from hacontrol_envs.errors import HacontrolError, ParameterError, UnknownNameError
@@ -54,6 +52,7 @@ def run(
         workers: number of tasks that run at the same time.
         retry_failed: run failed tasks again.
     """
+    from hacontrol_benchmarks.reporting.report import SUITE_FILE
     from hacontrol_benchmarks.running.runner import check_tasks, run_suite
 
     chosen = load_suite(suite)
@@ -102,7 +101,7 @@ def compare(
     seed: int = 0,
     parameters: str = "{}",
 ) -> int:
-    """Draw what agents have learnt against the known optimum in one figure, and print the numbers.
+    """Draw what agents have learnt, against the optimum where it is known, in one figure, and print the numbers.
 
     Args:
         env: id of the environment, such as Merton-v0, or of an economy, such as FirmIndustry.
@@ -144,6 +143,8 @@ def list_names(name: tyro.conf.Positional[str | None] = None, hyperparameters: b
     """
     console = Console()
     if name is not None:
+        from rich.markdown import Markdown
+
         from hacontrol_benchmarks.reporting.entry import entry
 
         console.print(Markdown(entry(name)))
@@ -229,6 +230,8 @@ def _said(error: Exception) -> str:
 
 
 def _report(folder: Path) -> None:
+    from hacontrol_benchmarks.reporting.report import write_report
+
     console = Console()
     page = write_report(folder, console)
     console.print(f"The page: {page}", highlight=False, soft_wrap=True)
@@ -287,6 +290,8 @@ def _print_numbers(scores: dict[str, dict[str, Any]]) -> None:
         table.add_column(terminal(name), justify="right")
     for metric in next(iter(scores.values())):
         found = [score[metric] for score in scores.values()]
+        if all(value is None for value in found):
+            continue
         if not any(isinstance(value, dict) for value in found):
             table.add_row(metric, *map(show, found))
             continue

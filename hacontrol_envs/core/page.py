@@ -17,7 +17,7 @@ from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core.discrete import DiscreteProblem
 from hacontrol_envs.core.domain import Domain
 from hacontrol_envs.core.meanings import meanings
-from hacontrol_envs.core.problem import Problem
+from hacontrol_envs.core.problem import ControlProblem, Problem
 from hacontrol_envs.core.registration import build_problem
 
 MANY = 12
@@ -123,11 +123,18 @@ def _facts(problem: Problem, dt: float, scheme: str, episode_steps: int | None) 
         ("time step", f"`dt={dt!r}`, scheme {scheme!r}; time is in {problem.time_unit}"),
         ("start", _first(kind.initial_state)),
         ("end", f"{end}{finite}"),
-        ("how the truth is known", "It is not." if kind.solution is Problem.solution else _first(kind.solution)),
+        ("how the truth is known", _truth(kind)),
     ]
     if horizon:
         found.insert(2, ("terminal reward", _first(kind.terminal_reward)))
     return found
+
+
+def _truth(kind: type[Problem]) -> str:
+    """How the optimum is known; that of a diffusion need not be."""
+    if kind.solution is not Problem.solution:
+        return _first(kind.solution)
+    return "It is not: policies are certified." if issubclass(kind, ControlProblem) else "It is not."
 
 
 def _paid(problem: Problem, dt: float) -> str:
@@ -204,6 +211,9 @@ def _plot(id: str, problem: Problem) -> list[str]:
         agent = " --agent deqn" if isinstance(problem, DiscreteProblem) else ""
         optimum = "`env.unwrapped.problem.solution()` has value, policy, `kind`, `source` and `error`."
         parts += [f"{optimum} Learned against it, in one figure:", f"    hacontrol compare {id}{agent}"]
+    elif isinstance(problem, ControlProblem):
+        lead = "What is learned in one figure, with bounds on what it may lose against the optimum, which is not known:"
+        parts += [lead, f"    hacontrol compare {id}"]
     return parts
 
 

@@ -41,7 +41,8 @@ class Problem(abc.ABC):
     time_unit: str = "the problem's own unit"
     """What time is measured in, for plots."""
     judge: ClassVar[Judge | None] = None
-    """What judges agents on the problem; None judges their distance from the optimum that `solution` knows."""
+    """What judges agents on the problem; None judges their distance from the optimum that `solution` knows, or by a
+    certificate where it knows none."""
 
     @abc.abstractmethod
     def initial_state(self, rng: np.random.Generator, size: int) -> Floats:
@@ -82,7 +83,7 @@ class Problem(abc.ABC):
         return namespace(x).zeros_like(x[..., 0])
 
     def solution(self, dt: float | None = None) -> Solution | None:
-        """Return the known optimum, or None.
+        """Return the known optimum, or None: a problem whose optimum is not known does not override this.
 
         With `dt`, the optimum of the sampled-data problem: the action is held over steps of length dt, the transition
         is exact in law and the reward of a step is its exact expectation. None where it is not known.

@@ -58,9 +58,10 @@ class LQR(ControlProblem):
     diagonal), B = I, Q = I, R = I/10, D = 3I/10. One link of it is the scalar default, P = 0.2659750769.
 
     Learners meet the problem in the box |x_i| <= 1 + 4 s_i, with s_i the stationary standard deviation under the
-    optimal policy; where that lets states grow, of states times e^{-rho t/2}, or 0 where these grow, too, and act in |a_j| <= 1.5 sum_i |K_ji| (1 + 4 s_i), which the
-    optimum never leaves there. A state that grows, or that no action in the box holds back, may leave what floats can
-    hold: the step that would do so raises NumericalError.
+    optimal policy; where that lets states grow, of states times e^{-rho t/2}, or 0 where these grow, too. They act in
+    |a_j| <= 1.5 sum_i |K_ji| (1 + 4 s_i), which the optimum never leaves there; where it lets states grow, it leaves
+    both boxes in time, and actions in a box are worth less than it. A state that grows, or that no action in the box
+    holds back, may leave what floats can hold: the step that would do so raises NumericalError.
     """
 
     dimension: int | None = None

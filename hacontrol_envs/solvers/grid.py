@@ -35,6 +35,8 @@ BALANCE = 1e-9
 """Largest difference between the two sides of a linear equation, relative to its terms."""
 MONOTONE: dict[str, Any] = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.0, "options": {"SymmetricMode": True}}
 """Options of SuperLU for matrices with a symmetric pattern and a dominant diagonal, which need no pivoting."""
+SMOOTH: dict[str, Any] = {**MONOTONE, "diag_pivot_thresh": 0.01}
+"""Those for differences of order 4, whose diagonal is a pivot unless it is below 1 % of its column."""
 
 
 def clustered_nodes(count: int, center: float = 0.0, width: float = 1e3) -> Floats:
@@ -268,7 +270,7 @@ class Grid:
 
     @property
     def _superlu(self) -> dict[str, Any]:
-        return MONOTONE if self.order == 1 else {}
+        return MONOTONE if self.order == 1 else SMOOTH
 
 
 def _scaled(rows: Any, matrix: Any) -> Any:

@@ -62,6 +62,21 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """All nodes of a file's syntax tree."""
+    return tuple(ast.walk(parsed(path)))
+
+
+@cache
+def imported(path: Path) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """The imports of a file, without those for types only."""
+    typing = [node for node in nodes(path) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    skipped = {id(node) for block in typing for statement in block.body for node in ast.walk(statement)}
+    found = (node for node in nodes(path) if isinstance(node, ast.Import | ast.ImportFrom))
+    return tuple(node for node in found if id(node) not in skipped)
+
+
 def arrows(package: str) -> Iterator[tuple[str, str]]:
     """(importing module, imported module) of a package, without what is imported for types only."""
     folder = PACKAGES[package]
@@ -70,20 +85,16 @@ def arrows(package: str) -> Iterator[tuple[str, str]]:
         for path in files(package)
     }
 
-    def targets(node: ast.AST) -> Iterator[str]:
+    def targets(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             whole = [f"{node.module}.{alias.name}" for alias in node.names]
             yield from (name if name in modules else str(node.module) for name in whole)
 
     for name, path in modules.items():
-        tree = parsed(path)
-        typing = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node)]
-        skipped = {id(node) for block in typing for node in ast.walk(block)}
-        for node in ast.walk(tree):
-            if id(node) not in skipped:
-                yield from ((name, target) for target in targets(node) if target in modules)
+        for node in imported(path):
+            yield from ((name, target) for target in targets(node) if target in modules)
 
 
 def floors(package: str) -> dict[str, int]:
@@ -133,7 +144,7 @@ def floors_of_files(package: str) -> int:
 
 
 def functions(path: Path) -> Iterator[Function]:
-    return (node for node in ast.walk(parsed(path)) if isinstance(node, Function))
+    return (node for node in nodes(path) if isinstance(node, Function))
 
 
 def is_compiled(function: Function) -> bool:
@@ -155,7 +166,7 @@ def code(path: Path) -> dict[int, str]:
     """Lines of code by number, stripped: neither blank, nor comment, nor string that stands alone."""
     texts = {
         number
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         for number in span(node)
     }

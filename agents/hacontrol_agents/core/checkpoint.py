@@ -15,16 +15,18 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
+import safetensors.numpy
 from safetensors import SafetensorError
-from torch import Tensor
 
 from hacontrol_agents.core.files import content_of, publish
 from hacontrol_agents.core.plain import shown
 from hacontrol_envs.errors import CheckpointError
 from hacontrol_envs.lazy import RENAMED
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MOST_BYTES = 4 * 2**30
 """Largest size in bytes of a file that is read."""
@@ -61,7 +63,7 @@ def write(path: str | os.PathLike[str], tensors: dict[str, Tensor], record: dict
         CheckpointError: the file cannot be written.
     """
     metadata = {"agent": json.dumps(record, allow_nan=False), "sha256": _BLANK.decode()}
-    packed = safetensors.torch.save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, metadata)
+    packed = _packed(tensors, metadata)
     start = packed.index(_MARK) + len(_MARK)
     sealed = packed[:start] + hashlib.sha256(packed).hexdigest().encode() + packed[start + 64 :]
     target = Path(path)
@@ -78,6 +80,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
     Raises:
         CheckpointError: there is no such file, or it is not one of ours, or it is torn or altered.
     """
+    from safetensors.torch import load
+
     content = content_of(path, "a saved agent", MOST_BYTES)
     start = content.find(_MARK) + len(_MARK)
     digest = content[start : start + 64]
@@ -87,7 +91,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
     try:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         record = json.loads(header["__metadata__"]["agent"], parse_constant=_refuse_constant)
-        return safetensors.torch.load(content), record
+        return load(content), record
     except (SafetensorError, ValueError, LookupError, TypeError, RecursionError, AttributeError) as error:
         raise CheckpointError(f"{os.fspath(path)!r} is not an agent file: {shown(error)}") from error
 
@@ -165,6 +169,15 @@ def _unlike(own: Any, given: Any) -> str | None:
     else:
         alike = type(given) is type(own)
     return None if alike else f": {shown(given)}"
+
+
+def _packed(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """Return the content of a safetensors file; torch is imported where there are tensors."""
+    if not tensors:
+        return safetensors.numpy.save({}, metadata)
+    from safetensors.torch import save
+
+    return save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, metadata)
 
 
 def _is_figure(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 Every agent reads its own more narrowly after this. Here it is made sure that each has its type, is finite, and that no
 network, table or batch is asked for that a machine could not hold: numbers of things are at most MOST, layers at most
-WIDEST wide and DEEPEST many, networks at most `networks.MOST_WEIGHTS` weights.
+WIDEST wide and DEEPEST many, networks at most `sizes.MOST_WEIGHTS` weights.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from types import NoneType, UnionType
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from hacontrol_agents.core.plain import refuse_unplain
-from hacontrol_agents.learning.networks import refuse_large
+from hacontrol_agents.learning.sizes import refuse_large
 from hacontrol_envs.core.parameters import count, number, one_of, short
 from hacontrol_envs.errors import ParameterError
 
@@ -88,6 +87,10 @@ def read_widths(name: str, value: Any) -> tuple[int, ...]:
 
 def refuse_device(device: str) -> None:
     """Raise ParameterError where torch does not find a device, or finds one that holds no numbers."""
+    if device == "cpu":
+        return
+    import torch  # which agents that learn nothing do without
+
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

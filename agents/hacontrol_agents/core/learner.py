@@ -9,21 +9,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, final
 
 import numpy as np
-import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from torch import Tensor
 from typing_extensions import Self
 
 from hacontrol_agents.core import checkpoint as files
 from hacontrol_agents.core.hyperparameters import checked, refuse_device
 from hacontrol_agents.core.plain import as_lists, as_tuples, shown
 from hacontrol_agents.core.registry import find_agent, register_agent
-from hacontrol_agents.core.verdicts import NOT_A_NUMBER, failure, first_not_finite, warn_unmet
+from hacontrol_agents.core.verdicts import failure, first_not_finite, not_a_number, warn_unmet
 from hacontrol_envs.core.parameters import refuse_unlisted, short
 from hacontrol_envs.errors import CheckpointError, LearningError, ParameterError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Callback: TypeAlias = "Callable[[Any], bool | None]"
 """Function that `learn` calls with the learner after every iteration; returning False stops learning."""
@@ -144,12 +145,8 @@ class Learner(abc.ABC):
             try:
                 self._learn(budget, report)
                 self.seconds = time.perf_counter() - started
-                if self.history:
-                    self._refuse_not_finite({})
-                    self.converged = self._met()
-                    self.reason = self._doubt()
-                    self.ending = "not certified" if self.reason else "certified"
-            except NOT_A_NUMBER as error:
+                self._conclude()
+            except not_a_number() as error:
                 failed = failure(self._title, self._rows, f"{type(error).__name__} ({error})")
                 self.ending, self.reason = "failed", str(failed)
                 raise failed from error
@@ -167,6 +164,14 @@ class Learner(abc.ABC):
     def _met(self) -> bool | None:
         """Tell whether the last row of `history` meets the learner's stopping rule; None where it has no rule."""
         return None
+
+    def _conclude(self) -> None:
+        """Set how learning ended, once it has reported anything."""
+        if self.history:
+            self._refuse_not_finite({})
+            self.converged = self._met()
+            self.reason = self._doubt()
+            self.ending = "not certified" if self.reason else "certified"
 
     def _doubt(self) -> str:
         """Return why what was learnt is not certified, and what to try; empty where the learner certifies it."""
@@ -325,7 +330,7 @@ class Learner(abc.ABC):
 
     def _tensors(self) -> dict[str, Tensor]:
         """Return what was learnt as tensors by name."""
-        return {"empty": torch.zeros(0)}
+        return {}
 
     def _record(self) -> dict[str, Any]:
         """Return what was learnt and is no tensor, as JSON can hold it."""

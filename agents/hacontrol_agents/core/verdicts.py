@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import array_api_compat
 import numpy as np
-import torch
 
 from hacontrol_envs.errors import ConvergenceWarning, LearningError
 
-NOT_A_NUMBER = (FloatingPointError, OverflowError, np.linalg.LinAlgError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
-"""Exceptions that numerical routines raise where they meet numbers that are not finite, or singular matrices."""
 SEEN = 64
 """Number of states at which what was learnt must be finite."""
+
+
+def not_a_number() -> tuple[type[Exception], ...]:
+    """Return the exceptions that numerical routines raise where they meet numbers that are not finite, or singular
+    matrices: NumPy's, and torch's where torch is imported."""
+    torch = sys.modules.get("torch")
+    ours = (FloatingPointError, OverflowError, np.linalg.LinAlgError)
+    return ours if torch is None else (*ours, torch.linalg.LinAlgError)
 
 
 def first_not_finite(values: Mapping[str, Any]) -> str | None:
@@ -33,9 +40,9 @@ def _not_finite(name: str, value: Any) -> Iterator[str]:
     elif isinstance(value, (list, tuple)):
         for place, entry in enumerate(value):
             yield from _not_finite(f"{name}[{place}]", entry)
-    elif isinstance(value, torch.Tensor):
-        if (value.is_floating_point() or value.is_complex()) and not bool(torch.isfinite(value).all()):
-            yield f"{name} ({int((~torch.isfinite(value)).sum())} of {value.numel()} entries)"
+    elif array_api_compat.is_torch_array(value):
+        if (value.is_floating_point() or value.is_complex()) and not bool(value.isfinite().all()):
+            yield f"{name} ({int((~value.isfinite()).sum())} of {value.numel()} entries)"
     elif isinstance(value, (float, np.ndarray, np.generic)):
         found = np.asarray(value)
         if found.dtype.kind in "fc" and not np.isfinite(found).all():

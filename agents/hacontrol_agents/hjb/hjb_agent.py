@@ -174,13 +174,14 @@ class HJBAgent(Agent):
         target = (worth - v.offset) / v.scale
         if v.log:  # all layers but the exponential give log |V|
             network, target = MLP(network.layers[0].in_features, self._hidden), target.log()  # type: ignore[arg-type]
-            network.layers = v.network.layers[:-1]  # type: ignore[assignment]
+            network.layers = v.network.layers[:-1]
         z = v.coordinates(t, x)
         still = torch.zeros_like(z), z.new_zeros(*z.shape, 0)
 
         def residual() -> Tensor:
             with torch.no_grad():
-                return network(z)[:, 0] - target
+                missed: Tensor = network(z)[:, 0] - target
+            return missed
 
         def residual_and_jacobian() -> tuple[Tensor, Tensor]:
             found, _, jacobian = autodiff.parameter_jacobian(network, z, *still, 1.0, 0.0)

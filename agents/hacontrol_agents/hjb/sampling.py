@@ -73,7 +73,8 @@ class Region(NamedTuple):
             low, high = (torch.as_tensor(end).to(u) for end in (self.low - 1e-9, self.high + 1e-9))
             return ((u >= low) & (u <= high)).all(dim=1)
         center, root = torch.as_tensor(self.center).to(u), torch.as_tensor(self.root).to(u)
-        return torch.linalg.solve_triangular(root, (u - center).T, upper=False).square().sum(0) <= 1
+        within: Tensor = torch.linalg.solve_triangular(root, (u - center).T, upper=False).square().sum(0) <= 1
+        return within
 
 
 class Look(NamedTuple):
@@ -89,8 +90,8 @@ class Look(NamedTuple):
     left: float
     """Share of the paths that neither died, left nor reached the horizon in the time that was simulated."""
     gap: float
-    """Mean of int |h|/psi dt along paths, h = r + V_t + L V - rho V (and of |g - V|/psi at the horizon): about how far V
-    is from the value of the policy, relative to it."""
+    """Mean of int |h|/psi dt along paths, h = r + V_t + L V - rho V (and of |g - V|/psi at the horizon): about how far
+    V is from the value of the policy, relative to it."""
 
 
 def widened(problem: ControlProblem, margin: float) -> Region:
@@ -103,11 +104,10 @@ def around(problem: ControlProblem, visits: Visits, margin: float) -> Region:
     """Return the region in which to learn, given where paths went.
 
     Across open edges the box times `margin` times the farthest reach of a path (by a quarter wider at least): what V
-    does there decides which of many solutions is found inside. Where all edges are open and paths spread much farther in
-    some directions than in others, the region is the ellipsoid of their covariance, (1 + margin)/2 times as wide as
-    they reach: corners of a box would be far from all of them. Between edges that the state does
-    not cross there is one solution, and corners where it never comes need not be fitted: the range of the paths, times
-    `margin`, is enough.
+    does there decides which of many solutions is found inside. Where all edges are open and paths spread much farther
+    in some directions than in others, the region is the ellipsoid of their covariance, (1 + margin)/2 times as wide as
+    they reach: corners of a box would be far from all of them. Between edges that the state does not cross there is one
+    solution, and corners where it never comes need not be fitted: the range of the paths, times `margin`, is enough.
 
     Args:
         problem: the problem whose box it is.
@@ -154,8 +154,15 @@ def uniform(
 
 
 def visit(
-    v: ValueFunction, policy: Policy, x: Tensor, rng: np.random.Generator, *, step: float, haste: float, region: Region,
-    patience: float = 1.0
+    v: ValueFunction,
+    policy: Policy,
+    x: Tensor,
+    rng: np.random.Generator,
+    *,
+    step: float,
+    haste: float,
+    region: Region,
+    patience: float = 1.0,
 ) -> Look:
     """Run one path of the policy from each start under the law weighted by psi, by Euler's scheme, until it dies.
 

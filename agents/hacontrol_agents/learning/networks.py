@@ -10,13 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hacontrol_agents.learning.sizes import MOST_WEIGHTS, refuse_large
 from hacontrol_envs.core.parameters import count, short
 from hacontrol_envs.errors import ParameterError
 
 __all__ = ["ACTIVATIONS", "MLP", "MOST_WEIGHTS", "Activation", "refuse_large"]
-
-MOST_WEIGHTS = 10_000_000
-"""Most weights of a network; a larger one is taken for a mistake, or for an attack on the machine's memory."""
 
 
 @dataclass(frozen=True)
@@ -111,13 +109,6 @@ class MLP(nn.Module):
             z = activation.value(layer(z))
         out: Tensor = last(z)
         return out
-
-
-def refuse_large(widths: Sequence[int]) -> None:
-    """Raise ParameterError where full layers between these widths have more than MOST_WEIGHTS weights."""
-    weights = sum((i + 1) * o for i, o in pairwise(widths))
-    if weights > MOST_WEIGHTS:
-        raise ParameterError(f"a network of {weights} weights is more than the {MOST_WEIGHTS} that are allowed")
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator, dtype: torch.dtype) -> nn.Linear:

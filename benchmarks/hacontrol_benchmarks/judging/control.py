@@ -1,4 +1,4 @@
-"""ControlJudge: how far an agent is from the known optimum of a problem, each number with its formula.
+"""ControlJudge: how far an agent is from the optimum of a problem, known or not, each number with its formula.
 
 A measure is a small pure function of a `Case`, registered by its name.
 """
@@ -12,7 +12,7 @@ from typing import Any, final
 import numpy as np
 
 from hacontrol_agents.core.offers import offered
-from hacontrol_benchmarks.judging import sampling
+from hacontrol_benchmarks.judging import certified, sampling
 from hacontrol_benchmarks.judging.regret import Regret, regret
 from hacontrol_benchmarks.judging.transition import act
 from hacontrol_benchmarks.records.tasks import Evaluation
@@ -252,15 +252,25 @@ def _rms(values: Floats) -> Floats:
 
 @final
 class ControlJudge(Judge):
-    """Metrics of agents on an environment whose problem has a known optimum."""
+    """Metrics of agents on an environment: by its known optimum where there is one, and by certificates."""
 
-    metrics = tuple(metric for metric, _ in MEASURES.values())
-    headlines = ("value_loss", "policy_error_visited", "policy_error_box")
+    metrics = (*(metric for metric, _ in MEASURES.values()), *certified.METRICS)
+    headlines = ("value_loss", "policy_error_visited", "policy_error_box", "certified_gap")
 
     def compute(self, agent: Any, subject: Any, evaluation: Any) -> dict[str, Score]:
-        """Compute all `metrics` of an agent on an environment."""
-        case = Case(agent, subject, evaluation)
-        return {name: compute(case) for name, (_, compute) in MEASURES.items()}
+        """Compute all `metrics` of an agent on an environment.
+
+        Where no optimum is known only those of its certificate are numbers.
+
+        Raises:
+            ParameterError: no optimum is known, and the policy is not to be certified.
+        """
+        problem = subject.unwrapped.problem
+        scores: dict[str, Score] = dict.fromkeys(MEASURES)
+        if problem.solution() is not None or not certified.certifies(problem, evaluation):
+            case = Case(agent, subject, evaluation)
+            scores = {name: compute(case) for name, (_, compute) in MEASURES.items()}
+        return scores | certified.certified_scores(agent, problem, evaluation)
 
 
 def largest_policy_error(agent: Any, env: Any, points: int) -> float:

@@ -23,13 +23,15 @@ def evaluate(agent: Any, env: Any, evaluation: Evaluation | None = None) -> ByMe
             of Stable-Baselines3, or a function from observations to actions in the environment's box [-1, 1]^m.
         env: the environment, single or vector, with no wrapper that changes what is seen, played or paid; or the
             economy.
-        evaluation: number of paths and points, and the judge's seed; None for the defaults of `Evaluation`.
+        evaluation: number of paths and points, the judge's seed, and whether to certify the policy; None for the
+            defaults of `Evaluation`, by which it is certified where no optimum is known.
 
     Raises:
-        ParameterError: the problem has no known optimum, the environment is not ours, the model cannot play in it, or
-            the agent does not offer what is judged on the economy.
+        ParameterError: the problem has no known optimum and is not certified, the environment is not ours, the model
+            cannot play in it, or the agent does not offer what is judged on the economy.
         ActionError: a model's actions have another shape than the environment's, or are not in their box.
-        FloatingPointError: the agent returns something that is not finite.
+        FloatingPointError, LearningError: the agent returns something that is not finite.
+        ContractError: the problem's `maximiser` is not the best action, so that nothing can be certified by it.
     """
     if isinstance(env, Economy):
         judge = env.judge
@@ -42,9 +44,14 @@ def evaluate(agent: Any, env: Any, evaluation: Evaluation | None = None) -> ByMe
 
 
 def watch(env: Any, points: int = 256) -> Callable[[Agent], None]:
-    """Return a callback of `learn` that adds "policy_error", on the box, to each row of the agent's learning curve."""
+    """Return a callback of `learn` that adds "policy_error", on the box, to each row of the agent's learning curve.
+
+    It adds nothing where no optimum is known.
+    """
+    known = env.unwrapped.problem.solution() is not None
 
     def note(agent: Agent) -> None:
-        agent.history[-1]["policy_error"] = largest_policy_error(agent, env, points)
+        if known:
+            agent.history[-1]["policy_error"] = largest_policy_error(agent, env, points)
 
     return note

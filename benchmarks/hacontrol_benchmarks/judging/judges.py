@@ -50,7 +50,8 @@ def judge_of_results(names: Iterable[str], metrics: Iterable[Mapping[str, Any]])
     numbers = [
         name
         for name in known
-        if any(isinstance(every.get(name), (int, float)) for every in metrics) and name != "converged"
+        if any(isinstance(every.get(name), (int, float)) for every in metrics)
+        and name not in ("converged", "certified")
     ]
     return UnknownJudge(numbers) if numbers else CONTROL
 

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import gymnasium as gym
 import msgspec
 import numpy as np
+import torch
 
 import hacontrol_envs
 from hacontrol_agents import Learner, agents, make_agent
@@ -331,6 +332,7 @@ def checkpoints(rng: Rng, folder: Path) -> None:
         except (ValueError, TypeError):  # NaN, which our own writer refuses
             return
     elif choice < 0.85:
+        tensors = tensors or {"empty": torch.zeros(0)}  # as in files of 0.1, where nothing is learnt
         key = list(tensors)[rng.integers(len(tensors))]
         other = (tensors[key] * float("nan"), tensors[key].flatten()[:1], tensors[key].float()[None])[rng.integers(3)]
         checkpoint.write(path, {**tensors, key: other}, record)

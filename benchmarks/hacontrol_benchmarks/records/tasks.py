@@ -41,6 +41,9 @@ class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Largest number of steps of a trajectory."""
     seed: int = 20_250
     """Seed of the judge, the same for all agents: they face the same initial states and the same noise."""
+    certify: bool | None = None
+    """Whether to bound what policies lose by certificates, which take 3 to 50 seconds each; None where no optimum is
+    known."""
 
     def __post_init__(self) -> None:
         for name in ("paths", "points", "max_steps"):
@@ -112,9 +115,12 @@ class Task(
     def id(self) -> str:
         """A readable name and a hash of the whole content: the same task has the same id everywhere.
 
-        `threads` is left out of the content where it is 1.
+        `threads` is left out of the content where it is 1, and `certify` where it is None, as before there were any.
         """
-        content = re.sub(rb',"threads":1}\Z', b"}", msgspec.json.encode(self, order="deterministic"))
+        content = re.sub(
+            rb',"certify":null(},"threads":\d+}\Z)', rb"\1", msgspec.json.encode(self, order="deterministic")
+        )
+        content = re.sub(rb',"threads":1}\Z', b"}", content)
         digest = hashlib.sha256(content).hexdigest()
         readable = re.sub(r"[^A-Za-z0-9.]+", "-", f"{self.title} {self.label} {self.seed}")
         return f"{readable[-READABLE:]}-{digest[:12]}"

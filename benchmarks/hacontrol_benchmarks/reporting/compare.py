@@ -1,4 +1,4 @@
-"""Draw agents against the optimum: value, policy, rate, trajectories on common noise, HJB residual, learning."""
+"""Draw agents, against the optimum where it is known: value, policy, rate, trajectories, HJB residual, learning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hacontrol_benchmarks.judging.outsider import as_agent
 from hacontrol_benchmarks.judging.transition import Policy, act, known_transition
 from hacontrol_benchmarks.reporting.compare_households import HouseholdScene
 from hacontrol_benchmarks.reporting.figures import TRUTH, colours, draw_learning, learning_curve, make_log, name_lines
-from hacontrol_envs import Economy, KrusellSmith, Problem, Solution
+from hacontrol_envs import ControlProblem, Economy, KrusellSmith, Problem, Solution
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core.figures import filled
 from hacontrol_envs.economies.krusell_smith.household import KrusellSmithHousehold
@@ -59,13 +59,14 @@ def economy_figure(agents: Agents, economy: Economy, *, seed: int = 0) -> Figure
 
 
 def compare_figure(agents: Agents, env: Any, *, seed: int = 0) -> Figure:
-    """Draw agents, or models of other libraries (see `Outsider`), each against the known optimum.
+    """Draw agents, or models of other libraries (see `Outsider`), against the optimum where it is known.
 
     Value, policy and residual are drawn along the first state component, across its box at time 0, the others at the
     box's centre. The rate of advantage q, where it is learnt, is drawn along each action at that centre, the others at
-    their optimum. With two states there are maps of the last agent's policy, with contours of it and of the optimum's,
-    and of its residual. Trajectories start from the same state and share their noise. Households of `KrusellSmith-v0`
-    are compared as economies, see `HouseholdScene`. There are as many axes as there is something to draw.
+    their optimum (or what the last agent plays). With two states there are maps of the last agent's policy, with
+    contours of it and of the optimum's, and of its residual. Trajectories start from the same state and share their
+    noise. Households of `KrusellSmith-v0` are compared as economies, see `HouseholdScene`. There are as many axes as
+    there is something to draw.
 
     Args:
         agents: agents by the name in the legend.
@@ -73,7 +74,7 @@ def compare_figure(agents: Agents, env: Any, *, seed: int = 0) -> Figure:
         seed: seed of the trajectories.
 
     Raises:
-        ParameterError: the problem has no known optimum.
+        ParameterError: no optimum is known, of a problem that is no ControlProblem.
     """
     problem = env.unwrapped.problem
     refuse_unknown(env)
@@ -82,7 +83,8 @@ def compare_figure(agents: Agents, env: Any, *, seed: int = 0) -> Figure:
         scene: HouseholdScene | _Scene = HouseholdScene(agents, problem, seed)
         title, truth = "learned against the reference", "reference"
     else:
-        scene, title, truth = _Scene(agents, env, seed), "learned against analytic", "optimum"
+        scene = _Scene(agents, env, seed)
+        title, truth = ("learned against analytic", "optimum") if scene.optimum else ("learned", "")
     panels = scene.panels()
     if any(learning_curve(agent)[1] for agent in agents.values()):
         panels.append(partial(draw_learning, agents))
@@ -96,9 +98,9 @@ def compare_figure(agents: Agents, env: Any, *, seed: int = 0) -> Figure:
 
 
 def refuse_unknown(env: Any) -> None:
-    """Raise ParameterError where no optimum is known to compare with."""
+    """Raise ParameterError where neither an optimum nor a certificate is there to compare with."""
     problem: Problem = env.unwrapped.problem
-    if problem.solution() is None:
+    if problem.solution() is None and not isinstance(problem, ControlProblem):
         raise ParameterError(f"{type(problem).__name__} has no known optimum to compare with")
 
 
@@ -110,7 +112,7 @@ class _Scene:
         self.seed, self.dt = seed, env.unwrapped.dt
         self.problem: Any = env.unwrapped.problem
         self.exact = known_transition(self.problem, self.dt)
-        self.optimum: Solution = self.problem.solution()
+        self.optimum: Solution | None = self.problem.solution()
         unit = np.zeros((201, self.problem.observation.dimension))
         unit[:, 0] = np.linspace(-1.0, 1.0, 201)
         self.x, self.t = self.problem.observation.from_unit(unit), np.zeros(201)
@@ -142,17 +144,19 @@ class _Scene:
         """The first action over both states: colours and lines are the last agent's, dashed lines the optimum's."""
         t, x = self._plane()
         chosen = act(self.problem, self._last.policy, t, x)[..., 0]
-        best = np.asarray(self.optimum.policy(t, x))[..., 0]
         axes.figure.colorbar(self._draw_map(axes, x, chosen, f"policy: {self.problem.action.label(0)}"), ax=axes)
+        if self.optimum is None:
+            return
+        best = np.asarray(self.optimum.policy(t, x))[..., 0]
         levels = np.unique(np.quantile(best, np.linspace(0.1, 0.9, 7)))
         axes.contour(x[..., 0], x[..., 1], chosen, levels, colors=self.colours[list(self.agents)[-1]], linewidths=1.6)
         axes.contour(x[..., 0], x[..., 1], best, levels, colors="black", linestyles="--", linewidths=0.9)
 
     def residual_map(self, axes: Axes) -> None:
-        """log10 of the last agent's |HJB residual| relative to the optimum's reward, over both states."""
+        """log10 of the last agent's |HJB residual| relative to the reward, over both states."""
         t, x = self._plane()
         a = act(self.problem, self._last.policy, t, x)
-        scale = np.sqrt(np.mean(self.problem.reward(t, x, self.optimum.policy(t, x)) ** 2))
+        scale = self._reward_scale(t, x, self._last)
         residual = np.abs(self.problem.hjb_residual(t, x, a, self._last.jet(t, x))) / scale
         drawn = self._draw_map(axes, x, np.log10(np.maximum(residual, 1e-17)), "log10 of relative HJB residual")
         axes.figure.colorbar(drawn, ax=axes)
@@ -173,7 +177,8 @@ class _Scene:
 
     def value(self, axes: Axes) -> None:
         """V along the first state."""
-        axes.plot(self.x[:, 0], self.optimum.value(self.t, self.x), **TRUTH)
+        if self.optimum is not None:
+            axes.plot(self.x[:, 0], self.optimum.value(self.t, self.x), **TRUTH)
         for name, agent in self.agents.items():
             found = self._asked(agent, "value", self.t, self.x)
             if found is not None:
@@ -182,8 +187,9 @@ class _Scene:
 
     def _policy_panel(self, j: int) -> Panel:
         def policy(axes: Axes) -> None:
-            best = np.asarray(self.optimum.policy(self.t, self.x))[:, j]
-            axes.plot(self.x[:, 0], best, **TRUTH)
+            best = self._best(self.t, self.x)[:, j]
+            if self.optimum is not None:
+                axes.plot(self.x[:, 0], best, **TRUTH)
             for name, agent in self.agents.items():
                 chosen = act(self.problem, agent.policy, self.t, self.x)[:, j]
                 axes.plot(self.x[:, 0], chosen, color=self.colours[name], linewidth=2)
@@ -198,9 +204,9 @@ class _Scene:
         def rate(axes: Axes) -> None:
             box = self.problem.action
             x = self.centre
-            a = np.array(self.optimum.policy(self.t, x))
+            a = np.array(self._best(self.t, x))
             a[:, j] = np.linspace(box.low[j], box.high[j], 201)
-            if self.optimum.jet is not None:
+            if self.optimum is not None and self.optimum.jet is not None:
                 truth = self.problem.hjb_residual(self.t, x, a, self.optimum.jet(self.t, x))
                 axes.plot(a[:, j], truth, **TRUTH)
             for name, agent in self.agents.items():
@@ -213,10 +219,10 @@ class _Scene:
 
     def trajectories(self, axes: Axes) -> None:
         """The first state over time."""
-        t, path = self._follow(self.optimum.policy)
-        axes.plot(t, path, **TRUTH)
+        if self.optimum is not None:
+            axes.plot(*self._follow(self.optimum.policy), **TRUTH)
         for name, agent in self.agents.items():
-            axes.plot(t, self._follow(agent.policy)[1], color=self.colours[name], linewidth=1.4)
+            axes.plot(*self._follow(agent.policy), color=self.colours[name], linewidth=1.4)
         if self.problem.observation.log[0]:
             make_log(axes, "y")
         axes.set(
@@ -224,15 +230,23 @@ class _Scene:
         )
 
     def residual(self, axes: Axes) -> None:
-        """|HJB residual| at the agent's own value and policy, relative to the optimum's reward."""
-        scale = np.sqrt(np.mean(self.problem.reward(self.t, self.x, self.optimum.policy(self.t, self.x)) ** 2))
+        """|HJB residual| at the agent's own value and policy, relative to the reward."""
         for name, agent in self.agents.items():
-            jet = self._asked(agent, "jet", self.t, self.x)
+            jet, scale = self._asked(agent, "jet", self.t, self.x), self._reward_scale(self.t, self.x, agent)
             if jet is not None:
                 a = act(self.problem, agent.policy, self.t, self.x)
                 found = np.abs(self.problem.hjb_residual(self.t, self.x, a, jet)) / scale
                 axes.semilogy(self.x[:, 0], np.maximum(found, 1e-17), color=self.colours[name], linewidth=1.4)
         self._along_state(axes, "relative HJB residual")
+
+    def _best(self, t: Floats, x: Floats) -> Floats:
+        """The optimum's actions, or where it is not known those of the last agent."""
+        return np.asarray(self.optimum.policy(t, x)) if self.optimum else act(self.problem, self._last.policy, t, x)
+
+    def _reward_scale(self, t: Floats, x: Floats, agent: Any) -> float:
+        """Root mean square of the optimum's reward, or where it is not known of the agent's."""
+        a = self.optimum.policy(t, x) if self.optimum else act(self.problem, agent.policy, t, x)
+        return float(np.sqrt(np.mean(self.problem.reward(t, x, a) ** 2)))
 
     def _follow(self, policy: Policy) -> tuple[Floats, Floats]:
         exact, rng, problem = self.exact, np.random.default_rng(self.seed), self.problem

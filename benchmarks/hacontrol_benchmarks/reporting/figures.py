@@ -75,9 +75,9 @@ def name_lines(figure: Figure, names: Iterable[str], truth: str) -> None:
     Args:
         figure: the figure.
         names: names of the agents, in the order of their colours.
-        truth: name of the line of the truth.
+        truth: name of the line of the truth; "" where there is none.
     """
-    handles = [Line2D([], [], **{**TRUTH, "label": truth})]
+    handles = [Line2D([], [], **{**TRUTH, "label": truth})] if truth else []
     handles += [Line2D([], [], color=colour, linewidth=2, label=name) for name, colour in colours(names).items()]
     columns = min(len(handles), 6)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")

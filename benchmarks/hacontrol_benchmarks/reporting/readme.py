@@ -56,6 +56,7 @@ SUMMARY = (
         *("Krusell-Smith", "krusell_smith", "Krusell-Smith, ssj", "deqn"),
         *("path error {text} %", "Euler, mean", "Euler error 10^{value:.1f}"),
     ),
+    Shown("trading", "certified", "PortfolioTrading-v0", "npi", "{text} at most, certified", "seconds", "–"),
 )
 POLICIES = {"policy error": "policy error, visited", "value error": "value error, visited", "seconds": "seconds"}
 INDUSTRIES = {
@@ -125,6 +126,9 @@ def tables(results: Path) -> dict[str, Callable[[], str]]:
         "paper": partial(_leaderboard, results / "paper", "problem", "value_loss", "", POLICIES),
         "equilibrium": partial(_leaderboard, results / "equilibrium", "industry", "price_error", "", INDUSTRIES),
         "krusell_smith": partial(_leaderboard, results / "krusell_smith", "economy", "path_error", ", %", HOUSEHOLDS),
+        "certified": partial(
+            _leaderboard, results / "certified", "problem", "certified_gap", "", {"seconds": "seconds"}
+        ),
         **{f"time_step {id}": partial(_time_steps, results / "time_step", id) for id in STUDIED},
         "summary": partial(_summary, results),
     }

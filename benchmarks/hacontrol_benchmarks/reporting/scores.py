@@ -1,9 +1,9 @@
-"""Ranked tables from result files: one `Board` per problem, agents ranked by their distance from the optimum."""
+"""Ranked tables from result files: one `Board` per problem, agents ranked by the headline of its judge."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -65,9 +65,9 @@ COSTS = (
 """Columns of every board, which show what learning cost."""
 
 
-def columns_of(judge: Judge) -> tuple[Column, ...]:
-    """Make the columns of a board: those of the judge's metrics that have one, and what learning cost."""
-    own = [metric for metric in judge.metrics if metric.column]
+def columns_of(judge: Judge, known: Collection[str]) -> tuple[Column, ...]:
+    """Make the columns of a board: those of the judge's metrics that have one and are known, and what learning cost."""
+    own = [metric for metric in judge.metrics if metric.column and metric.name in known]
     shown = (Column(one.column, reader(one.name, one.key or None), one.meaning, one.style) for one in own)
     return *shown, *COSTS
 
@@ -91,12 +91,15 @@ class Row:
     converged: tuple[int, int] = (0, 0)
     """Number of runs that met their learner's own rule of convergence, and number of runs whose learner has such a
     rule."""
+    certified: tuple[int, int] = (0, 0)
+    """Number of runs whose policy is certified, and number of runs that were to be."""
 
     @property
     def verdict(self) -> str:
-        """Note on how many runs met their learner's own rule of convergence; empty where all did."""
-        met, judged = self.converged
-        return f" ({met} of {judged} converged)" if met < judged else ""
+        """Note on how many runs met their learner's own rule of convergence, and are certified; empty where all are."""
+        counts = {"converged": self.converged, "certified": self.certified}
+        said = [f"{met} of {judged} {what}" for what, (met, judged) in counts.items() if met < judged]
+        return f" ({', '.join(said)})" if said else ""
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ def _board(title: str, results: list[Result]) -> Board:
     judge = judge_of_results([results[0].task.subject], [result.metrics for result in results])
     known = {name for result in results for name, score in result.metrics.items() if score is not None}
     headline = judge.headline(known) or judge.headlines[0]
-    columns, groups = columns_of(judge), grouped(results, lambda result: result.task.label)
+    columns, groups = columns_of(judge, known - {headline}), grouped(results, lambda result: result.task.label)
     rows = sorted((_row(agent, found, headline, columns) for agent, found in groups.items()), key=_order)
     ranked = tuple(replace(row, rank=place if row.loss else 0) for place, row in enumerate(rows, start=1))
     return Board(title, _setting(results), headline, judge.meaning(headline), columns, ranked)
@@ -154,13 +157,14 @@ def _row(agent: str, results: list[Result], headline: str, columns: tuple[Column
         failures,
         spread(results, headline),
         tuple(middle(column.read(result) for result in good) for column in columns),
-        _converged(good),
+        _met(good, "converged"),
+        _met(good, "certified"),
     )
 
 
-def _converged(results: list[Result]) -> tuple[int, int]:
-    """Return how many runs met their learner's own rule, and how many have one; old results do not say."""
-    known = [said for said in map(reader("converged"), results) if said is not None]
+def _met(results: list[Result], name: str) -> tuple[int, int]:
+    """Return how many runs met what a metric of 0 and 1 asks, and how many were asked; old results do not say."""
+    known = [said for said in map(reader(name), results) if said is not None]
     return sum(said > 0 for said in known), len(known)
 
 

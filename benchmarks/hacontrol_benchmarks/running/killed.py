@@ -18,7 +18,7 @@ import numpy as np
 from hacontrol_agents import make_agent
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["hacontrol_agents.core.agent", __name__])  # torch is imported once, not by every child
+CONTEXT.set_forkserver_preload(["torch", "hacontrol_agents.core.agent", __name__])  # once, not by every child
 LIMIT = 300.0
 """Seconds after which a child is taken to hang."""
 

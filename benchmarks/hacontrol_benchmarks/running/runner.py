@@ -223,7 +223,9 @@ def _summary(result: Result) -> str:
     name = terminal(_name(result.task))
     if result.status == "failed":
         return f"[red]failed[/]  {name}: {terminal(result.message.splitlines()[0] if result.message else '')}"
-    headline = judge_of_results([result.task.subject], [result.metrics]).headlines[0]
+    judge = judge_of_results([result.task.subject], [result.metrics])
+    known = [name for name, score in result.metrics.items() if score is not None]
+    headline = judge.headline(known) or judge.headlines[0]
     loss = metric(result, headline)
     lost = "" if loss is None else f"{headline.replace('_', ' ')} {loss:.2e}, "
     return f"[green]done[/]    {name}: {lost}learnt in {result.times.learning or 0:.0f} s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -10,26 +11,27 @@ from typing import Any
 
 import gymnasium as gym
 import msgspec
-import torch
 
 from hacontrol_benchmarks.judging.evaluation import evaluate, watch
 from hacontrol_benchmarks.records import provenance
 from hacontrol_benchmarks.records.results import Result, Times, plain_history, plain_metrics, publish
-from hacontrol_benchmarks.records.tasks import Task
+from hacontrol_benchmarks.records.tasks import Task, agent_class
 
 
 def run_task(task: Task, folder: str | os.PathLike[str]) -> Result:
     """Learn, judge the agent, and publish the result in `folder`, where the trained agent is kept too.
 
-    An exception in learning or in the evaluation gives a result of status "failed" that carries its message. From here
-    on torch computes with the task's number of threads; NumPy's linear algebra does where the process was started so,
-    as the runner starts its workers.
+    An exception in learning or in the evaluation gives a result of status "failed" that carries its message. Where the
+    agent's class has imported torch, torch computes with the task's number of threads from then on; NumPy's linear
+    algebra does where the process was started so, as the runner starts its workers.
     """
     started = _now()
     known: dict[str, Any] = {}
-    torch.set_num_threads(task.threads)
     try:
         env = task.make_env()
+        agent_class(task.agent)
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(task.threads)
         agent = task.make_agent(env)
         known = {**_about(env), "agent_hyperparameters": getattr(agent, "hyperparameters", task.hyperparameters)}
         clock = time.perf_counter()

@@ -67,7 +67,7 @@ class FirmIndustry(Economy):
         from hacontrol_envs import FirmIndustry
 
         truth = FirmIndustry().equilibrium()
-        truth.impulse_response(shock=0.01).plot().savefig("impulse.png")
+        truth.impulse_response(shock=0.01, steps=60).plot().savefig("impulse.png")
     """
 
     def __init__(self, demand_elasticity: float = 1.0, **firm_parameters: Any) -> None:

@@ -28,6 +28,7 @@ from hacontrol_envs.core import parameters as read
 from hacontrol_envs.core.figures import draw_response, panels
 from hacontrol_envs.errors import NumericalError, ParameterError
 from hacontrol_envs.problems.firm_investment import FirmInvestment
+from hacontrol_envs.solvers.grid import SMOOTH
 
 if TYPE_CHECKING:
     from hacontrol_envs.economies.industry.equilibrium import IndustryEquilibrium
@@ -146,7 +147,7 @@ def _aggregates(equilibrium: IndustryEquilibrium, dt: float, steps: int) -> Floa
     x, firm = equilibrium.market.grid.x, equilibrium.firm
     output = masses @ firm.revenue(x) / firm.price / equilibrium.output
     capital = masses @ x[:, 0] / equilibrium.capital
-    return np.stack([price, output, capital])[:, : steps + 1]
+    return np.stack([price[: steps + 1], output, capital])
 
 
 @final
@@ -158,9 +159,7 @@ class Linearised:
         grid, x = market.grid, market.grid.x
         identity, L = scipy.sparse.eye_array(len(x)) / dt, grid.generator(market.rates[:, None])
         self._implicit, self._explicit = (identity - L / 2).tocsc(), (identity + L / 2).tocsr()
-        self._lu = scipy.sparse.linalg.splu(
-            self._implicit, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.01, options={"SymmetricMode": True}
-        )
+        self._lu = scipy.sparse.linalg.splu(self._implicit, **SMOOTH)
         first, _ = firm.state.unit_derivatives(x)
         along_k, along_z = (scipy.sparse.diags_array(first[:, i]) @ D for i, D in enumerate(grid.mean_differences))
         moved = market.masses * x[:, 0] * _rule_slope(firm, x, along_k @ market.value.V)
@@ -170,15 +169,15 @@ class Linearised:
         self._elasticity = equilibrium.industry.demand_elasticity / (equilibrium.output * equilibrium.price)
 
     def paths(self, steps: int, tail: int = 0) -> tuple[Floats, Floats]:
-        """Return derivatives in the shift of log P, (T + 1,), and of the masses, (T + 1, N), at T = steps + tail dates.
+        """Return derivatives in the shift of log P, (T + 1,), T = steps + tail, and of the masses, (steps + 1, N).
 
-        The market clears at each date. Prices after the last date are those of before the shock.
+        The market clears at each of the T + 1 dates. Prices after the last date are those of before the shock.
 
         Raises:
             NumericalError: with half the tail the price within `steps` would differ noticeably.
         """
         if self._elasticity == 0:
-            return np.zeros(steps + tail + 1), self._masses(np.zeros((steps + tail + 1, len(self._revenue))))
+            return np.zeros(steps + tail + 1), self._masses(np.zeros((steps + 1, len(self._revenue))))
         values, worth = self._backward(steps + tail)
         migration = values @ self._migration
         price, shorter = self._clearing(migration, worth, (steps + tail + 1, steps + tail - tail // 2 + 1))
@@ -188,7 +187,7 @@ class Linearised:
                 f"what happens {tail // 2} steps after the last that is asked for still moves the price, by "
                 f"{cut:.1g} of its largest deviation: the shock lasts too long beside the firms' patience"
             )
-        return price, self._masses(scipy.linalg.hankel(price) @ migration)
+        return price, self._masses((scipy.linalg.hankel(price) @ migration)[: steps + 1])
 
     def _backward(self, steps: int) -> tuple[Floats, Floats]:
         """Return V^ and expected revenue, j dates before log P rises by one for a date, (steps + 1, N) each."""

@@ -82,7 +82,9 @@ def test_boards_of_equilibria_have_their_columns():
     metrics = {"price_error": 1e-6, "output_error": 2e-6, "mass_error": 0.0, "density_error": 3e-5}
     (board,) = boards([make_result(0, None, "learner", **metrics), make_result(1, None, "learner", **metrics)])
     assert board.headline == "price_error"
-    assert [column.title for column in board.columns] == [column.title for column in columns_of(FirmIndustry.judge)]
+    assert [column.title for column in board.columns] == [
+        column.title for column in columns_of(FirmIndustry.judge, metrics)
+    ]
     shown = dict(zip([column.title for column in board.columns], board.rows[0].cells, strict=True))
     assert shown["output error"] == 2e-6
     assert shown["density error, L1"] == 3e-5

@@ -67,7 +67,9 @@ def board_has_their_columns(scores):
     results = [make_result(0, None, label, **found) for label, found in scores.items()]
     (board,) = boards(results)
     assert board.headline == "path_error"
-    assert [column.title for column in board.columns] == [column.title for column in columns_of(JUDGE)]
+    assert [column.title for column in board.columns] == [
+        column.title for column in columns_of(JUDGE, scores["random"])
+    ]
     assert [row.agent for row in board.rows] == ["reference", "steady-state", "random"]
     shown = dict(zip(header(board), cells(board.rows[1], board), strict=True))
     assert shown["Euler, mean"] == f"{scores['steady-state']['euler_mean']:.2f}"

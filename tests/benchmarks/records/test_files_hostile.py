@@ -189,6 +189,16 @@ def test_tensors_of_the_wrong_kind_are_refused(tmp_path):
         Learner.load(path)
 
 
+def test_a_file_of_an_agent_that_learns_nothing_has_no_tensor_and_may_have_an_empty_one(tmp_path):
+    """Those of 0.1 have one."""
+    path = saved(tmp_path, "random")
+    tensors, record = files.read(path)
+    assert tensors == {}
+    files.write(path, {"empty": torch.zeros(0)}, record)
+    for found in (Learner.load(path), Learner.load(saved(tmp_path, "random"))):
+        assert found.policy(0.0, [[0.0]]) == make_agent("random", env=gym.make("LQR-v0"), seed=0).policy(0.0, [[0.0]])
+
+
 def test_only_ordinary_files_are_read(tmp_path):
     os.mkfifo(tmp_path / "pipe.json")
     with open(tmp_path / "sparse.json", "wb") as sparse:

@@ -16,7 +16,7 @@ from hacontrol_benchmarks.measure import fixed_cases, legal, unchanged
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "benchmarks" / "results"
 PAGE = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
-SUITES = ("paper", "equilibrium", "krusell_smith", "q_learning", "time_step")
+SUITES = ("paper", "equilibrium", "krusell_smith", "q_learning", "time_step", "certified")
 RESULTS = {name: read_results(FOLDER / name) for name in SUITES}
 
 
@@ -45,6 +45,26 @@ def test_policy_iteration_is_as_accurate_as_stated(problem: str, policy: float, 
     assert median(found, "policy_error_visited") <= policy
     assert median(found, "value_error_visited") <= value
     assert np.median([result.times.learning for result in found]) <= seconds
+
+
+@pytest.mark.parametrize("problem", ["SaturatedLQR-v0", "PortfolioTrading-v0"])
+@pytest.mark.parametrize("label", ["npi", "hjb-pinn"])
+def test_without_a_known_optimum_agents_are_certified_to_a_thousandth(problem: str, label: str) -> None:
+    for result in runs("certified", problem, label):
+        assert result.metrics["certified"] == 1
+        assert result.metrics["certified_gap"] <= 1e-3
+        assert result.times.learning <= 300
+
+
+def test_finite_differences_are_inside_every_committed_certificate() -> None:
+    rows = json.loads((FOLDER / "certificates.json").read_text())["rows"]
+    found = {(row["problem"], row["agent"], row["seed"]): (row["lower"], row["upper"]) for row in rows}
+    said = {
+        (result.task.title, result.task.label, result.task.seed): tuple(result.metrics["certified_bounds"].values())
+        for result in RESULTS["certified"]
+    }
+    assert found == said
+    assert all(row["met"] and row["error"] <= 1e-4 * abs(row["value"]) for row in rows)
 
 
 @pytest.mark.parametrize("problem", ["LQR-v0", "Merton-v0"])

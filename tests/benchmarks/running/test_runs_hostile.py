@@ -264,6 +264,47 @@ def test_the_number_of_threads_is_the_tasks_and_is_recorded(tmp_path):
     assert load_suite("quick").threads == 1
 
 
+WATCHING = """
+import torch
+from hacontrol_agents import RandomAgent
+
+found = [torch.get_num_threads()]
+
+class Watching:
+    def __init__(self, env, seed):
+        found.append(torch.get_num_threads())
+        self.agent = RandomAgent(env=env, seed=seed)
+
+    def predict(self, *given, **more):
+        found.append(torch.get_num_threads())
+        return self.agent.predict(*given, **more)
+
+    def __getattr__(self, name):
+        return getattr(self.agent, name)
+"""
+
+
+@pytest.mark.slow
+def test_torch_has_the_tasks_threads_where_only_the_agent_imports_it(tmp_path):
+    """From the agent's construction to its judging: a number that no machine would choose by itself."""
+    (tmp_path / "watching.py").write_text(WATCHING)
+    code = (
+        "import sys\n"
+        "from hacontrol_benchmarks import Evaluation, Task\n"
+        "from hacontrol_benchmarks.running.trial import run_task\n"
+        "assert 'torch' not in sys.modules\n"
+        "few = Evaluation(paths=4, points=4, max_steps=4)\n"
+        "task = Task(title='', env='LQR-v0', label='', agent='watching:Watching', threads=3, evaluation=few)\n"
+        f"result = run_task(task, {str(tmp_path)!r})\n"
+        "from watching import found\n"
+        "assert result.status == 'ok', result.message\n"
+        "assert found[0] == 1 and len(found) > 2 and set(found[1:]) == {3}, found\n"
+    )
+    surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=surroundings)
+    assert run.returncode == 0, run.stderr
+
+
 def test_committed_reports_are_what_the_results_give():
     folder = Path(__file__).parents[3] / "benchmarks" / "results" / "paper"
     from hacontrol_benchmarks.reporting.report import make_report

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy
 
+from common.marks import slow_where
 from hacontrol_agents import DEQN, MarketClearing, SteadyStateAgent
 from hacontrol_benchmarks import evaluate
 from hacontrol_benchmarks.reporting.compare import economy_figure
@@ -32,7 +33,7 @@ ECONOMIES = {
 }
 
 
-@pytest.fixture(scope="module", params=list(ECONOMIES))
+@pytest.fixture(scope="module", params=slow_where("FirmIndustry".__eq__, ECONOMIES))
 def economy(request):
     return ECONOMIES[request.param]
 
@@ -98,6 +99,7 @@ def test_moments_are_those_of_the_individuals(equilibrium):
     assert moments[f"share of {name}, bottom 50 %"] == pytest.approx(bottom, rel=0.05)
 
 
+@pytest.mark.slow
 def test_firms_replace_what_wears_out_and_their_investment_does_not_depend_on_their_size():
     """E[iota k] = delta E[k] and E[iota] = delta where the law of log k rests: so their correlation is nothing."""
     moments = solved("FirmIndustry").moments()
@@ -162,7 +164,7 @@ class Workshop(Economy):
     parameters: ClassVar = {}
 
     def first_guess(self):
-        return 1.2
+        return 10.0
 
     signal_bounds = (0.0, np.inf)
 

@@ -103,7 +103,7 @@ def bad_action(draw: Any, shape: tuple[int, ...]) -> Any:
 
 
 @pytest.mark.slow
-@quickly(1000)
+@quickly(300)
 @given(data=st.data())
 def test_actions(pair: tuple[SDEEnv, SDEVectorEnv], data: st.DataObject) -> None:
     for env in pair:
@@ -124,7 +124,7 @@ seed = st.one_of(st.none(), st.integers(0, 2**70))
 
 
 @pytest.mark.slow
-@quickly(350)
+@quickly(150)
 @given(data=st.data())
 def test_seeds(pair: tuple[SDEEnv, SDEVectorEnv], data: st.DataObject) -> None:
     one, many = pair
@@ -174,7 +174,7 @@ def bad_options(draw: Any, env: Any) -> Any:
 
 
 @pytest.mark.slow
-@quickly(350)
+@quickly(150)
 @given(data=st.data())
 def test_options(pair: tuple[SDEEnv, SDEVectorEnv], data: st.DataObject) -> None:
     for env in pair:

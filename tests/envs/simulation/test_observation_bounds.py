@@ -20,6 +20,8 @@ BOUNDED = {
     "LQR-v0": [(False, False)],
     "Merton-v0": [(False, False)],
     "KrusellSmith-v0": [(True, False), *[(True, True)] * 4],
+    "PortfolioTrading-v0": [(False, False)] * 2,
+    "SaturatedLQR-v0": [(False, False)],
 }
 """Below, above, by component; of the cloud all are."""
 
