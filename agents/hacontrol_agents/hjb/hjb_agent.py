@@ -26,6 +26,8 @@ from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.core.parameters import count, one_of
 from hacontrol_envs.errors import ParameterError
 
+FAR = 4.0
+"""Extent of the region, relative to the box, in which rewards must have one sign for V to be taken on a log scale."""
 FIRST_STEPS = 20
 """Steps of least squares in which the network is given its first shape."""
 FIRST_REACH = 2.0
@@ -86,7 +88,7 @@ class HJBAgent(Agent):
     """Activation of the hidden layers."""
     value_scale: Literal["auto", "linear", "log"] = "auto"
     """Scale of the layers' output: "linear" for V, "log" for log |V|; "auto" is log where a state is on a log scale and
-    rewards have one sign."""
+    rewards have one sign even far from the box."""
     points: int | None = None
     """Number of points at which equations hold, in an iteration; None for four times the number of network
     parameters."""
@@ -133,7 +135,7 @@ class HJBAgent(Agent):
         n = self.problem.state.dimension
         self._visits = Visits(*(self._like.new_zeros(shape) for shape in ((0,), (0, n), (0, n), (0, n))))
         if self.problem.horizon is None:
-            self._begin(rng)
+            self._shape(self._v, rng)
 
     def _fresh_value(self, rng: np.random.Generator) -> ValueFunction:
         """Return a value of the size of a lifetime's reward at the centre of the action box; if 0, of the terminal one.
@@ -143,7 +145,10 @@ class HJBAgent(Agent):
         problem, like = self.problem, torch.zeros((), dtype=torch.float64, device=self.device)
         t, x = uniform(problem, rng, 1024, widened(problem, 1.0), like)
         reward = problem.reward(t, x, self._centre(x))
-        one_sign = bool((reward < 0).all() or (reward > 0).all())
+        far = problem.reward(
+            *(where := uniform(problem, rng, 1024, widened(problem, FAR), like)), self._centre(where[1])
+        )
+        one_sign = bool((far < 0).all() or (far > 0).all())
         log = self.value_scale == "log" or (self.value_scale == "auto" and bool(problem.state.log.any()) and one_sign)
         if log and not one_sign:
             raise ParameterError('value_scale="log" needs rewards of one sign')
@@ -166,16 +171,15 @@ class HJBAgent(Agent):
             self._floor = 1e-3 * v.scale / self._lifetime
         return v
 
-    def _begin(self, rng: np.random.Generator) -> None:
-        """Fit the network to a lifetime of the reward at the centre of the action box: roughly V's shape and sizes."""
-        problem, v, network = self.problem, self._v, self._v.network
+    def _shape(self, v: ValueFunction, rng: np.random.Generator) -> None:
+        """Fit a value to a lifetime of the reward at the centre of the action box: roughly V's shape and sizes."""
+        problem, network = self.problem, v.network
         t, x = uniform(problem, rng, 4 * len(self._like), widened(problem, FIRST_REACH), self._like)
-        worth = self._lifetime * problem.reward(t, x, self._centre(x))
-        target = (worth - v.offset) / v.scale
-        if v.log:  # all layers but the exponential give log |V|
-            network, target = MLP(network.layers[0].in_features, self._hidden), target.log()  # type: ignore[arg-type]
-            network.layers = v.network.layers[:-1]
+        target = (self._lifetime * problem.reward(t, x, self._centre(x)) - v.offset) / v.scale
         z = v.coordinates(t, x)
+        if v.log:  # all layers but the exponential give log |V|
+            network, target = MLP(z.shape[1], self._hidden), target.log()
+            network.layers = v.network.layers[:-1]
         still = torch.zeros_like(z), z.new_zeros(*z.shape, 0)
 
         def residual() -> Tensor:
