@@ -68,7 +68,7 @@ class DiscreteSearch(Search):
     sizes = (256, 128)
     targets = (1e-10,)
     widening = 1.8
-    assumed = (*ASSUMED, "`successors` of finite shocks are exact")
+    assumed = (*ASSUMED, "`successors` are exact for finite shocks, and for the barriers at the region's edges")
 
     def __init__(self, subject: DiscreteSubject, seed: int) -> None:
         self.subject, self.at = subject, States(subject.problem)
