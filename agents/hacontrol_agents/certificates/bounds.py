@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, final
+from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
 import scipy
 
-from hacontrol_agents.certificates.expansion import Expansion
-from hacontrol_agents.certificates.paths import Policy
+from hacontrol_agents.certificates.candidate import At, Candidate, Policy
 from hacontrol_agents.certificates.region import Region
-from hacontrol_agents.certificates.value import Rates, Value
 from hacontrol_envs.arrays import Floats
 
 LARGEST = 1e6
@@ -32,13 +30,13 @@ EDGE_POINTS = 128
 class Bound(NamedTuple):
     """A bound on the values of a policy from below, or of all policies from above."""
 
-    value: Value
+    value: Candidate
     """W, which meets the inequality but for `lift`."""
     mean: float
     """Mean of W over the starts, the lift included."""
     lift: float
     """What was added to W's mean, or taken off, so that the inequality holds at all points that a search found."""
-    at: Rates
+    at: At
     """Points of the region with the actions that count there."""
     side: int
     """1 for a bound from above, -1 from below."""
@@ -62,7 +60,14 @@ class Squeeze:
     """
 
     def __init__(
-        self, value: Value, region: Region, starts: Floats, visited: tuple[Floats, Floats], *, points: int, seed: int
+        self,
+        value: Candidate,
+        region: Region,
+        starts: Floats,
+        visited: tuple[Floats, Floats],
+        *,
+        points: int,
+        seed: int,
     ) -> None:
         """Choose points.
 
@@ -81,8 +86,6 @@ class Squeeze:
         self.t, self.x = np.concatenate([t, visited[0]]), np.concatenate([x, visited[1]])
         self.start = np.zeros(len(starts)), starts
         self.psi = value.weight(*self.start)
-        rho, horizon = value.problem.discount, value.problem.horizon
-        self.lasting = min(1 / rho if rho > 0 else np.inf, np.inf if horizon is None else horizon)
 
     def above(self, degree: int) -> Bound:
         """Return a bound on all policies from above, by polynomials of this total degree."""
@@ -94,7 +97,7 @@ class Squeeze:
 
     def _bound(self, degree: int, side: Literal[1, -1], policy: Policy | None) -> Bound:
         rng, value = np.random.default_rng([self.seed, degree]), self.value
-        expansion = Expansion(self.region.low, self.region.high, degree)
+        expansion = value.coordinates.expansion(self.region.low, self.region.high, degree)
         powers = expansion.values(value.coordinates.of(*self.start))
         cost = side * (value.factors(*self.start)[:, None] * powers).mean(axis=0) / self.psi.mean()
         best, worst = self._closed(value, side, policy, rng)
@@ -118,16 +121,16 @@ class Squeeze:
             rows += [self._rows(expansion, at, side, unit) for at in (_violating(bound.at, side), worst)]
         return best
 
-    def _rates(self, value: Value, t: Floats, x: Floats, policy: Policy | None) -> Rates:
+    def _rates(self, value: Candidate, t: Floats, x: Floats, policy: Policy | None) -> At:
         return value.rates(t, x, value.greedy(t, x) if policy is None else value.played(policy, t, x))
 
-    def _rows(self, expansion: Expansion, at: Rates, side: int, unit: float) -> tuple[Floats, Floats]:
+    def _rows(self, expansion: Any, at: At, side: int, unit: float) -> tuple[Floats, Floats]:
         """Return rows (N, K) and right sides (N,) of side ((rho - L)(b p) - h) >= 0, relative to size and `unit`."""
         base = self.value.rates(at.t, at.x, at.a)
         share = side * (base.weight / base.size)[:, None]
         return share * self.value.rows(expansion, base), side * base.residual / base.size / unit
 
-    def _floors(self, expansion: Expansion, side: int, unit: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    def _floors(self, expansion: Any, side: int, unit: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
         """Return rows of side p >= 0 on open edges, of side (W - g) >= 0 at the horizon, and of W's slope at edges.
 
         Where paths are reflected W may not rise inwards from above, nor fall from below.
@@ -138,7 +141,7 @@ class Squeeze:
             last = self.region.points(rng, 4 * EDGE_POINTS)
             last[:, -1] = 1.0
             t, x = value.coordinates.back(last)
-            owed = (value.problem.terminal_reward(x) - value.value(t, x)) / value.factors(t, x)
+            owed = (value.coordinates.problem.terminal_reward(x) - value.value(t, x)) / value.factors(t, x)
             s, due = np.concatenate([s, last]), np.concatenate([due, owed])
         rows, right = [side * expansion.values(s)], [side * due / unit]
         for i, end in self.region.reflecting:
@@ -147,7 +150,7 @@ class Squeeze:
             right.append(-side * end * slope / unit)
         return np.concatenate(rows), np.concatenate(right)
 
-    def _closed(self, value: Value, side: int, policy: Policy | None, rng: np.random.Generator) -> tuple[Bound, Rates]:
+    def _closed(self, value: Candidate, side: int, policy: Policy | None, rng: np.random.Generator) -> tuple[Bound, At]:
         """Return the bound by W, lifted until the inequality holds wherever a search looked, and W's worst points.
 
         W is lifted by multiples of psi, or a constant where that is less. A multiple of psi has a slope, which moves
@@ -172,25 +175,25 @@ class Squeeze:
             mean, lift = side * np.inf, np.inf
         return Bound(value, mean, lift, at, side), worst
 
-    def _reflects(self, value: Value, side: int, rng: np.random.Generator) -> bool:
+    def _reflects(self, value: Candidate, side: int, rng: np.random.Generator) -> bool:
         """Tell whether W's slope at reflecting edges has the sign that a bound needs, up to `NEGLIGIBLE` of psi."""
-        constant = Expansion(self.region.low, self.region.high, 0)
+        constant = value.coordinates.expansion(self.region.low, self.region.high, 0)
         slopes = [
             side * end * value.slopes(constant, self.region.edges(rng, EDGE_POINTS, [(i, end)]), i)[1]
             for i, end in self.region.reflecting
         ]
         return all(bool((slope >= -NEGLIGIBLE).all()) for slope in slopes)
 
-    def _lifts(self, at: Rates, side: int) -> tuple[float, float]:
+    def _lifts(self, at: At, side: int) -> tuple[float, float]:
         """Return the constant, and the multiple of psi, that outweigh the violation to first order."""
         over = np.maximum(side * at.residual, 0.0)
         if not np.isfinite(over).all():
             return np.inf, np.inf
         due, safe = over > 0, at.yielded > 0
         steep = np.divide(over, at.weight * at.yielded, out=np.zeros_like(over), where=due & safe)
-        return float(over.max()) * self.lasting, np.inf if (due & ~safe).any() else float(steep.max())
+        return float(over.max()) * self.value.lasting, np.inf if (due & ~safe).any() else float(steep.max())
 
-    def _search(self, value: Value, at: Rates, side: int, policy: Policy | None, rng: np.random.Generator) -> Rates:
+    def _search(self, value: Candidate, at: At, side: int, policy: Policy | None, rng: np.random.Generator) -> At:
         """Return points to which a random search climbed from the largest violations."""
         low, high = self.region.low, self.region.high
         violation = side * at.residual / at.size
@@ -206,5 +209,5 @@ class Squeeze:
         return found
 
 
-def _violating(at: Rates, side: int) -> Rates:
+def _violating(at: At, side: int) -> At:
     return at.select(side * at.residual > 0)

@@ -41,7 +41,8 @@ class Certificate:
     parts: dict[str, float]
     """What the gap is made of, in units of reward: "residual" is what the policy may lose and what the equation leaves
     open (below zero where noise puts the mean of the paths above the upper bound), "region" what may happen beyond the
-    region, "tail" beyond the simulated time, "noise" and "step" the errors of simulation in paths and time steps."""
+    region, "tail" beyond the simulated time, "noise" and "step" the errors of simulation in paths and time steps; in
+    discrete time "step" is the error of expectations over normals."""
     checked: tuple[str, ...]
     """What was looked at and found in order."""
     failed: tuple[str, ...]
@@ -55,7 +56,7 @@ class Certificate:
     x: Floats = field(repr=False)
     """States on the policy's paths, (M, n)."""
     loss: Floats = field(repr=False)
-    """What the policy loses at these states per unit of time against the bound's greedy action, (M,)."""
+    """What the policy loses at these states, per unit of time or period, against the bound's greedy action, (M,)."""
 
     @property
     def gap(self) -> float:

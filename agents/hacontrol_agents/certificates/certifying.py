@@ -6,13 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from hacontrol_agents.certificates.brackets import BEYOND, Bracket, Search, Subject
+from hacontrol_agents.certificates.brackets import BEYOND, Bracket, Search
+from hacontrol_agents.certificates.candidate import Policy
 from hacontrol_agents.certificates.certificate import Certificate
-from hacontrol_agents.certificates.paths import Policy, Walk
-from hacontrol_agents.certificates.simulated import Simulated, simulate
-from hacontrol_agents.certificates.value import JetFunction
+from hacontrol_agents.certificates.continuous import ControlSearch, Subject
+from hacontrol_agents.certificates.discrete import DiscreteSearch, DiscreteSubject
+from hacontrol_agents.certificates.paths import Walk
+from hacontrol_agents.certificates.periods import refuse_large
+from hacontrol_agents.certificates.simulated import Simulated
 from hacontrol_agents.core.offers import offered
-from hacontrol_envs import ControlProblem
+from hacontrol_envs import ControlProblem, DiscreteProblem, Problem
+from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core import parameters as read
 from hacontrol_envs.errors import ParameterError
 
@@ -20,13 +24,6 @@ LOOSE = 0.05
 """Looseness of the lower bound, over the tolerance, above which paths are simulated, too."""
 CONTRADICTED = 5.0
 """Spreads by which simulated paths may fall short of the lower bound."""
-ASSUMED = (
-    "where paths leave the region, V* and J differ from V by at most the size of V",
-    "no policy that leaves the region gains more than that by doing so oftener than the greedy one",
-    "weights of paths that have fallen to a hundredth go on falling",
-    "between the points that searches found, the inequalities of the bounds are not violated by more than there",
-)
-"""What a certificate takes for granted."""
 
 
 def certify(
@@ -39,20 +36,21 @@ def certify(
     evaluations: int = 1_000_000,
     seed: int = 0,
 ) -> Certificate:
-    """Bound the value of a policy from below, and that of every policy from above, in continuous time.
+    """Bound the value of a policy from below, and that of every policy from above, in continuous or discrete time.
 
     With h_a = r + V_t + L^a V - rho V, any control earns J = V(x) + E int e^{-rho t} h_a dt, up to what is left at the
     end of time. So a function W with max_a h_a <= 0 is above V*, and one with h_pi >= 0 is below the value of the
     policy pi. Both are looked for by linear programmes among sums of V, or a value fitted to the policy, and
     polynomials. Where the policy is too rough for that, paths weighted by V say what it earns. The optimum need not be
-    known.
+    known. In discrete time h_a = r + beta E[V(X')] - V, and J = V(x) + E sum_t beta^t h_a.
 
     Rogers (2002), Haugh, Kogan and Wang (2006) and Brown, Smith and Sun (2010) bound optima by duality; de Farias and
     Van Roy (2003) solve Bellman equations by linear programmes.
 
     Args:
-        agent: an agent with `policy(t, x)`, and with `jet(t, x)` if it has learnt a value; or a pair (V, policy) with V
-            a function (t, x) -> Jet or None; or a policy, a function of times t (N,) and observed states x (N, n).
+        agent: an agent with `policy(t, x)`, and with `jet(t, x)`, or `value(t, x)` in discrete time, if it has learnt a
+            value; or a pair (V, policy) with V a function (t, x) -> Jet, or -> values (N,) in discrete time, or None;
+            or a policy, a function of times t (N,) and observed states x (N, n).
         env: an environment, or its problem.
         confidence: probability with which the interval is to hold the truth, where paths were simulated.
         tolerance: relative gap up to which the policy counts as certified.
@@ -61,18 +59,23 @@ def certify(
         seed: seed of initial states, points and paths.
 
     Raises:
-        ParameterError: the problem is no ControlProblem, there is no policy, or a number is out of its range.
+        ParameterError: there is no problem, or one in discrete time with too many states or actions; there is no
+            policy, or a number is out of its range.
         LearningError: the policy plays actions that are not finite in the problem's box.
     """
-    problem = env if isinstance(env, ControlProblem) else getattr(getattr(env, "unwrapped", env), "problem", None)
-    if not isinstance(problem, ControlProblem):
-        raise ParameterError(f"certify takes an environment of a ControlProblem, or the problem; got {env!r}")
+    problem = env if isinstance(env, Problem) else getattr(getattr(env, "unwrapped", env), "problem", None)
+    if not isinstance(problem, (ControlProblem, DiscreteProblem)):
+        raise ParameterError(
+            f"certify takes an environment of a ControlProblem or a DiscreteProblem, or the problem; got {env!r}"
+        )
     if read.number("confidence", confidence, above=0.0) >= 1:
         raise ParameterError(f"confidence must be below 1, got {confidence!r}")
     read.number("tolerance", tolerance, above=0.0)
+    if isinstance(problem, DiscreteProblem):
+        refuse_large(problem)
     drawn = problem.initial_state(np.random.default_rng(seed), read.count("starts", starts))
     read.count("evaluations", evaluations)
-    search = Search(Subject(problem, *_parts(agent), drawn), seed)
+    search = _search(problem, agent, drawn, seed)
     with np.errstate(all="ignore"):
         brackets, seen = search.brackets()
         sound = [bracket for bracket in brackets if bracket.discounted] or brackets
@@ -80,16 +83,23 @@ def certify(
         simulated = None
         if below.discounted and not below.looseness <= LOOSE * tolerance:
             until = max(1e-2 * tolerance, 1e-6)
-            simulated = simulate(search, below, evaluations, until=until, confidence=confidence)
+            simulated = search.simulate(below, evaluations, until=until, confidence=confidence)
         return _stated(search, above, below, simulated, seen, confidence=confidence, tolerance=tolerance)
 
 
-def _parts(agent: Any) -> tuple[Policy, JetFunction | None]:
-    """Return the policy, and the value with derivatives, of what `certify` is given."""
+def _search(problem: ControlProblem | DiscreteProblem, agent: Any, drawn: Floats, seed: int) -> Search:
+    """Return what looks for bounds in the problem's kind of time."""
+    if isinstance(problem, DiscreteProblem):
+        return DiscreteSearch(DiscreteSubject(problem, *_parts(agent, "value"), drawn), seed)
+    return ControlSearch(Subject(problem, *_parts(agent, "jet"), drawn), seed)
+
+
+def _parts(agent: Any, name: str) -> tuple[Policy, Any]:
+    """Return the policy, and the value (by the name of an agent's method), of what `certify` is given."""
     if isinstance(agent, tuple) and len(agent) == 2 and callable(agent[1]):
         return agent[1], agent[0]
     if callable(getattr(agent, "policy", None)):
-        return agent.policy, agent.jet if "jet" in offered(agent) else None
+        return agent.policy, getattr(agent, name) if name in offered(agent) else None
     if callable(agent):
         return agent, None
     raise ParameterError(f"certify takes an agent, a pair (V, policy) or a policy; got {agent!r}")
@@ -106,11 +116,20 @@ def _stated(
     tolerance: float,
 ) -> Certificate:
     """Return what was found as a Certificate."""
-    lower, error, middle = below.lower, 0.0, below.below.mean
-    parts = {"residual": 0.0, "region": above.upper - above.above.mean, "tail": 0.0, "noise": 0.0, "step": 0.0}
-    if simulated is not None and simulated.lower > lower:
-        lower, error, middle = simulated.lower, simulated.standard_error, simulated.mean
-        parts |= {name: getattr(simulated, name) for name in ("tail", "noise", "step")}
+    steps = search.step_error(above.above), search.step_error(below.below)
+    upper, step = above.upper + steps[0], steps[1]
+    lower, error, middle = below.lower - step, 0.0, below.below.mean
+    parts = {
+        "residual": 0.0,
+        "region": above.upper - above.above.mean,
+        "tail": 0.0,
+        "noise": 0.0,
+        "step": upper - above.upper,
+    }
+    parts["step"] += step
+    if simulated is not None and simulated.lower - step > lower:
+        lower, error, middle = simulated.lower - step, simulated.standard_error, simulated.mean
+        parts |= {"tail": simulated.tail, "noise": simulated.noise, "step": parts["step"] + simulated.step}
         parts["region"] += simulated.region
     else:
         parts["region"] += BEYOND * below.psi * below.escaped[1]
@@ -118,9 +137,9 @@ def _stated(
     checked, failed = _checks(above, below, lower, simulated, seen)
     at = below.below.at
     return Certificate(
-        problem=search.subject.problem,
+        problem=search.frame.problem,
         lower=lower if below.discounted else -np.inf,
-        upper=above.upper if above.discounted else np.inf,
+        upper=upper if above.discounted else np.inf,
         scale=above.psi,
         standard_error=error,
         confidence=confidence,
@@ -128,11 +147,11 @@ def _stated(
         parts={name: float(part) for name, part in parts.items()},
         checked=tuple(checked),
         failed=tuple(failed),
-        assumed=ASSUMED,
-        evaluations=search.at.evaluations,
-        starts=search.subject.starts,
+        assumed=search.assumed,
+        evaluations=search.frame.evaluations,
+        starts=search.starts,
         x=at.x,
-        loss=above.value.loss(at) if np.isfinite(above.upper) else np.zeros(len(at.x)),
+        loss=above.value.loss(at) if np.isfinite(upper) else np.zeros(len(at.x)),
     )
 
 

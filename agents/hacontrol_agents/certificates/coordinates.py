@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, final
+from typing import final
 
 import numpy as np
 
+from hacontrol_agents.certificates.expansion import Expansion, Motion
 from hacontrol_envs import ControlProblem, Jet
 from hacontrol_envs.arrays import Floats
 
 ROUNDING = 1e-12
 """Relative distance from an edge that is rounding."""
-
-
-class Motion(NamedTuple):
-    """Motion of points in `Coordinates` under given actions."""
-
-    drift: Floats
-    """Drift per unit of time, (N, k)."""
-    columns: Floats
-    """Noise columns, (N, k, d)."""
-
-    def generator(self, slope: Floats, bend: Floats) -> Floats:
-        """Return L f (N,) of a function with gradient `slope` (N, k) and Hessian `bend` (N, k, k)."""
-        second = (self.columns * (bend @ self.columns)).sum(axis=(1, 2))
-        return np.asarray((self.drift * slope).sum(axis=1) + second / 2)
 
 
 def lifetime(problem: ControlProblem) -> float:
@@ -43,6 +30,33 @@ class Coordinates:
         self.size = self.states + self.timed
         self.evaluations = 0
         """Points at which `motion` evaluated the problem's coefficients so far."""
+
+    @property
+    def ends(self) -> tuple[Floats, Floats]:
+        """Least and largest s of the states, (n,) each, infinite where they may leave the box."""
+        high = np.where(self.problem.state.closed, 1.0, np.inf)
+        return -high, high
+
+    @property
+    def constrained(self) -> Floats:
+        """Components (n,) at whose ends actions are cut so that paths stay."""
+        return self.problem.state.constrained
+
+    @property
+    def reflecting(self) -> Floats:
+        """Components (n,) at whose ends paths are reflected."""
+        cut: Floats = self.problem.state.closed & ~self.problem.state.constrained
+        return cut
+
+    def expansion(self, low: Floats, high: Floats, degree: int) -> Expansion:
+        """Return the polynomials of a total degree on a box of s.
+
+        Args:
+            low: least values of the box.
+            high: largest values of the box.
+            degree: the total degree.
+        """
+        return Expansion(low, high, degree)
 
     def of(self, t: Floats, x: Floats) -> Floats:
         """Return s (N, k) at times t (N,) and states x (N, n)."""

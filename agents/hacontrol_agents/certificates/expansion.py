@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import final
+from functools import reduce
+from typing import NamedTuple, final
 
 import numpy as np
 from numpy.polynomial import chebyshev
 
-from hacontrol_agents.certificates.coordinates import Motion
 from hacontrol_envs.arrays import Floats
+
+
+class Motion(NamedTuple):
+    """Motion of points in unit coordinates under given actions."""
+
+    drift: Floats
+    """Drift per unit of time, (N, k)."""
+    columns: Floats
+    """Noise columns, (N, k, d)."""
+
+    def generator(self, slope: Floats, bend: Floats) -> Floats:
+        """Return L f (N,) of a function with gradient `slope` (N, k) and Hessian `bend` (N, k, k)."""
+        second = (self.columns * (bend @ self.columns)).sum(axis=(1, 2))
+        return np.asarray((self.drift * slope).sum(axis=1) + second / 2)
 
 
 @final
@@ -33,20 +47,38 @@ class Expansion:
     def __len__(self) -> int:
         return len(self.powers)
 
-    def _factors(self, s: Floats) -> list[list[Floats]]:
-        """Return, for orders 0, 1, 2 and each coordinate, the polynomials' derivatives (N, K) at points s (N, n)."""
+    def _factors(self, s: Floats, orders: int = 3) -> list[list[Floats]]:
+        """Return the polynomials' first so many derivatives, (N, K), by order and coordinate, at points s (N, n)."""
         table = chebyshev.chebvander((s - self.center) / self.half, self.degree)
-        first, second = table @ self._first / self.half[:, None], table @ self._second / self.half[:, None] ** 2
-        tables: list[Floats] = [np.asarray(table, dtype=np.float64), first, second]
+        tables: list[Floats] = [np.asarray(table, dtype=np.float64)]
+        for order, matrix in zip((1, 2)[: orders - 1], (self._first, self._second), strict=False):
+            tables.append(table @ matrix / self.half[:, None] ** order)
         return [[of[:, i, self.powers[:, i]] for i in range(s.shape[1])] for of in tables]
 
     def values(self, s: Floats) -> Floats:
         """Return the polynomials, (N, K), at points s (N, n)."""
-        return _product(self._factors(s), {})
+        return _product(self._factors(s, 1), {})
 
     def slopes(self, s: Floats, i: int) -> Floats:
         """Return the polynomials' derivatives in the coordinate i, (N, K), at points s (N, n)."""
-        return _product(self._factors(s), {i: 1})
+        return _product(self._factors(s, 2), {i: 1})
+
+    def sum(self, s: Floats, weights: Floats, order: Mapping[int, int] | None = None) -> Floats:
+        """Return the sum with weights (K,), or a derivative of it, (N,), at points s (N, n).
+
+        Args:
+            s: points.
+            weights: weights of the polynomials.
+            order: 1 for the coordinate in which the first derivative is taken; None for the sum itself.
+        """
+        table, n = chebyshev.chebvander((s - self.center) / self.half, self.degree), s.shape[1]
+        left = np.zeros((self.degree + 1,) * n)
+        left[tuple(self.powers.T)] = weights
+        for i in range(n):
+            own = table[:, i] @ self._first / self.half[i] if order and order.get(i) else table[:, i]
+            rest = left.reshape(*left.shape[: i > 0], self.degree + 1, (self.degree + 1) ** (n - 1 - i))
+            left = own @ rest if i == 0 else np.einsum("nd,ndk->nk", own, rest)
+        return np.asarray(left.reshape(len(s)), dtype=np.float64)
 
     def moved(self, s: Floats, motion: Motion) -> tuple[Floats, Floats, Floats]:
         """Return the polynomials (N, K), their generators (N, K), and slopes along noise columns (N, K, d).
@@ -78,5 +110,4 @@ class Expansion:
 
 def _product(factors: list[list[Floats]], orders: Mapping[int, int]) -> Floats:
     """Return the product over coordinates of their polynomials, each differentiated as often as `orders` says."""
-    product: Floats = np.prod([factors[orders.get(i, 0)][i] for i in range(len(factors[0]))], axis=0)
-    return product
+    return reduce(np.multiply, [factors[orders.get(i, 0)][i] for i in range(len(factors[0]))])

@@ -85,7 +85,7 @@ def _fit_linear(
         owed, last = np.asarray(problem.terminal_reward(at.back(end)[1])), expansion.values(end)
         unit = np.abs(owed) + np.abs(owed).mean() + size.mean() * life
         left, right = np.concatenate([left, last / unit[:, None]]), np.concatenate([right, owed / unit])
-    weights = _least_squares(left, right)
+    weights = least_squares(left, right)
     return FittedBase(at, expansion, weights, 1.0, log=False)
 
 
@@ -100,14 +100,14 @@ def _fit_log(
     """Fit log |V| by Newton steps on h/|V|, which is r/V + L p + |sigma' p'|^2/2 - rho."""
     p, L, along = rows
     sign, scale = np.sign(reward[0]), float(np.exp(np.log(np.abs(reward)).mean())) * life
-    weights: Floats = _least_squares(p, np.log(np.abs(reward) * life / scale))
+    weights: Floats = least_squares(p, np.log(np.abs(reward) * life / scale))
     for _ in range(NEWTON):
         yielded = np.abs(reward) / (scale * np.exp(np.clip(p @ weights, -600, 600)))
         pull = np.einsum("nkd,k->nd", along, weights)
         residual = yielded + L @ weights + (pull**2).sum(axis=1) / 2 - problem.discount
         jacobian = -yielded[:, None] * p + L + np.einsum("nkd,nd->nk", along, pull)
         unit = (yielded + 1 / life)[:, None]
-        step = _least_squares(jacobian / unit, -residual / unit[:, 0])
+        step = least_squares(jacobian / unit, -residual / unit[:, 0])
         step *= min(1.0, 2.0 / max(float(np.abs(p @ step).max()), 1e-300))
         weights = np.asarray(weights + step, dtype=np.float64)
         if np.abs(p @ step).max() < 1e-12:
@@ -139,12 +139,18 @@ def corrected(value: Value, region: Region, at: Rates, degree: int, rng: np.rand
         t, x = value.coordinates.back(last)
         rows.append(expansion.values(last))
         right.append((value.problem.terminal_reward(x) - value.value(t, x)) / value.factors(t, x))
-    weights = _least_squares(np.concatenate(rows), np.concatenate(right), 1e-10)
+    weights = least_squares(np.concatenate(rows), np.concatenate(right), 1e-10)
     return value.plus(expansion, weights)
 
 
-def _least_squares(rows: Floats, right: Floats, cut: float = 1e-12) -> Floats:
-    """Return the least-squares solution (K,) of rows (N, K) that are finite, singular values below `cut` left out."""
+def least_squares(rows: Floats, right: Floats, cut: float = 1e-12) -> Floats:
+    """Return the least-squares solution (K,) of rows (N, K) that are finite, singular values below `cut` left out.
+
+    Args:
+        rows: the matrix, (N, K).
+        right: right sides, (N,).
+        cut: relative size below which singular values count as zero.
+    """
     finite = np.isfinite(rows).all(axis=1) & np.isfinite(right)
     if not finite.any():
         return np.zeros(rows.shape[1])

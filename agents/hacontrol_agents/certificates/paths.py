@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
+from hacontrol_agents.certificates.candidate import Policy
 from hacontrol_agents.certificates.region import Region
 from hacontrol_agents.certificates.value import Value
 from hacontrol_envs.arrays import Floats
-
-Policy: TypeAlias = Callable[[Any, Floats], Floats]
-"""Function (t, x) -> physical actions (N, m)."""
 
 
 class Walk(NamedTuple):

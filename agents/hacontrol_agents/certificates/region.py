@@ -7,8 +7,7 @@ from typing import final
 import numpy as np
 import scipy
 
-from hacontrol_agents.certificates.coordinates import Coordinates
-from hacontrol_agents.certificates.value import Rates
+from hacontrol_agents.certificates.candidate import At, Barrier, Frame
 from hacontrol_envs.arrays import Floats
 
 EXPONENTS = 2.0 ** (np.arange(-8, 29) / 4)
@@ -21,23 +20,20 @@ SLACK = 1e-9
 class Region:
     """Points s with low <= s <= high; over a finite horizon the last coordinate is time."""
 
-    def __init__(self, coordinates: Coordinates, low: Floats, high: Floats) -> None:
-        closed = coordinates.problem.state.closed
-        ends = np.where(closed, 1.0, np.inf)
-        n = coordinates.states
+    def __init__(self, coordinates: Frame, low: Floats, high: Floats) -> None:
+        n, ends = coordinates.states, coordinates.ends
         self.coordinates, self.low, self.high = coordinates, low.copy(), high.copy()
-        self.low[:n], self.high[:n] = np.maximum(low[:n], -ends), np.minimum(high[:n], ends)
+        self.low[:n], self.high[:n] = np.maximum(low[:n], ends[0]), np.minimum(high[:n], ends[1])
         if coordinates.timed:
             self.low[n], self.high[n] = -1.0, 1.0
-        ends_of_all = [(i, side, end) for i in range(n) for side, end in ((-1, self.low[i]), (1, self.high[i]))]
-        reached = [closed[i] and abs(end) >= 1.0 - SLACK for i, _, end in ends_of_all]
-        self.open = [(i, side) for (i, side, _), met in zip(ends_of_all, reached, strict=True) if not met]
+        both = [(i, side) for i in range(n) for side in (-1, 1)]
+        left = {-1: self.low[:n] - ends[0], 1: ends[1] - self.high[:n]}
+        self.open = [(i, side) for i, side in both if left[side][i] > SLACK]
         """Edges of the region that paths may cross: coordinate and side, -1 or 1."""
-        met = [(i, side) for (i, side, _), met in zip(ends_of_all, reached, strict=True) if met]
-        constrained = coordinates.problem.state.constrained
-        self.constrained = [(i, side) for i, side in met if constrained[i]]
+        met = [edge for edge in both if edge not in self.open]
+        self.constrained = [(i, side) for i, side in met if coordinates.constrained[i]]
         """Edges at which actions are cut so that paths stay."""
-        self.reflecting = [(i, side) for i, side in met if not constrained[i]]
+        self.reflecting = [(i, side) for i, side in met if coordinates.reflecting[i]]
         """Edges at which paths are reflected."""
 
     def holds(self, s: Floats) -> Floats:
@@ -65,7 +61,7 @@ class Region:
             points[:, i] = self.low[i] if side < 0 else self.high[i]
         return np.concatenate(drawn) if drawn else np.empty((0, len(self.low)))
 
-    def escapes(self, at: Rates, starts: Floats, share: Floats) -> Floats:
+    def escapes(self, at: At, starts: Floats, share: Floats) -> Floats:
         """Bound the mean weight E^psi[D_tau] of paths that leave, for each open edge, (E,).
 
         A barrier e(s) + c bounds it where (L - rate) e <= c rate at all points: e is exponential or Gaussian in one
@@ -78,14 +74,11 @@ class Region:
             share: weights of the starts in the mean, (S,); they sum to one.
         """
         time = self.coordinates.horizon if self.coordinates.timed else np.inf
-        drift, variance = at.weighted_drift, (at.columns**2).sum(axis=2)
         found = []
         for i, side in self.open:
             half, center = (self.high[i] - self.low[i]) / 2, (self.high[i] + self.low[i]) / 2
-            z, start = side * (at.s[:, i] - center) / half, side * (starts[:, i] - center) / half
-            move = side * drift[:, i] / half, variance[:, i] / half**2
-            kinds = [(kind, k) for k in EXPONENTS for kind in (1, 2)]
-            found.append(min(_barrier(*kind, z, move, at.yielded, (start, share), time) for kind in kinds))
+            barriers = [Barrier(i, side / half, center, kind, k) for k in EXPONENTS for kind in (1, 2)]
+            found.append(min(_bound(barrier, at, (starts, share), time) for barrier in barriers))
         return np.array(found)
 
     def widened(self, edge: int, factor: float) -> Region:
@@ -96,20 +89,9 @@ class Region:
         return Region(self.coordinates, low, high)
 
 
-def _barrier(
-    kind: int,
-    k: float,
-    z: Floats,
-    move: tuple[Floats, Floats],
-    rate: Floats,
-    begin: tuple[Floats, Floats],
-    time: float,
-) -> float:
-    """Return the bound by e = exp(k (q(z) - q(1))), q = z or (z + 1)^2/4; 1 where it is none."""
-    q, first, second = (z, np.ones_like(z), 0.0) if kind == 1 else ((z + 1) ** 2 / 4, (z + 1) / 2, 0.5)
-    e = np.exp(k * (q - 1))
-    L = e * (move[0] * k * first + move[1] / 2 * (k * second + (k * first) ** 2))
-    over = L - rate * e
+def _bound(barrier: Barrier, at: At, begin: tuple[Floats, Floats], time: float) -> float:
+    """Return the bound by a barrier; 1 where it is none."""
+    over, rate = at.excess(barrier), at.yielded
     if not np.isfinite(over).all():
         return 1.0
     lasting = (
@@ -118,5 +100,4 @@ def _barrier(
         else float(np.max(np.divide(over, rate, out=np.zeros_like(over), where=(over > 0))))
     )
     timely = max(float(over.max()), 0.0) * time if np.isfinite(time) and (rate >= 0).all() else np.inf
-    begun = begin[0] if kind == 1 else (begin[0] + 1) ** 2 / 4
-    return min(float(begin[1] @ np.exp(k * (begun - 1))) + min(lasting, timely), 1.0)
+    return min(float(begin[1] @ barrier.jet(begin[0][:, barrier.i])[0]) + min(lasting, timely), 1.0)

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple, TypeAlias, final
 import numpy as np
 import torch
 
-from hacontrol_agents.certificates.coordinates import Coordinates, Motion, lifetime
-from hacontrol_agents.certificates.expansion import Expansion
+from hacontrol_agents.certificates.candidate import Barrier
+from hacontrol_agents.certificates.coordinates import Coordinates, lifetime
+from hacontrol_agents.certificates.expansion import Expansion, Motion
 from hacontrol_agents.core.greedy import greedy
 from hacontrol_envs import Jet
 from hacontrol_envs.arrays import Floats
@@ -57,6 +58,13 @@ class Rates(NamedTuple):
         drift: Floats = self.drift + (self.columns @ self.pull[:, :, None])[:, :, 0]
         return drift
 
+    def excess(self, barrier: Barrier) -> Floats:
+        """Return (L - rate) e, (N,), with L the generator under the law weighted by psi."""
+        e, slope, bend = barrier.jet(self.s[:, barrier.i])
+        drift, variance = self.weighted_drift[:, barrier.i], (self.columns[:, barrier.i] ** 2).sum(axis=1)
+        found: Floats = drift * slope + variance / 2 * bend - self.yielded * e
+        return found
+
     def select(self, rows: Any) -> Rates:
         """Return the rates at some rows, given as a mask or as indices."""
         return Rates(*(part[rows] for part in self))
@@ -101,6 +109,12 @@ class Value:
         """
         self.coordinates, self.problem, self.base = coordinates, coordinates.problem, base
         self.scale, self.factor, self.terms, self.share = scale, factor, terms, share
+
+    @property
+    def lasting(self) -> float:
+        """What a reward of one for all time is worth: 1/rho, or T if that is less."""
+        rho, horizon = self.problem.discount, self.problem.horizon
+        return min(1 / rho if rho > 0 else np.inf, np.inf if horizon is None else horizon)
 
     def plus(self, expansion: Expansion, weights: Floats) -> Value:
         """Return V plus the factor times a sum of polynomials with weights (K,)."""

@@ -13,9 +13,10 @@ from hacontrol_envs.core.judge import Metric, Score
 METRICS = (
     Metric(
         "certified_gap",
-        "What the policy can lose at most, in continuous time: the upper bound on what any policy earns less the lower "
-        "bound on what this one does, relative to the size of the upper bound, which stands for the optimal value. The "
-        "optimum need not be known. Infinite where a check of the certificate failed.",
+        "What the policy can lose at most, in the problem's own time (continuous for a ControlProblem): the upper bound "
+        "on what any policy earns less the lower bound on what this one does, relative to the size of the upper bound, "
+        "which stands for the optimal value. The optimum need not be known. Infinite where a check of the certificate "
+        "failed.",
         "certified gap",
     ),
     Metric(
@@ -32,12 +33,8 @@ METRICS = (
 
 
 def certifies(problem: Problem, evaluation: Evaluation) -> bool:
-    """Tell whether the judge certifies policies: where it is asked to, or where no optimum is known.
-
-    Problems in discrete time are not certified.
-    """
-    wanted = problem.solution() is None if evaluation.certify is None else evaluation.certify
-    return wanted and isinstance(problem, ControlProblem)
+    """Tell whether the judge certifies policies: where it is asked to, or where no optimum is known."""
+    return problem.solution() is None if evaluation.certify is None else evaluation.certify
 
 
 def certified_scores(agent: Any, problem: Problem, evaluation: Evaluation) -> dict[str, Score]:
@@ -49,6 +46,7 @@ def certified_scores(agent: Any, problem: Problem, evaluation: Evaluation) -> di
         evaluation: settings of the judge, whose seed is that of the certificate.
 
     Raises:
+        ParameterError: the problem has more states or actions than `certify` takes.
         ContractError: the problem's `maximiser` is not the best action, so that nothing can be certified by it.
         LearningError: the policy plays actions that are not finite.
     """
@@ -58,8 +56,9 @@ def certified_scores(agent: Any, problem: Problem, evaluation: Evaluation) -> di
     from hacontrol_envs.checks.actions import check_maximiser
     from hacontrol_envs.checks.probe import Probe
 
-    with np.errstate(all="ignore"):
-        check_maximiser(Probe(problem, 100, evaluation.seed, None))
+    if isinstance(problem, ControlProblem):
+        with np.errstate(all="ignore"):
+            check_maximiser(Probe(problem, 100, evaluation.seed, None))
     found = certify(agent, problem, seed=evaluation.seed)
     size = abs(found.upper)  # and not `found.scale`, which is of the policy's own value: the worse, the larger
     gap = found.gap / size if not found.failed and np.isfinite(found.gap) and size > 0 else np.inf

@@ -288,7 +288,7 @@ def test_a_certificate_is_told_and_drawn():
     ("arguments", "message"),
     [
         ({"agent": 3}, "takes an agent"),
-        ({"env": gym.make("BrockMirman-v0")}, "ControlProblem"),
+        ({"env": 3}, "ControlProblem or a DiscreteProblem"),
         ({"confidence": 1.0}, "below 1"),
         ({"tolerance": 0.0}, "tolerance"),
         ({"starts": 0}, "starts"),

@@ -81,11 +81,11 @@ def test_where_the_optimum_is_known_a_certificate_is_made_if_it_is_asked_for():
     assert asked["certified_bounds"]["upper"] == pytest.approx(best_mean(), rel=1e-9)
 
 
-def test_discrete_time_is_not_certified():
+def test_discrete_time_is_certified_by_its_bellman_equation():
     env = gym.make("BrockMirman-v0")
-    scores = evaluate(AnalyticAgent(env=env, seed=0), env, Evaluation(**SMALL, certify=True))
-    assert all(scores[name] is None for name in KEYS)
-    assert scores["policy_error_box"] == 0
+    scores = evaluate(AnalyticAgent(env=env), env, Evaluation(**SMALL, certify=True))
+    assert 0 <= scores["certified_gap"] < 1e-8
+    assert scores["certified"] == 1
 
 
 def test_without_an_optimum_and_without_a_certificate_nothing_is_judged():

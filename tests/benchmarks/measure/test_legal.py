@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hacontrol_benchmarks.measure import legal as measure_legal
 from hacontrol_envs.errors import ParameterError
 
-DRAWS = {"krusell_smith": 60, "firm_investment": 3, "firm_industry": 2}
-"""Of each subject, 200 where nothing is said: a solution of these takes up to seconds. More are drawn by
+DRAWS = {"krusell_smith": 200, "firm_investment": 3, "firm_industry": 2}
+"""Of each subject, 500 where nothing is said: a solution of these takes up to seconds. More are drawn by
 `python -m hacontrol_benchmarks.measure.legal`."""
 
 
@@ -21,7 +21,7 @@ DRAWS = {"krusell_smith": 60, "firm_investment": 3, "firm_industry": 2}
 @pytest.mark.parametrize("subject", measure_legal.subjects())
 def test_every_legal_parameter_is_answered_rightly_or_refused(subject):
     @settings(
-        max_examples=DRAWS.get(subject, 200),
+        max_examples=DRAWS.get(subject, 500),
         deadline=None,
         database=None,
         derandomize=True,
