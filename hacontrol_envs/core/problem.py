@@ -137,10 +137,10 @@ class Problem(abc.ABC):
             return {}
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
-    def __reduce__(self) -> Any:
+    def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickle and copy a dataclass as its constructor's arguments: what was cached since is computed again."""
         if not dataclasses.is_dataclass(self):
-            return super().__reduce_ex__(4)
+            return super().__reduce_ex__(protocol)
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}
         return partial(type(self), **given), ()
 

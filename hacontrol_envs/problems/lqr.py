@@ -48,8 +48,7 @@ class LQR(ControlProblem):
     horizon) and rho c = c_t + tr(DD'P)/2. Without noise (D = 0) the same P solves the Hamilton-Jacobi equation.
     Over an infinite horizon P is the least positive semidefinite solution, the limit of finite horizons: states that no
     cost sees, now or later, are left alone, however they grow. Where they grow faster than rho/2 the stabilising
-    solution is another one, which pays for steering them. Parameters under which no control keeps the cost finite are
-    refused.
+    solution is another one, which pays for steering them. Parameters are refused if no control keeps costs finite.
     Anderson and Moore (1990), Optimal Control; Bertsekas (2017), Dynamic Programming and Optimal Control.
 
     A matrix may be given as nested lists, or as a number that stands for that multiple of the identity. With
@@ -58,10 +57,9 @@ class LQR(ControlProblem):
     diagonal), B = I, Q = I, R = I/10, D = 3I/10. One link of it is the scalar default, P = 0.2659750769.
 
     Learners meet the problem in the box |x_i| <= 1 + 4 s_i, with s_i the stationary standard deviation under the
-    optimal policy; where that lets states grow, of states times e^{-rho t/2}, or 0 where these grow, too. They act in
-    |a_j| <= 1.5 sum_i |K_ji| (1 + 4 s_i), which the optimum never leaves there; where it lets states grow, it leaves
-    both boxes in time, and actions in a box are worth less than it. A state that grows, or that no action in the box
-    holds back, may leave what floats can hold: the step that would do so raises NumericalError.
+    optimal policy (where that lets states grow, of states times e^{-rho t/2}, or 0), and act in |a_j| <=
+    1.5 sum_i |K_ji| (1 + 4 s_i), which the optimum never leaves there; growing states leave both in time. A state that
+    grows, or that no action in the box holds back, may leave what floats can hold: that step raises NumericalError.
     """
 
     dimension: int | None = None
@@ -170,10 +168,9 @@ class LQR(ControlProblem):
     @cached_property
     def _half_width(self) -> Floats:
         closed = self.A - self.B @ self._widest_gain
-        if not np.linalg.eigvals(closed).real.max() < 0:
-            closed = closed - self.discount / 2 * np.eye(self._size)
-        if not np.linalg.eigvals(closed).real.max() < 0:
+        if not (growth := np.linalg.eigvals(closed).real.max()) < self.discount / 2:
             return np.ones(self._size)
+        closed = closed - (growth >= 0) * self.discount / 2 * np.eye(self._size)
         unit = np.abs(self.D).max() or 1.0
         variance = np.diag(scipy.linalg.solve_continuous_lyapunov(closed, -(self.D / unit) @ (self.D / unit).T))
         return 1 + 4 * unit * np.sqrt(np.maximum(variance, 0.0))

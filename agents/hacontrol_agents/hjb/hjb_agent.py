@@ -16,28 +16,20 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hacontrol_agents.core.agent import Agent
 from hacontrol_agents.core.greedy import greedy
+from hacontrol_agents.hjb.first_value import FIRST_REACH, centre, first_value
 from hacontrol_agents.hjb.sampling import REACH, Look, Region, Visits, around, uniform, visit, widened
-from hacontrol_agents.hjb.value_function import Flow, ValueFunction
-from hacontrol_agents.learning import autodiff
-from hacontrol_agents.learning.networks import MLP
-from hacontrol_agents.learning.optimizers import LevenbergMarquardt
+from hacontrol_agents.hjb.value_function import Flow
 from hacontrol_envs import ControlProblem, Jet
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.core.parameters import count, one_of
-from hacontrol_envs.errors import ParameterError
 
-FAR = 4.0
-"""Extent of the region, relative to the box, in which rewards must have one sign for V to be taken on a log scale."""
-FIRST_STEPS = 20
-"""Steps of least squares in which the network is given its first shape."""
-FIRST_REACH = 2.0
-"""Extent of the region in which it is given that shape, relative to the box."""
 TRUSTED = 0.02
 """Root mean square of the equations up to which a value is believed to be that of its policy."""
 ITERATIONS = 60
 """Iterations of a learner that is given neither a budget nor their number."""
-SMALL_GAP, MOST_LEFT = 1e-4, 0.05
-"""Most that the cheap certificate may leave open, relative to V; most paths that may leave the region or not end."""
+SMALL_GAP, MOST_LEFT, MOST_EXITED = 1e-4, 0.05, 0.002
+"""Most that the cheap certificate may leave open, relative to V; largest shares of paths that may not end, or leave the
+region in which V was learnt."""
 SMALL_RESIDUAL, SMALL_MOVE, LAST = 1e-4, 5e-4, 5
 """Stopping rule: an agent has learnt if in each of the LAST iterations the residual is below SMALL_RESIDUAL and the
 policy moved by less than SMALL_MOVE, relatively."""
@@ -128,72 +120,13 @@ class HJBAgent(Agent):
         self._iteration, self._settled = 0, 0
         self._learnt = False
         self._haste = 0.0
-        rng = np.random.default_rng([self.seed or 0, 2**31])
-        self._v = self._fresh_value(rng)
+        how = {name: getattr(self, name) for name in ("hidden", "activation", "value_scale", "device")}
+        self._v, self._floor = first_value(self.problem, **how, seed=self.seed or 0)
         self._like = parameters_to_vector(self._v.network.parameters()).detach()
-        self._before = copy.deepcopy(self._v)
+        self._before = copy.copy(self._v)
+        self._before.network = copy.deepcopy(self._v.network)
         n = self.problem.state.dimension
         self._visits = Visits(*(self._like.new_zeros(shape) for shape in ((0,), (0, n), (0, n), (0, n))))
-        if self.problem.horizon is None:
-            self._shape(self._v, rng)
-
-    def _fresh_value(self, rng: np.random.Generator) -> ValueFunction:
-        """Return a value of the size of a lifetime's reward at the centre of the action box; if 0, of the terminal one.
-
-        Nothing is relative to a size of 0: where both are, V is of order one, and equations' terms have a least size.
-        """
-        problem, like = self.problem, torch.zeros((), dtype=torch.float64, device=self.device)
-        t, x = uniform(problem, rng, 1024, widened(problem, 1.0), like)
-        reward = problem.reward(t, x, self._centre(x))
-        far = problem.reward(
-            *(where := uniform(problem, rng, 1024, widened(problem, FAR), like)), self._centre(where[1])
-        )
-        one_sign = bool((far < 0).all() or (far > 0).all())
-        log = self.value_scale == "log" or (self.value_scale == "auto" and bool(problem.state.log.any()) and one_sign)
-        if log and not one_sign:
-            raise ParameterError('value_scale="log" needs rewards of one sign')
-        draws = torch.Generator().manual_seed(self.seed or 0)
-        inputs = problem.state.dimension + (problem.horizon is not None)
-        hidden = ((24 + 4 * inputs,) if problem.horizon is None else (16, 16)) if self.hidden is None else self.hidden
-        self._hidden = hidden
-        layers = [self.activation] * len(hidden) + ["exp"] * log
-        network = MLP(inputs, (*hidden, 1) if log else hidden, activation=layers, generator=draws)
-        if log:
-            network.layers[-1].weight.data.fill_(1.0)  # type: ignore[operator]
-        size = self._lifetime * float(reward.mean())
-        v = ValueFunction(problem, network.to(self.device))
-        v.log = log
-        v.offset, v.scale = (0.0, size) if log else (size, abs(size))
-        self._floor = 0.0
-        if size == 0:
-            last = problem.terminal_reward(x)
-            v.offset, v.scale = float(last.mean()), float(last.square().mean().sqrt()) or 1.0
-            self._floor = 1e-3 * v.scale / self._lifetime
-        return v
-
-    def _shape(self, v: ValueFunction, rng: np.random.Generator) -> None:
-        """Fit a value to a lifetime of the reward at the centre of the action box: roughly V's shape and sizes."""
-        problem, network = self.problem, v.network
-        t, x = uniform(problem, rng, 4 * len(self._like), widened(problem, FIRST_REACH), self._like)
-        target = (self._lifetime * problem.reward(t, x, self._centre(x)) - v.offset) / v.scale
-        z = v.coordinates(t, x)
-        if v.log:  # all layers but the exponential give log |V|
-            network, target = MLP(z.shape[1], self._hidden), target.log()
-            network.layers = v.network.layers[:-1]
-        still = torch.zeros_like(z), z.new_zeros(*z.shape, 0)
-
-        def residual() -> Tensor:
-            with torch.no_grad():
-                missed: Tensor = network(z)[:, 0] - target
-            return missed
-
-        def residual_and_jacobian() -> tuple[Tensor, Tensor]:
-            found, _, jacobian = autodiff.parameter_jacobian(network, z, *still, 1.0, 0.0)
-            return found - target, jacobian
-
-        optimizer = LevenbergMarquardt(network)
-        for _ in range(FIRST_STEPS):
-            optimizer.step(residual_and_jacobian, residual)
 
     def policy(self, t: Array, x: Floats) -> Floats:
         return self._on_points(t, x, self._act)  # type: ignore[no-any-return]
@@ -214,12 +147,6 @@ class HJBAgent(Agent):
         arrays = [part.cpu().numpy().reshape(*lead, *part.shape[1:]) for part in parts]
         return tuple(arrays) if isinstance(found, tuple) else arrays[0]
 
-    def _centre(self, x: Tensor) -> Tensor:
-        """Return the centre of the action box, made admissible."""
-        problem, t = self.problem, x.new_zeros(len(x))
-        centre: Tensor = problem.action.from_unit(x.new_zeros(len(x), problem.action.dimension))
-        return problem.admissible(t, x, centre)  # type: ignore[no-any-return]
-
     def _track(self, t: Tensor, x: Tensor, guess: Tensor | None) -> Tensor:
         """Return the greedy action along a path: one Newton step from the action before, which is close to it."""
         return self._act(t, x, guess, 50 if guess is None else 1)
@@ -228,14 +155,14 @@ class HJBAgent(Agent):
         """Return the greedy action; before anything is learnt, the centre of the action box."""
         problem, v = self.problem, self._v
         if not self._learnt:
-            return self._centre(x)
+            return centre(self.problem, x)
         if problem.controlled_diffusion:
             _, _, v_x, v_xx = v.jet(t, x)
         else:
             v_x, v_xx = v.slope(t, x), None
         a = problem.maximiser(t, x, v_x, v_xx)
         if a is None:
-            a = greedy(problem, t, x, v_x, v_xx, self._centre(x) if guess is None else guess, steps)
+            a = greedy(problem, t, x, v_x, v_xx, centre(self.problem, x) if guess is None else guess, steps)
         return problem.admissible(t, x, a)  # type: ignore[no-any-return]
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
@@ -276,7 +203,7 @@ class HJBAgent(Agent):
         if problem.horizon is None:
             step = min(step, 0.5 / (problem.discount + self._haste))
         x = torch.as_tensor(problem.initial_state(rng, self.visits)).to(self._like)
-        self.evaluations += int(len(x) * self._lifetime / step)
+        self.evaluations += int(len(x) * self._v.lifetime / step)
         return visit(self._v, self._track, x, rng, step=step, haste=self._haste, region=known, patience=patience)
 
     def _slowed(self, haste: float) -> float:
@@ -320,8 +247,8 @@ class HJBAgent(Agent):
                 "paths under its policy keep their weight, so that rewards within reach do not decide its value: learn "
                 "on, from other starts or with a larger discount"
             )
-        if seen.exited > MOST_LEFT and self._region.high.max() < REACH:
-            return f"{seen.exited:.0%} of the paths leave the region in which V was learnt: learn on, or raise margin"
+        if seen.exited > MOST_EXITED:
+            return f"{seen.exited:.1%} of the paths leave the region in which V was learnt: learn on, or raise margin"
         if not seen.gap <= SMALL_GAP:
             return (
                 f"its equation leaves {seen.gap:.1g} of the value open, more than {SMALL_GAP:g}: learn on, or try "
@@ -355,12 +282,6 @@ class HJBAgent(Agent):
         return parameters_to_vector(self._v.network.parameters()).detach().clone()
 
     @property
-    def _lifetime(self) -> float:
-        """Time for which rewards count: 1/rho, or T if that is shorter."""
-        rho, horizon = self.problem.discount, self.problem.horizon
-        return 1 / rho if horizon is None else min(horizon, 1 / max(rho, 1e-9))
-
-    @property
     def _step(self) -> float:
         return float(self.rollout_step or self.env.unwrapped.dt)
 
@@ -379,7 +300,7 @@ class HJBAgent(Agent):
     def _weights(self, points: tuple[Tensor, Tensor], a: Tensor) -> Tensor:
         """Return one over the size of the equation's terms, |r| + rho |V|, and over the root of how many there are."""
         v = self._v
-        size: Tensor = self._reward(points, a).abs() + v.value(*points).abs() * (1 / self._lifetime + self._haste)
+        size: Tensor = self._reward(points, a).abs() + v.value(*points).abs() * (1 / self._v.lifetime + self._haste)
         return 1 / (size if v.log else size + 0.03 * size.mean() + self._floor) / math.sqrt(len(a))
 
     def _equations(self, points: tuple[Tensor, Tensor], a: Tensor, weight: Tensor) -> Rows:
@@ -412,7 +333,7 @@ class HJBAgent(Agent):
                     z = v.coordinates(*at)
                     across = torch.zeros_like(z)
                     across[:, i] = 1.0
-                    size = v.value(*at).abs().mean() + self._floor * self._lifetime
+                    size = v.value(*at).abs().mean() + self._floor * self._v.lifetime
                     weight = abs(v.scale) / size / math.sqrt(len(z))
                     slope = z.new_full((len(z),), float(weight))
                     still = z.new_zeros(*z.shape, problem.noise_dim)
@@ -433,7 +354,7 @@ class HJBAgent(Agent):
         reward = self.problem.reward(*points, a)
         residual = v.residual(reward, v.flow(*points, a))
         self.evaluations += len(a)
-        size = reward.abs() + v.value(*points).abs() / self._lifetime + self._floor
+        size = reward.abs() + v.value(*points).abs() / self._v.lifetime + self._floor
         return float(torch.quantile(residual.abs() / size, 0.95))
 
     def _tensors(self) -> dict[str, Tensor]:

@@ -22,8 +22,8 @@ REACH = 8.0
 """Half-widths from the box's centre within which rollouts are held, so that a bad early policy does not overflow."""
 ROUND = 30.0
 """Largest ratio of variances of paths in two directions for which a box is taken as the region."""
-MOST_STEPS, LIVES, FEW = 400, 12.0, 12
-"""Rollouts end after so many steps, after so many times the inverse of the discount, or when fewer paths are alive."""
+MOST_STEPS, LIVES, FEW = 400, 12.0, 0.02
+"""Rollouts end after so many steps, so many times the inverse of the discount, or when a smaller share is alive."""
 
 
 class Visits(NamedTuple):
@@ -164,8 +164,9 @@ def visit(
     region: Region,
     patience: float = 1.0,
 ) -> Look:
-    """Run one path of the policy from each start under the law weighted by psi, by Euler's scheme, until it dies.
+    """Run one path of the policy from each start by Euler's scheme until it dies, half of them weighted by psi.
 
+    Plain paths die at the rate rho + haste: errors of the policy count where they go. Of the others,
     psi = (V^2 + c^2)^(1/2) with c the root mean square of V at the starts (0 where V is an exponential). Weighting by
     psi adds sigma sigma' grad log psi to the drift, and paths die at the rate y = rho + haste - (psi_t + L psi)/psi:
     what the equation lacks at x, relative to psi, counts in V for as long as paths are there. Paths end at the horizon,
@@ -190,49 +191,61 @@ def visit(
     left = torch.as_tensor(rng.exponential(size=len(x))).to(x)
     low = problem.state.to_unit(x)
     gap = 0.0
+    tilt = (torch.arange(len(x), device=x.device) % 2).to(x)
     high, alive, seen, pace, exited = low.clone(), torch.arange(len(x), device=x.device), [], [], 0
     for k in range(most):
         a = policy(t[alive], x[alive], a)
         flow, y, pull, off = v.weighted(t[alive], x[alive], a, c)
-        gap += float(off.sum()) * step
+        part = tilt[alive]
+        gap += float((part * off).sum()) * step
         seen.append((t[alive], x[alive]))
-        y = y + haste
-        left[alive] -= y * step
-        pace.append((len(alive), float(y.median()), int((left[alive] <= 0).sum())))
+        left[alive] -= (part * y + (1 - part) * problem.discount + haste) * step
+        pace.append(_paced(y[part > 0] + haste, left[alive][part > 0]))
         shock = torch.as_tensor(rng.standard_normal((len(alive), problem.noise_dim))).to(x) * math.sqrt(step)
-        z = flow.z + flow.drift * step + (flow.columns @ (pull * step + shock)[:, :, None])[:, :, 0]
+        z = flow.z + flow.drift * step + (flow.columns @ (pull * part[:, None] * step + shock)[:, :, None])[:, :, 0]
         x[alive] = problem.state.confine(problem.state.from_unit(z[:, :n].clamp(-REACH, REACH)))
         t[alive] += step
         stays = left[alive] > 0
         alive, a = alive[stays], a[stays]
         u = problem.state.to_unit(x[alive])
-        inside = region.holds(u)
+        inside = region.holds(u) & (u.abs().amax(dim=1) < REACH)
         exited += len(alive) - int(inside.sum())
         low[alive], high[alive] = torch.minimum(low[alive], u), torch.maximum(high[alive], u)
         alive, a = alive[inside], a[inside]
-        if len(alive) < FEW or (k + 1) * step * rate > patience * LIVES:
+        if len(alive) < FEW * len(low) or (k + 1) * step * rate > patience * LIVES:
             break
     left_over = len(alive) / len(low) if problem.horizon is None else 0.0
     if problem.horizon is not None and len(alive):
         due, last = problem.terminal_reward(x[alive]), v.value(torch.full_like(t[alive], problem.horizon), x[alive])
-        gap += float(((due - last).abs() / torch.hypot(last, last.new_tensor(c))).sum())
+        gap += float((tilt[alive] * (due - last).abs() / torch.hypot(last, last.new_tensor(c))).sum())
     drawn = rng.integers(0, sum(len(part) for part, _ in seen), len(low))
     t, x = (torch.cat(parts)[torch.as_tensor(drawn).to(x.device)] for parts in zip(*seen, strict=True))
     visits = Visits(t if problem.horizon is not None else torch.zeros_like(t), x, low, high)
-    return Look(visits, _decay(pace, step) - haste, exited / len(low), left_over, gap / len(low))
+    return Look(visits, _decay(pace, step) - haste, exited / len(low), left_over, gap / float(tilt.sum()))
+
+
+def _paced(y: Tensor, left: Tensor) -> tuple[int, float, int]:
+    """Return the number of paths, the median of the rates at which they die, and how many have just died.
+
+    Args:
+        y: rates, (B,).
+        left: what is left of their lives, (B,).
+    """
+    return len(y), float(y.median()) if len(y) else 0.0, int((left <= 0).sum())
 
 
 def _decay(pace: list[tuple[int, float, int]], step: float) -> float:
     """Return the rate at which weights decay in the second half of the time.
 
-    It is the lesser of the share of paths that die per unit of time, and the mean rate, which alone may be negative.
+    It is the lesser of the share of paths that die per unit of time, and the median rate, which alone may be negative.
 
     Args:
-        pace: numbers of paths alive, their mean rates, and numbers of deaths, at all steps.
+        pace: numbers of weighted paths alive, their median rates, and numbers of deaths, at all steps.
         step: time step.
     """
+    pace = [row for row in pace if row[0]]
     late = pace[len(pace) // 2 :]
-    alive = sum(count for count, _, _ in late)
+    alive = max(sum(count for count, _, _ in late), 1)
     died = min(sum(deaths for *_, deaths in late) / alive, 1 - 1e-9)
     return min(-math.log1p(-died) / step, sum(count * y for count, y, _ in late) / alive)
 

@@ -34,6 +34,12 @@ class ValueFunction:
         self.problem, self.network = problem, network
         self.offset, self.scale, self.log = 0.0, 1.0, False
 
+    @property
+    def lifetime(self) -> float:
+        """Time for which rewards count: 1/rho, or T if that is shorter."""
+        rho, horizon = self.problem.discount, self.problem.horizon
+        return 1 / rho if horizon is None else min(horizon, 1 / max(rho, 1e-9))
+
     def coordinates(self, t: Tensor, x: Tensor) -> Tensor:
         """Return z (B, inputs) at times t (B,) and states x (B, n)."""
         u: Tensor = self.problem.state.to_unit(x)

@@ -13,10 +13,9 @@ from hacontrol_envs.core.judge import Metric, Score
 METRICS = (
     Metric(
         "certified_gap",
-        "What the policy can lose at most, in the problem's own time (continuous for a ControlProblem): the upper"
-        " bound on what any policy earns less the lower bound on what this one does, relative to the size of the upper bound, "
-        "which stands for the optimal value. The optimum need not be known. Infinite where a check of the certificate "
-        "failed.",
+        "What the policy can lose at most, in the problem's own time (continuous for a ControlProblem): the upper "
+        "bound on what any policy earns less the lower bound on what this one does, relative to the size of the upper "
+        "bound, that of the optimal value. The optimum need not be known. Infinite where a check of it failed.",
         "certified gap",
     ),
     Metric(
