@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hacontrol_agents.hjb.sampling import uniform, widened
-from hacontrol_agents.hjb.value_function import ValueFunction
+from hacontrol_agents.hjb.value_function import FARTHEST, MOST_LOG, REACH, ValueFunction
 from hacontrol_agents.learning import autodiff
 from hacontrol_agents.learning.networks import MLP
 from hacontrol_agents.learning.optimizers import LevenbergMarquardt
@@ -92,6 +92,8 @@ def _shape(v: ValueFunction, widths: tuple[int, ...], rng: np.random.Generator, 
     z = v.coordinates(t, x)
     if v.log:  # all layers but the exponential give log |V|
         network, target = MLP(z.shape[1], widths), target.log()
+        steepest = float(target.abs().max()) / FIRST_REACH
+        v.reach = min(max(MOST_LOG / steepest, REACH), FARTHEST)
         network.layers = v.network.layers[:-1]
     still = torch.zeros_like(z), z.new_zeros(*z.shape, 0)
 

@@ -17,7 +17,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from hacontrol_agents.core.agent import Agent
 from hacontrol_agents.core.greedy import greedy
 from hacontrol_agents.hjb.first_value import FIRST_REACH, centre, first_value
-from hacontrol_agents.hjb.sampling import REACH, Look, Region, Visits, around, uniform, visit, widened
+from hacontrol_agents.hjb.sampling import Look, Region, Visits, around, uniform, visit, widened
 from hacontrol_agents.hjb.value_function import Flow
 from hacontrol_envs import ControlProblem, Jet
 from hacontrol_envs.arrays import Array, Floats
@@ -187,7 +187,7 @@ class HJBAgent(Agent):
         known = self._region if self._learnt else widened(problem, FIRST_REACH)
         for _ in range(1 if self._learnt else 4):
             seen = self._seen_from(rng, known)
-            self._visits, stays = seen.visits, seen.exited <= 0.02 or known.high.max() >= REACH
+            self._visits, stays = seen.visits, seen.exited <= 0.02 or known.high.max() >= self._v.reach
             if problem.horizon is not None or (seen.decay >= 0.02 * rho and stays):
                 self._haste = self._slowed(self._haste)
                 break
@@ -287,7 +287,7 @@ class HJBAgent(Agent):
 
     @property
     def _region(self) -> Region:
-        return around(self.problem, self._visits, self.margin)
+        return around(self._v, self._visits, self.margin)
 
     def _points(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Return points of the region, and states visited."""

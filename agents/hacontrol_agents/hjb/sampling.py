@@ -18,8 +18,6 @@ from hacontrol_envs.arrays import Floats
 Policy: TypeAlias = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 """Function that returns physical actions (B, m) at (t (B,), x (B, n)), given a guess of them or None."""
 
-REACH = 8.0
-"""Half-widths from the box's centre within which rollouts are held, so that a bad early policy does not overflow."""
 ROUND = 30.0
 """Largest ratio of variances of paths in two directions for which a box is taken as the region."""
 MOST_STEPS, LIVES, FEW = 400, 12.0, 0.02
@@ -100,7 +98,7 @@ def widened(problem: ControlProblem, margin: float) -> Region:
     return Region(-half, half)
 
 
-def around(problem: ControlProblem, visits: Visits, margin: float) -> Region:
+def around(v: ValueFunction, visits: Visits, margin: float) -> Region:
     """Return the region in which to learn, given where paths went.
 
     Across open edges the box times `margin` times the farthest reach of a path (by a quarter wider at least): what V
@@ -110,12 +108,13 @@ def around(problem: ControlProblem, visits: Visits, margin: float) -> Region:
     solution, and corners where it never comes need not be fitted: the range of the paths, times `margin`, is enough.
 
     Args:
-        problem: the problem whose box it is.
+        v: a value, for the problem and the farthest region.
         visits: ends and ranges of the paths.
         margin: factor on the reach of the paths.
     """
+    problem = v.problem
     low, high = visits.low.amin(0).cpu().numpy(), visits.high.amax(0).cpu().numpy()
-    reach = max(1.25, min(margin * float(np.maximum(-low, high).max()), REACH))
+    reach = max(1.25, min(margin * float(np.maximum(-low, high).max()), v.reach))
     center, half = (low + high) / 2, margin * (high - low) / 2
     closed = problem.state.closed
     box = Region(
@@ -133,7 +132,7 @@ def around(problem: ControlProblem, visits: Visits, margin: float) -> Region:
     root = np.linalg.cholesky(covariance + 1e-6 * spread[-1] * np.eye(n))
     far = np.linalg.norm(scipy.linalg.solve_triangular(root, (u - center).T, lower=True), axis=0).max()
     root *= (1 + margin) / 2 * float(far)
-    return box._replace(center=center, root=root * min(1.0, REACH / float(np.linalg.norm(root, axis=1).max())))
+    return box._replace(center=center, root=root * min(1.0, v.reach / float(np.linalg.norm(root, axis=1).max())))
 
 
 def uniform(
@@ -203,12 +202,12 @@ def visit(
         pace.append(_paced(y[part > 0] + haste, left[alive][part > 0]))
         shock = torch.as_tensor(rng.standard_normal((len(alive), problem.noise_dim))).to(x) * math.sqrt(step)
         z = flow.z + flow.drift * step + (flow.columns @ (pull * part[:, None] * step + shock)[:, :, None])[:, :, 0]
-        x[alive] = problem.state.confine(problem.state.from_unit(z[:, :n].clamp(-REACH, REACH)))
+        x[alive] = problem.state.confine(problem.state.from_unit(z[:, :n].clamp(-v.reach, v.reach)))
         t[alive] += step
         stays = left[alive] > 0
         alive, a = alive[stays], a[stays]
         u = problem.state.to_unit(x[alive])
-        inside = region.holds(u) & (u.abs().amax(dim=1) < REACH)
+        inside = region.holds(u) & (u.abs().amax(dim=1) < v.reach)
         exited += len(alive) - int(inside.sum())
         low[alive], high[alive] = torch.minimum(low[alive], u), torch.maximum(high[alive], u)
         alive, a = alive[inside], a[inside]
@@ -303,4 +302,4 @@ def _move(v: ValueFunction, t: Tensor, x: Tensor, a: Tensor, step: Tensor, noise
     flow = v.flow(t, x, a)
     shock = (flow.columns @ torch.as_tensor(noise).to(x)[:, :, None])[:, :, 0]
     z = flow.z + flow.drift * step[:, None] + shock * step.sqrt()[:, None]
-    return t + step, v.problem.state.confine(v.problem.state.from_unit(z[:, :n].clamp(-REACH, REACH)))
+    return t + step, v.problem.state.confine(v.problem.state.from_unit(z[:, :n].clamp(-v.reach, v.reach)))

@@ -11,6 +11,10 @@ from hacontrol_agents.learning import autodiff
 from hacontrol_agents.learning.networks import MLP
 from hacontrol_envs import ControlProblem, Jet
 
+REACH, FARTHEST, MOST_LOG = 8.0, 64.0, 500.0
+"""Half-widths from the box's centre within which paths are held, so that a bad early policy does not overflow; on a log
+scale up to FARTHEST, as far as log |V| stays below MOST_LOG."""
+
 
 class Flow(NamedTuple):
     """Points in a network's coordinates z, and their motion under held actions."""
@@ -27,12 +31,14 @@ class ValueFunction:
     """The value V(t, x) = offset + scale * network(z(t, x)), z the unit coordinates of `problem.state` (and of time).
 
     No structure of the problem enters but its domain: which box, and which states are on a logarithmic scale. `log`
-    says that the network's last layer is an exponential, so that what its other layers give is log |V|.
+    says that the network's last layer is an exponential, so that what its other layers give is log |V|; `reach` is how far
+    from the box's centre, in its half-widths, V is ever learnt.
     """
 
     def __init__(self, problem: ControlProblem, network: MLP) -> None:
         self.problem, self.network = problem, network
         self.offset, self.scale, self.log = 0.0, 1.0, False
+        self.reach = REACH
 
     @property
     def lifetime(self) -> float:
