@@ -31,8 +31,8 @@ class ValueFunction:
     """The value V(t, x) = offset + scale * network(z(t, x)), z the unit coordinates of `problem.state` (and of time).
 
     No structure of the problem enters but its domain: which box, and which states are on a logarithmic scale. `log`
-    says that the network's last layer is an exponential, so that what its other layers give is log |V|; `reach` is how far
-    from the box's centre, in its half-widths, V is ever learnt.
+    says that the network's last layer is an exponential, so that what its other layers give is log |V|. `reach` is
+    how far from the box's centre, in its half-widths, V is ever learnt.
     """
 
     def __init__(self, problem: ControlProblem, network: MLP) -> None:
