@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -35,11 +37,11 @@ def first_value(
     value_scale: str,
     seed: int,
     device: str,
-) -> tuple[ValueFunction, float]:
+) -> tuple[ValueFunction, ValueFunction, float]:
     """Return a value of the size of a lifetime's reward at the centre of the action box; if 0, of the terminal one.
 
-    Nothing is relative to a size of 0: where both are, V is of order one. Over an infinite horizon the network is
-    fitted to a lifetime of that reward, which gives V roughly its shape and sizes, however many these are.
+    Nothing is relative to a size of 0: where both are, V is of order one. Over an infinite horizon a copy is fitted to
+    a lifetime of that reward, which gives it roughly V's shape and sizes, however many these are.
 
     Args:
         problem: the problem.
@@ -50,7 +52,8 @@ def first_value(
         device: where torch computes.
 
     Returns:
-        The value, and the least size of an equation's terms, per unit of time; 0 where rewards have a size.
+        The value; its fitted copy, which on a log scale is the value itself; and the least size of an equation's terms,
+        per unit of time, 0 where rewards have a size.
 
     Raises:
         ParameterError: "log" is asked for, and rewards have two signs.
@@ -78,9 +81,13 @@ def first_value(
         last = problem.terminal_reward(x)
         v.offset, v.scale = float(last.mean()), float(last.square().mean().sqrt()) or 1.0
         floor = 1e-3 * v.scale / v.lifetime
-    elif problem.horizon is None:
-        _shape(v, widths, rng, like)
-    return v, floor
+    shaped = v
+    if size != 0 and problem.horizon is None:
+        if not log:
+            shaped = copy.copy(v)
+            shaped.network = copy.deepcopy(v.network)
+        _shape(shaped, widths, rng, like)
+    return v, shaped, floor
 
 
 def _shape(v: ValueFunction, widths: tuple[int, ...], rng: np.random.Generator, like: Tensor) -> None:

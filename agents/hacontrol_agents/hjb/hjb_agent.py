@@ -121,7 +121,7 @@ class HJBAgent(Agent):
         self._learnt = False
         self._haste = 0.0
         how = {name: getattr(self, name) for name in ("hidden", "activation", "value_scale", "device")}
-        self._v, self._floor = first_value(self.problem, **how, seed=self.seed or 0)
+        self._v, self._shaped, self._floor = first_value(self.problem, **how, seed=self.seed or 0)
         self._like = parameters_to_vector(self._v.network.parameters()).detach()
         self._before = copy.copy(self._v)
         self._before.network = copy.deepcopy(self._v.network)
@@ -196,6 +196,8 @@ class HJBAgent(Agent):
                 break
             self._haste = min(max(rho - 2 * min(seen.decay, 0.0), self._haste), 4 * max(self._haste, rho))
         self._settled = self._settled + 1 if self._haste == 0 else 0
+        if self._haste and not self._learnt:
+            self._v.network.load_state_dict(self._shaped.network.state_dict())
 
     def _seen_from(self, rng: np.random.Generator, known: Region, patience: float = 1.0) -> Look:
         """Run paths of the policy from initial states until they leave the region in which V is known."""
@@ -204,7 +206,16 @@ class HJBAgent(Agent):
             step = min(step, 0.5 / (problem.discount + self._haste))
         x = torch.as_tensor(problem.initial_state(rng, self.visits)).to(self._like)
         self.evaluations += int(len(x) * self._v.lifetime / step)
-        return visit(self._v, self._track, x, rng, step=step, haste=self._haste, region=known, patience=patience)
+        return visit(
+            self._v if self._learnt else self._shaped,
+            self._track,
+            x,
+            rng,
+            step=step,
+            haste=self._haste,
+            region=known,
+            patience=patience,
+        )
 
     def _slowed(self, haste: float) -> float:
         """Return less haste where the last evaluation succeeded, in the end none."""
