@@ -16,23 +16,33 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hacontrol_agents.core.agent import Agent
 from hacontrol_agents.core.greedy import greedy
-from hacontrol_agents.hjb.first_value import FIRST_REACH, centre, first_value
-from hacontrol_agents.hjb.sampling import Look, Region, Visits, around, uniform, visit, widened
+from hacontrol_agents.hjb.first_value import FIRST_REACH, constant, first_value, fit, network, wider
+from hacontrol_agents.hjb.sampling import Look, Region, Visits, around, uniform, values, visit, widened
 from hacontrol_agents.hjb.value_function import Flow
+from hacontrol_agents.learning.networks import MLP
+from hacontrol_agents.learning.optimizers import LevenbergMarquardt
 from hacontrol_envs import ControlProblem, Jet
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.core.parameters import count, one_of
 
 TRUSTED = 0.02
 """Root mean square of the equations up to which a value is believed to be that of its policy."""
-ITERATIONS = 60
-"""Iterations of a learner that is given neither a budget nor their number."""
+ITERATIONS, EVERY = 60, 10
+"""Iterations of a learner that is given neither a budget nor their number; from then on, up to twice as many, V is
+certified each EVERY iterations, which may end learning or widen the network."""
 SMALL_GAP, MOST_LEFT, MOST_EXITED = 1e-4, 0.05, 0.002
 """Most that the cheap certificate may leave open, relative to V; largest shares of paths that may not end, or leave the
 region in which V was learnt."""
 SMALL_RESIDUAL, SMALL_MOVE, LAST = 1e-4, 5e-4, 5
 """Stopping rule: an agent has learnt if in each of the LAST iterations the residual is below SMALL_RESIDUAL and the
 policy moved by less than SMALL_MOVE, relatively."""
+LOOKS, STIRRED = 5, 0.02
+"""Paths are run in so many first iterations, and in later ones after the policy has moved by more than STIRRED."""
+SMALL_ERROR = 5e-4
+"""Most that actions may be off, by estimate, for the policy to be certified."""
+PROBED, PROBE, PROBE_PATHS, PROBE_STEPS = 32, 0.01, 4, 2000
+"""States at which that is estimated, half the distance of differences in unit coordinates, and paths and most
+steps of each."""
 WATCHED = 256
 """Number of visited states at which the policy's moves are measured."""
 
@@ -100,8 +110,7 @@ class HJBAgent(Agent):
     """Relative change of the network's parameters in an iteration below which learning may stop; it does once
     `residual_tolerance` is met too."""
     iterations: int | None = None
-    """Iterations when `learn` is given no budget; None for 60, and up to twice as many while the residual is above
-    1e-4."""
+    """Iterations when `learn` is given no budget; None for 60, and up to twice as many until V is certified."""
 
     learns: ClassVar[Any] = ControlProblem
 
@@ -121,12 +130,34 @@ class HJBAgent(Agent):
         self._learnt = False
         self._haste = 0.0
         how = {name: getattr(self, name) for name in ("hidden", "activation", "value_scale", "device")}
-        self._v, self._shaped, self._floor = first_value(self.problem, **how, seed=self.seed or 0)
-        self._like = parameters_to_vector(self._v.network.parameters()).detach()
-        self._before = copy.copy(self._v)
-        self._before.network = copy.deepcopy(self._v.network)
+        self._v, self._first_action, self._shaped, self._floor = first_value(self.problem, **how, seed=self.seed or 0)
+        self._grown = False
+        self._doubted: tuple[int, str] | None = None
+        self._set_network(self._v.network)
         n = self.problem.state.dimension
         self._visits = Visits(*(self._like.new_zeros(shape) for shape in ((0,), (0, n), (0, n), (0, n))))
+
+    def _set_network(self, network: MLP) -> None:
+        """Take a network for V's, and all that depends on its size."""
+        self._v.network = network
+        self._like = parameters_to_vector(network.parameters()).detach()
+        self._before = copy.copy(self._v)
+        self._before.network = copy.deepcopy(network)
+        self._least_squares = LevenbergMarquardt(network)
+
+    def _enlarged(self) -> MLP:
+        """Return a network with two hidden layers, of random weights."""
+        widths = wider(self.problem)
+        return network(self.problem, widths, self.activation, self._v.log, self.seed or 0).to(self._like.device)
+
+    def _grow(self, rng: np.random.Generator) -> None:
+        """Fit a network with two hidden layers to V, and go on with it."""
+        points = self._points(rng)
+        target = (self._v.value(*points) - self._v.offset) / self._v.scale
+        self._set_network(self._enlarged())
+        fit(self._v, wider(self.problem), self._v.coordinates(*points), target)
+        self._before.network.load_state_dict(self._v.network.state_dict())
+        self._grown = True
 
     def policy(self, t: Array, x: Floats) -> Floats:
         return self._on_points(t, x, self._act)  # type: ignore[no-any-return]
@@ -152,23 +183,39 @@ class HJBAgent(Agent):
         return self._act(t, x, guess, 50 if guess is None else 1)
 
     def _act(self, t: Tensor, x: Tensor, guess: Tensor | None = None, steps: int = 50) -> Tensor:
-        """Return the greedy action; before anything is learnt, the centre of the action box."""
+        """Return the greedy action; before anything is learnt, the first action."""
         problem, v = self.problem, self._v
         if not self._learnt:
-            return centre(self.problem, x)
+            return constant(problem, x, self._first_action)
         if problem.controlled_diffusion:
             _, _, v_x, v_xx = v.jet(t, x)
         else:
             v_x, v_xx = v.slope(t, x), None
+        return self._best(t, x, v_x, v_xx, guess, steps)
+
+    def _best(
+        self, t: Tensor, x: Tensor, v_x: Tensor, v_xx: Tensor | None, guess: Tensor | None = None, steps: int = 50
+    ) -> Tensor:
+        """Return the action that is best at given derivatives of V.
+
+        Args:
+            t, x, v_x, v_xx: (B,), (B, n), (B, n), (B, n, n); v_xx None where sigma does not depend on the action.
+            guess: actions to start from; None for the first action.
+            steps: most Newton steps where the problem knows no maximiser.
+        """
+        problem = self.problem
         a = problem.maximiser(t, x, v_x, v_xx)
         if a is None:
-            a = greedy(problem, t, x, v_x, v_xx, centre(self.problem, x) if guess is None else guess, steps)
+            start = constant(problem, x, self._first_action) if guess is None else guess
+            a = greedy(problem, t, x, v_x, v_xx, start, steps)
         return problem.admissible(t, x, a)  # type: ignore[no-any-return]
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
         while self._share_done(budget) < 1:
             rng = np.random.default_rng([self.seed or 0, self._iteration])
-            if self._settled < 5:
+            if self._iteration in range(ITERATIONS, 2 * ITERATIONS, EVERY) and self._wants_more():
+                self._grow(rng)
+            if self._settled < LOOKS or self.history[-1]["policy_change"] > STIRRED:
                 self._look(rng)
             self._before.network.load_state_dict(self._v.network.state_dict())
             before, played = self._parameters(), self._played()
@@ -201,9 +248,7 @@ class HJBAgent(Agent):
 
     def _seen_from(self, rng: np.random.Generator, known: Region, patience: float = 1.0) -> Look:
         """Run paths of the policy from initial states until they leave the region in which V is known."""
-        problem, step = self.problem, 5 * self._step
-        if problem.horizon is None:
-            step = min(step, 0.5 / (problem.discount + self._haste))
+        problem, step = self.problem, self._long_step
         x = torch.as_tensor(problem.initial_state(rng, self.visits)).to(self._like)
         self.evaluations += int(len(x) * self._v.lifetime / step)
         return visit(
@@ -233,10 +278,22 @@ class HJBAgent(Agent):
 
         The size is the root mean square, or where that is less a thousandth of the box's half-width.
         """
-        now, box = self._played(), self.problem.action
+        return self._apart(self._played(), played)
+
+    def _apart(self, now: Tensor, other: Tensor) -> float:
+        """Return how far actions (S, m) are from others, of the worst component relative to its size."""
+        box = self.problem.action
         least = 1e-3 * torch.as_tensor((box.high - box.low) / 2).to(now)
         size = torch.maximum(now.square().mean(0).sqrt(), least)
-        return float(((now - played).square().mean(0).sqrt() / size).max())
+        return float(((now - other).square().mean(0).sqrt() / size).max())
+
+    def _wants_more(self) -> bool:
+        """Tell whether a network of one layer has learnt what it can, and that is not enough."""
+        rows = [row["residual"] for row in self.history]
+        if self.hidden is not None or self._grown or self.problem.horizon is not None or len(rows) < 20:
+            return False
+        stalled = np.median(rows[-10:]) > 0.7 * np.median(rows[-20:-10])
+        return bool(stalled) and bool(self._doubt())
 
     def _met(self) -> bool:
         last = self.history[-LAST:]
@@ -245,11 +302,64 @@ class HJBAgent(Agent):
         )
         return self._has_stopped(last) or (len(last) == LAST and still)
 
+    def _policy_error(self) -> float:
+        """Return an estimate of the policy's error at visited states, relative as in `_moved`.
+
+        V lacks E int e^{-rho t} h dt, h the residual of its equation along the policy's paths. Derivatives of that, by
+        differences between paths with the same noise, are to first order what V's lack, and show the best actions.
+        """
+        v, state = self._v, self.problem.state
+        t, x = self._visits.t[:PROBED], self._visits.x[:PROBED]
+        size, n = x.shape
+        u = state.to_unit(x)
+        most = torch.as_tensor(np.where(state.closed, 1.0, np.inf)).to(u)
+        apart = PROBE * torch.eye(n).to(u)
+        ahead, behind = ((u[:, None, :] + shift).clamp(-most, most) for shift in (apart, -apart))
+        lacks = self._lack(t.repeat(2 * n + 1), torch.cat([*ahead.unbind(1), *behind.unbind(1), u]), size)
+        up, down, mid = (part.T for part in lacks.reshape(-1, size).split([n, n, 1]))
+        rise = (ahead - behind).diagonal(dim1=1, dim2=2)
+        slope, bend = (up - down) / rise, (up - 2 * mid + down) / (rise / 2).square()
+        first, second = state.unit_derivatives(x)
+        v_x, v_xx = v.slope(t, x), None
+        if self.problem.controlled_diffusion:
+            v_xx = v.jet(t, x).v_xx + torch.diag_embed(bend * first.square() + slope * second)
+        return self._apart(self._act(t, x), self._best(t, x, v_x + slope * first, v_xx))
+
+    def _lack(self, t: Tensor, u: Tensor, size: int) -> Tensor:
+        """Return E int e^{-rho t} h dt from each start, the same noise from all, (B,).
+
+        The last starts are in the middle of the others. Paths end when the middle one leaves the region in which V was
+        learnt, or all are so close to it that their differences no longer count.
+
+        Args:
+            t, u: starts, (B,), and their unit coordinates, (B, n).
+            size: number S of middles; starts k S to (k + 1) S - 1 lie around them, one each, k = 0, 1, ...
+        """
+        state, region, n = self.problem.state, self._region, u.shape[1]
+        rng = np.random.default_rng([self.seed or 0, 2**31 + 2])
+        x, time, step = state.from_unit(u), 4 * self._v.lifetime, self._long_step
+        steps = min(PROBE_STEPS, math.ceil(time / step))
+
+        def earns(x: Tensor) -> Tensor:
+            now = state.to_unit(x).reshape(-1, size * PROBE_PATHS, n)
+            spread = (now - now[-1]).norm(dim=-1).amax(0)
+            return (region.holds(now[-1]) & (spread > 0.02 * PROBE)).repeat(len(now))
+
+        self.evaluations += PROBE_PATHS * steps * len(u)
+        how = {"paths": PROBE_PATHS, "time": min(time, steps * step), "steps": steps, "earns": earns}
+        return values(self._v, self._track, t, x, rng, **how) - self._v.value(t, x)
+
     def _doubt(self) -> str:
-        """Return why V is not certified: the equation, paths that leave or keep their weight, or a policy that moves.
+        if self._doubted is None or self._doubted[0] != self._iteration:
+            self._doubted = self._iteration, self._doubt_now()
+        return self._doubted[1]
+
+    def _doubt_now(self) -> str:
+        """Return why V is not certified: the equation, the policy, or paths that leave or keep their weight.
 
         The cheap certificate runs paths of the policy under the law weighted by V: |r + V_t + L V - rho V|/V, summed
-        along them, is how far V is from the policy's value, and nearly how far that is from the optimum.
+        along them, is how far V is from the policy's value, and nearly how far that is from the optimum. How far the
+        policy is from the best one is estimated by the derivatives of what V lacks.
         """
         seen = self._seen_from(np.random.default_rng([self.seed or 0, 2**31 + 1]), self._region, patience=10.0)
         paces = self.problem.horizon is not None or seen.decay > 0
@@ -265,7 +375,13 @@ class HJBAgent(Agent):
                 f"its equation leaves {seen.gap:.1g} of the value open, more than {SMALL_GAP:g}: learn on, or try "
                 "another seed or a larger network"
             )
-        return super()._doubt()
+        error = self._policy_error()
+        if not error <= SMALL_ERROR:
+            return (
+                f"its actions are an estimated {error:.1g} off, more than {SMALL_ERROR:g}: learn on, or try another "
+                "seed or a larger network"
+            )
+        return ""
 
     @abc.abstractmethod
     def _iterate(self, rng: np.random.Generator) -> float:
@@ -278,10 +394,12 @@ class HJBAgent(Agent):
             return 1.0
         if budget is not None:
             return self.evaluations / budget
-        most = self.iterations or ITERATIONS
-        if self.iterations is None and rows and rows[-1]["residual"] > SMALL_RESIDUAL:
-            most *= 2
-        return (len(rows) + ahead) / most
+        if self.iterations is not None:
+            return (len(rows) + ahead) / self.iterations
+        if ahead or len(rows) < ITERATIONS:
+            return (len(rows) + ahead) / ITERATIONS
+        due = len(rows) % EVERY == 0 and not self._doubt()
+        return 1.0 if due else len(rows) / (2 * ITERATIONS)
 
     def _has_stopped(self, rows: list[dict[str, float]]) -> bool:
         """Tell whether the last of these rows meets both tolerances."""
@@ -295,6 +413,13 @@ class HJBAgent(Agent):
     @property
     def _step(self) -> float:
         return float(self.rollout_step or self.env.unwrapped.dt)
+
+    @property
+    def _long_step(self) -> float:
+        """Time step of the paths that show where the policy leads."""
+        if self.problem.horizon is not None:
+            return 5 * self._step
+        return min(5 * self._step, 0.5 / (self.problem.discount + self._haste))
 
     @property
     def _region(self) -> Region:
@@ -377,12 +502,18 @@ class HJBAgent(Agent):
             "learnt": self._learnt,
             "settled": self._settled,
             "haste": self._haste,
+            "grown": self._grown,
+            "optimizer": self._least_squares.state(),
             "offset": self._v.offset,
             "scale": self._v.scale,
         }
 
     def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+        self._grown = record["grown"]
+        if self._grown:
+            self._set_network(self._enlarged())
         vector_to_parameters(tensors["parameters"], self._v.network.parameters())
+        self._least_squares.restore(record["optimizer"])
         self._visits = Visits(*(tensors[f"visits.{name}"] for name in Visits._fields))
         self._learnt = record["learnt"]
         self._settled, self._haste = record["settled"], record["haste"]

@@ -14,7 +14,6 @@ from hacontrol_agents.hjb.hjb_agent import HJBAgent, Rows, stack
 from hacontrol_agents.hjb.sampling import Visits, uniform
 from hacontrol_agents.hjb.value_function import Flow
 from hacontrol_agents.learning import autodiff
-from hacontrol_agents.learning.optimizers import LevenbergMarquardt
 from hacontrol_envs.core.parameters import count, one_of
 from hacontrol_envs.errors import ParameterError
 
@@ -60,7 +59,6 @@ class HJBPinn(HJBAgent):
             count(name, getattr(self, name))
         if not 0 <= self.adaptive <= 1:
             raise ParameterError(f"adaptive must be a share in [0, 1], got {self.adaptive!r}")
-        self._least_squares = LevenbergMarquardt(self._v.network)
 
     def go_on(self, env: Any, visits: Visits, rng: np.random.Generator) -> float:
         """Run one iteration from the present value on another environment of the same domain; return the root mean
@@ -131,13 +129,6 @@ class HJBPinn(HJBAgent):
         for _ in range(1 if self.optimizer == "l-bfgs" else steps):
             kind.step(closure)
         return math.sqrt(float(loss.detach()))
-
-    def _record(self) -> dict[str, Any]:
-        return {**super()._record(), "optimizer": self._least_squares.state()}
-
-    def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
-        super()._restore(tensors, record)
-        self._least_squares.restore(record["optimizer"])
 
 
 @final

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor
 from hacontrol_agents.hjb.hjb_agent import HJBAgent, Rows, stack
 from hacontrol_agents.hjb.sampling import uniform, values, widened
 from hacontrol_agents.learning import autodiff
-from hacontrol_agents.learning.optimizers import LevenbergMarquardt
 from hacontrol_envs.core.parameters import count, one_of
 
 
@@ -53,7 +52,6 @@ class NeuralPolicyIteration(HJBAgent):
         one_of("evaluation", self.evaluation, ("residual", "monte carlo"))
         for name in ("evaluation_steps", "starts", "paths"):
             count(name, getattr(self, name))
-        self._optimizer = LevenbergMarquardt(self._v.network)
 
     def _iterate(self, rng: np.random.Generator) -> float:
         """Evaluate the policy once; the policy that is greedy for the value is the improvement."""
@@ -100,14 +98,7 @@ class NeuralPolicyIteration(HJBAgent):
         for done in range(10 * self.evaluation_steps):
             if stalled == 2 or (done >= self.evaluation_steps and rms <= self.trusted):
                 break
-            step = self._optimizer.step(residual_and_jacobian, residual)
+            step = self._least_squares.step(residual_and_jacobian, residual)
             stalled = stalled + 1 if step.loss_after > (1 - 1e-3) * step.loss_before else 0
             rms = math.sqrt(2 * step.loss_after)
         return rms
-
-    def _record(self) -> dict[str, Any]:
-        return {**super()._record(), "optimizer": self._optimizer.state()}
-
-    def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
-        super()._restore(tensors, record)
-        self._optimizer.restore(record["optimizer"])

@@ -259,6 +259,7 @@ def values(
     paths: int,
     time: float,
     steps: int,
+    earns: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Return the Monte Carlo value (S,) of a policy at S starts, with the martingale of `v` as control variate.
 
@@ -279,6 +280,8 @@ def values(
         paths: number K of paths from each start.
         time: length of a path over an infinite horizon.
         steps: number of Euler steps of a path.
+        earns: if given, tells which paths go on, (S K,), given where all are, (S K, n), the K paths of a start side by
+            side; the others earn V from there.
     """
     problem, rho = v.problem, v.problem.discount
     t, x, a = t.repeat_interleave(paths), x.repeat_interleave(paths, dim=0), None
@@ -291,6 +294,10 @@ def values(
         noise = np.tile(rng.standard_normal((paths, problem.noise_dim)), (len(t) // paths, 1))
         t, x = _move(v, t, x, a, step, noise)
         discount = discount * decay
+        if earns is not None:
+            discount = discount * earns(x)
+            if not bool(discount.any()):
+                break
     if problem.horizon is not None:
         total += discount * (problem.terminal_reward(x) - v.value(torch.full_like(t, problem.horizon), x))
     return total.reshape(-1, paths).mean(dim=1)
