@@ -7,7 +7,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -16,48 +16,29 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hacontrol_agents.core.agent import Agent
 from hacontrol_agents.core.greedy import greedy
+from hacontrol_agents.hjb.doubts import apart, doubt_of_policy, doubt_of_value, policy_error
+from hacontrol_agents.hjb.equations import Rows, edge_rows
 from hacontrol_agents.hjb.first_value import FIRST_REACH, constant, first_value, fit, network, wider
-from hacontrol_agents.hjb.sampling import Look, Region, Visits, around, uniform, values, visit, widened
-from hacontrol_agents.hjb.value_function import Flow
+from hacontrol_agents.hjb.sampling import Look, Region, Visits, around, uniform, visit, widened
 from hacontrol_agents.learning.networks import MLP
 from hacontrol_agents.learning.optimizers import LevenbergMarquardt
 from hacontrol_envs import ControlProblem, Jet
 from hacontrol_envs.arrays import Array, Floats
 from hacontrol_envs.core.parameters import count, one_of
+from hacontrol_envs.errors import CheckpointError
 
 TRUSTED = 0.02
 """Root mean square of the equations up to which a value is believed to be that of its policy."""
 ITERATIONS, EVERY = 60, 10
 """Iterations of a learner that is given neither a budget nor their number; from then on, up to twice as many, V is
 certified each EVERY iterations, which may end learning or widen the network."""
-SMALL_GAP, MOST_LEFT, MOST_EXITED = 1e-4, 0.05, 0.002
-"""Most that the cheap certificate may leave open, relative to V; largest shares of paths that may not end, or leave the
-region in which V was learnt."""
 SMALL_RESIDUAL, SMALL_MOVE, LAST = 1e-4, 5e-4, 5
 """Stopping rule: an agent has learnt if in each of the LAST iterations the residual is below SMALL_RESIDUAL and the
 policy moved by less than SMALL_MOVE, relatively."""
 LOOKS, STIRRED = 5, 0.02
 """Paths are run in so many first iterations, and in later ones after the policy has moved by more than STIRRED."""
-SMALL_ERROR = 5e-4
-"""Most that actions may be off, by estimate, for the policy to be certified."""
-PROBED, PROBE, PROBE_PATHS, PROBE_STEPS = 32, 0.01, 4, 2000
-"""States at which that is estimated, half the distance of differences in unit coordinates, and paths and most
-steps of each."""
 WATCHED = 256
 """Number of visited states at which the policy's moves are measured."""
-
-
-class Rows(NamedTuple):
-    """A batch of linear equations in V: offset + rate_v * net + rate_l * (generator of net) = 0, one a row."""
-
-    flow: Flow
-    """Points and their motion."""
-    rate_v: Tensor
-    """Factor of the network's value, (B,)."""
-    rate_l: Tensor
-    """Factor of the network's generator, (B,)."""
-    offset: Tensor
-    """Constant of each equation, (B,)."""
 
 
 @dataclass(kw_only=True)
@@ -131,7 +112,7 @@ class HJBAgent(Agent):
         self._haste = 0.0
         how = {name: getattr(self, name) for name in ("hidden", "activation", "value_scale", "device")}
         self._v, self._first_action, self._shaped, self._floor = first_value(self.problem, **how, seed=self.seed or 0)
-        self._grown = False
+        self._outgrown: Tensor | None = None
         self._doubted: tuple[int, str] | None = None
         self._set_network(self._v.network)
         n = self.problem.state.dimension
@@ -152,12 +133,11 @@ class HJBAgent(Agent):
 
     def _grow(self, rng: np.random.Generator) -> None:
         """Fit a network with two hidden layers to V, and go on with it."""
-        points = self._points(rng)
+        points, self._outgrown = self._points(rng), self._parameters()
         target = (self._v.value(*points) - self._v.offset) / self._v.scale
         self._set_network(self._enlarged())
         fit(self._v, wider(self.problem), self._v.coordinates(*points), target)
         self._before.network.load_state_dict(self._v.network.state_dict())
-        self._grown = True
 
     def policy(self, t: Array, x: Floats) -> Floats:
         return self._on_points(t, x, self._act)  # type: ignore[no-any-return]
@@ -211,6 +191,7 @@ class HJBAgent(Agent):
         return problem.admissible(t, x, a)  # type: ignore[no-any-return]
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
+        problem = self.problem
         while self._share_done(budget) < 1:
             rng = np.random.default_rng([self.seed or 0, self._iteration])
             if self._iteration in range(ITERATIONS, 2 * ITERATIONS, EVERY) and self._wants_more():
@@ -223,9 +204,8 @@ class HJBAgent(Agent):
             self._learnt = True
             self._iteration += 1
             change = float((self._parameters() - before).norm() / before.norm())
-            diagnostics = {"residual": self._hjb_residual(self._points(rng)), "loss": loss, "change": change}
-            diagnostics["policy_change"] = self._moved(played)
-            if report(self._share_done(budget, ahead=1), **diagnostics):
+            row = {"residual": self._hjb_residual(self._points(rng)), "loss": loss, "change": change}
+            if report(self._share_done(budget, ahead=1), **row, policy_change=apart(problem, self._played(), played)):
                 return
 
     def _look(self, rng: np.random.Generator) -> None:
@@ -273,24 +253,10 @@ class HJBAgent(Agent):
         """Return the actions (S, m) at some of the states visited."""
         return self._act(self._visits.t[:WATCHED], self._visits.x[:WATCHED])
 
-    def _moved(self, played: Tensor) -> float:
-        """Return how far the policy has moved from actions that it played, of its worst component relative to its size.
-
-        The size is the root mean square, or where that is less a thousandth of the box's half-width.
-        """
-        return self._apart(self._played(), played)
-
-    def _apart(self, now: Tensor, other: Tensor) -> float:
-        """Return how far actions (S, m) are from others, of the worst component relative to its size."""
-        box = self.problem.action
-        least = 1e-3 * torch.as_tensor((box.high - box.low) / 2).to(now)
-        size = torch.maximum(now.square().mean(0).sqrt(), least)
-        return float(((now - other).square().mean(0).sqrt() / size).max())
-
     def _wants_more(self) -> bool:
         """Tell whether a network of one layer has learnt what it can, and that is not enough."""
         rows = [row["residual"] for row in self.history]
-        if self.hidden is not None or self._grown or self.problem.horizon is not None or len(rows) < 20:
+        if self.hidden is not None or self._outgrown is not None or self.problem.horizon is not None or len(rows) < 20:
             return False
         stalled = np.median(rows[-10:]) > 0.7 * np.median(rows[-20:-10])
         return bool(stalled) and bool(self._doubt())
@@ -302,86 +268,23 @@ class HJBAgent(Agent):
         )
         return self._has_stopped(last) or (len(last) == LAST and still)
 
-    def _policy_error(self) -> float:
-        """Return an estimate of the policy's error at visited states, relative as in `_moved`.
-
-        V lacks E int e^{-rho t} h dt, h the residual of its equation along the policy's paths. Derivatives of that, by
-        differences between paths with the same noise, are to first order what V's lack, and show the best actions.
-        """
-        v, state = self._v, self.problem.state
-        t, x = self._visits.t[:PROBED], self._visits.x[:PROBED]
-        size, n = x.shape
-        u = state.to_unit(x)
-        most = torch.as_tensor(np.where(state.closed, 1.0, np.inf)).to(u)
-        apart = PROBE * torch.eye(n).to(u)
-        ahead, behind = ((u[:, None, :] + shift).clamp(-most, most) for shift in (apart, -apart))
-        lacks = self._lack(t.repeat(2 * n + 1), torch.cat([*ahead.unbind(1), *behind.unbind(1), u]), size)
-        up, down, mid = (part.T for part in lacks.reshape(-1, size).split([n, n, 1]))
-        rise = (ahead - behind).diagonal(dim1=1, dim2=2)
-        slope, bend = (up - down) / rise, (up - 2 * mid + down) / (rise / 2).square()
-        first, second = state.unit_derivatives(x)
-        v_x, v_xx = v.slope(t, x), None
-        if self.problem.controlled_diffusion:
-            v_xx = v.jet(t, x).v_xx + torch.diag_embed(bend * first.square() + slope * second)
-        return self._apart(self._act(t, x), self._best(t, x, v_x + slope * first, v_xx))
-
-    def _lack(self, t: Tensor, u: Tensor, size: int) -> Tensor:
-        """Return E int e^{-rho t} h dt from each start, the same noise from all, (B,).
-
-        The last starts are in the middle of the others. Paths end when the middle one leaves the region in which V was
-        learnt, or all are so close to it that their differences no longer count.
-
-        Args:
-            t, u: starts, (B,), and their unit coordinates, (B, n).
-            size: number S of middles; starts k S to (k + 1) S - 1 lie around them, one each, k = 0, 1, ...
-        """
-        state, region, n = self.problem.state, self._region, u.shape[1]
-        rng = np.random.default_rng([self.seed or 0, 2**31 + 2])
-        x, time, step = state.from_unit(u), 4 * self._v.lifetime, self._long_step
-        steps = min(PROBE_STEPS, math.ceil(time / step))
-
-        def earns(x: Tensor) -> Tensor:
-            now = state.to_unit(x).reshape(-1, size * PROBE_PATHS, n)
-            spread = (now - now[-1]).norm(dim=-1).amax(0)
-            return (region.holds(now[-1]) & (spread > 0.02 * PROBE)).repeat(len(now))
-
-        self.evaluations += PROBE_PATHS * steps * len(u)
-        how = {"paths": PROBE_PATHS, "time": min(time, steps * step), "steps": steps, "earns": earns}
-        return values(self._v, self._track, t, x, rng, **how) - self._v.value(t, x)
-
     def _doubt(self) -> str:
+        """Return why V and its policy are not certified; see `doubts`. Each iteration is asked once."""
         if self._doubted is None or self._doubted[0] != self._iteration:
             self._doubted = self._iteration, self._doubt_now()
         return self._doubted[1]
 
     def _doubt_now(self) -> str:
-        """Return why V is not certified: the equation, the policy, or paths that leave or keep their weight.
-
-        The cheap certificate runs paths of the policy under the law weighted by V: |r + V_t + L V - rho V|/V, summed
-        along them, is how far V is from the policy's value, and nearly how far that is from the optimum. How far the
-        policy is from the best one is estimated by the derivatives of what V lacks.
-        """
         seen = self._seen_from(np.random.default_rng([self.seed or 0, 2**31 + 1]), self._region, patience=10.0)
-        paces = self.problem.horizon is not None or seen.decay > 0
-        if self._haste or not paces or seen.left > MOST_LEFT:
-            return (
-                "paths under its policy keep their weight, so that rewards within reach do not decide its value: learn "
-                "on, from other starts or with a larger discount"
-            )
-        if seen.exited > MOST_EXITED:
-            return f"{seen.exited:.1%} of the paths leave the region in which V was learnt: learn on, or raise margin"
-        if not seen.gap <= SMALL_GAP:
-            return (
-                f"its equation leaves {seen.gap:.1g} of the value open, more than {SMALL_GAP:g}: learn on, or try "
-                "another seed or a larger network"
-            )
-        error = self._policy_error()
-        if not error <= SMALL_ERROR:
-            return (
-                f"its actions are an estimated {error:.1g} off, more than {SMALL_ERROR:g}: learn on, or try another "
-                "seed or a larger network"
-            )
-        return ""
+        keep = self._haste > 0 or (self.problem.horizon is None and seen.decay <= 0)
+        doubt = doubt_of_value(seen, keep)
+        if doubt:
+            return doubt
+        rng = np.random.default_rng([self.seed or 0, 2**31 + 2])
+        where = self._visits, rng, self._region, self._long_step
+        error, counted = policy_error(self._v, self._track, self._best, *where)
+        self.evaluations += counted
+        return doubt_of_policy(error)
 
     @abc.abstractmethod
     def _iterate(self, rng: np.random.Generator) -> float:
@@ -450,39 +353,9 @@ class HJBAgent(Agent):
         reward: Tensor = self.problem.reward(*points, a)
         return reward + self._haste * self._before.value(*points) if self._haste and self._learnt else reward
 
-    def _edge_rows(self, points: tuple[Tensor, Tensor]) -> list[Rows]:
-        """Return boundary conditions: V = g at the horizon, and V's slope across each reflecting edge of the region
-        zero."""
-        problem, v, rows = self.problem, self._v, []
-        t, x = points
-        if problem.horizon is not None:
-            last = x[::4]
-            rows.append(
-                self._data_rows(last.new_full((len(last),), problem.horizon), last, problem.terminal_reward(last))
-            )
-        for i, edge in enumerate(problem.state.edges):
-            for end, reached in ((-1.0, self._region.low[i]), (1.0, self._region.high[i])):
-                if edge == "reflecting" and reached == end:
-                    u = problem.state.to_unit(x[::8]).clone()
-                    u[:, i] = end
-                    at = t[::8], problem.state.from_unit(u)
-                    z = v.coordinates(*at)
-                    across = torch.zeros_like(z)
-                    across[:, i] = 1.0
-                    size = v.value(*at).abs().mean() + self._floor * self._v.lifetime
-                    weight = abs(v.scale) / size / math.sqrt(len(z))
-                    slope = z.new_full((len(z),), float(weight))
-                    still = z.new_zeros(*z.shape, problem.noise_dim)
-                    rows.append(Rows(Flow(z, across, still), 0 * slope, slope, 0 * slope))
-        return rows
-
-    def _data_rows(self, t: Tensor, x: Tensor, value: Tensor) -> Rows:
-        """Return the rows V = value, relative to the value's size."""
-        v = self._v
-        z = v.coordinates(t, x)
-        still = Flow(z, torch.zeros_like(z), z.new_zeros(*z.shape, self.problem.noise_dim))
-        weight = 1 / (value.abs() + 0.1 * value.abs().mean() + 1e-3 * abs(v.scale)) / math.sqrt(len(t))
-        return Rows(still, v.scale * weight, torch.zeros_like(weight), weight * (v.offset - value))
+    def _edges(self, points: tuple[Tensor, Tensor]) -> list[Rows]:
+        """Return boundary conditions near some of these points."""
+        return edge_rows(self._v, points, self._region, self._floor)
 
     def _hjb_residual(self, points: tuple[Tensor, Tensor]) -> float:
         """Return the 95 % quantile of |max_a {r + V_t + L^a V} - rho V| over the size of the equation's terms."""
@@ -494,7 +367,10 @@ class HJBAgent(Agent):
         return float(torch.quantile(residual.abs() / size, 0.95))
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {"parameters": self._parameters(), **{f"visits.{k}": v for k, v in self._visits._asdict().items()}}
+        now, none = self._parameters(), self._like.new_zeros(0)
+        networks = (now, none) if self._outgrown is None else (self._outgrown, now)
+        visits = {f"visits.{name}": value for name, value in self._visits._asdict().items()}
+        return {"parameters": networks[0], "wider": networks[1], **visits}
 
     def _record(self) -> dict[str, Any]:
         return {
@@ -502,25 +378,21 @@ class HJBAgent(Agent):
             "learnt": self._learnt,
             "settled": self._settled,
             "haste": self._haste,
-            "grown": self._grown,
             "optimizer": self._least_squares.state(),
             "offset": self._v.offset,
             "scale": self._v.scale,
         }
 
     def _restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
-        self._grown = record["grown"]
-        if self._grown:
+        parameters = tensors["parameters"]
+        if len(tensors["wider"]):
+            self._outgrown, parameters = parameters, tensors["wider"]
             self._set_network(self._enlarged())
-        vector_to_parameters(tensors["parameters"], self._v.network.parameters())
+            if len(parameters) != len(self._like):
+                raise CheckpointError(f"'wider' must have {len(self._like)} parameters, got {len(parameters)}")
+        vector_to_parameters(parameters, self._v.network.parameters())
         self._least_squares.restore(record["optimizer"])
         self._visits = Visits(*(tensors[f"visits.{name}"] for name in Visits._fields))
         self._learnt = record["learnt"]
         self._settled, self._haste = record["settled"], record["haste"]
         self._iteration, self._v.offset, self._v.scale = record["iteration"], record["offset"], record["scale"]
-
-
-def stack(rows: list[Rows]) -> Rows:
-    """Return several batches of equations as one."""
-    flow = Flow(*(torch.cat(parts) for parts in zip(*(batch.flow for batch in rows), strict=True)))
-    return Rows(flow, *(torch.cat(parts) for parts in zip(*(batch[1:] for batch in rows), strict=True)))

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hacontrol_agents.hjb.hjb_agent import HJBAgent, Rows, stack
+from hacontrol_agents.hjb.equations import Rows, stack
+from hacontrol_agents.hjb.hjb_agent import HJBAgent
 from hacontrol_agents.hjb.sampling import Visits, uniform
 from hacontrol_agents.hjb.value_function import Flow
 from hacontrol_agents.learning import autodiff
@@ -149,7 +150,12 @@ class _Moving:
         with torch.no_grad():
             a = agent._act(*self.points, self.guess)
             self.guess = a
-            rows = stack([agent._equations(self.points, a, self.weight), *agent._edge_rows(self.points)])
+            rows = stack(
+                [
+                    agent._equations(self.points, a, self.weight),
+                    *agent._edges(self.points),
+                ]
+            )
         agent.evaluations += len(rows.offset)
         return rows
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hacontrol_agents.hjb.hjb_agent import HJBAgent, Rows, stack
+from hacontrol_agents.hjb.equations import Rows, data_rows, stack
+from hacontrol_agents.hjb.hjb_agent import HJBAgent
 from hacontrol_agents.hjb.sampling import uniform, values, widened
 from hacontrol_agents.learning import autodiff
 from hacontrol_envs.core.parameters import count, one_of
@@ -61,7 +62,12 @@ class NeuralPolicyIteration(HJBAgent):
     def _residual_rows(self, points: tuple[Tensor, Tensor]) -> Rows:
         """Return the rows r + V_t + L^a V - rho V = 0 at the present greedy actions, and boundary conditions."""
         a = self._act(*points)
-        return stack([self._equations(points, a, self._weights(points, a)), *self._edge_rows(points)])
+        return stack(
+            [
+                self._equations(points, a, self._weights(points, a)),
+                *self._edges(points),
+            ]
+        )
 
     def _value_rows(self, rng: np.random.Generator) -> Rows:
         """Return the rows V = Monte Carlo value."""
@@ -70,7 +76,7 @@ class NeuralPolicyIteration(HJBAgent):
         t, x = self._starts(rng, self.starts)
         earned = values(self._v, self._track, t, x, rng, paths=self.paths, time=time, steps=steps)
         self.evaluations += steps * self.paths * len(t)
-        return self._data_rows(t, x, earned)
+        return data_rows(self._v, t, x, earned)
 
     def _starts(self, rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
         """Return starts (t, x), half from the law of X_0, half from the box."""
