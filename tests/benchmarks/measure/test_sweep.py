@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import scipy
 
+from hacontrol_agents.core.subjects import make_subject
 from hacontrol_benchmarks.measure import calibrations, sweep
+from hacontrol_envs import Economy
 
 
 @pytest.mark.parametrize("name", calibrations.DRAWS)
@@ -16,7 +17,9 @@ def test_a_draw_depends_on_its_seed_and_number_alone(name):
     assert calibrations.drawn(name, 5, 1) == (id, parameters)
     assert calibrations.drawn(name, 5, 2)[1] != parameters
     assert calibrations.drawn(name, 6, 1)[1] != parameters
-    assert gym.make(id, **parameters).unwrapped.problem.parameters.items() >= parameters.items()
+    made = make_subject(id, parameters)
+    given = made.parameters if isinstance(made, Economy) else made.unwrapped.problem.parameters
+    assert given.items() >= parameters.items()
 
 
 def test_drawn_linear_systems_are_held_by_their_optimum():
