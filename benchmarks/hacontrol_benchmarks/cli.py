@@ -128,6 +128,8 @@ def compare(
         refuse_other_subject(name, env)
         found[name] = _load(run, task, name, made) if run else _train(name, made, seed, total_timesteps)
     _print_numbers({name: evaluate(trained, made) for name, trained in found.items()})
+    for name, trained in found.items():
+        print(printable(f"{name} ended {trained.ending}{': ' if trained.reason else ''}{trained.reason}"))
     draw = economy_figure if isinstance(made, hacontrol_envs.Economy) else compare_figure
     print(save_figure(draw(found, made, seed=seed), out))
     return 0

@@ -21,7 +21,7 @@ from hacontrol_agents.core.plain import as_lists, as_tuples, shown
 from hacontrol_agents.core.registry import find_agent, register_agent
 from hacontrol_agents.core.verdicts import failure, first_not_finite, not_a_number, warn_unmet
 from hacontrol_envs.core.parameters import refuse_unlisted, short
-from hacontrol_envs.errors import CheckpointError, LearningError, ParameterError
+from hacontrol_envs.errors import CheckpointError, EquilibriumError, LearningError, ParameterError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +64,7 @@ class Learner(abc.ABC):
     ending: Literal["", "certified", "not certified", "failed"] = field(default="", init=False)
     """How the last call of `learn` ended; empty before. "certified": the learner's own cheap certificate says that what
     it has learnt is right to its tolerance (`certify` makes the thorough one). "not certified": see `reason`. "failed":
-    `learn` raised a LearningError."""
+    `learn` raised a LearningError or an EquilibriumError."""
     reason: str = field(default="", init=False)
     """Why the last call of `learn` did not end certified, and what to try."""
     rows_before: int = field(default=0, init=False)
@@ -150,7 +150,7 @@ class Learner(abc.ABC):
                 failed = failure(self._title, self._rows, f"{type(error).__name__} ({error})")
                 self.ending, self.reason = "failed", str(failed)
                 raise failed from error
-            except LearningError as error:
+            except (EquilibriumError, LearningError) as error:
                 self.ending, self.reason = "failed", str(error)
                 raise
         if self.reason and self.converged is not None and total_timesteps is None and not stopped:

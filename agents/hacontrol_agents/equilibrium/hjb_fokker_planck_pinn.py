@@ -26,6 +26,11 @@ LAW_LEFT = 1e-6
 """Root mean square of the law's equation above which its steps are repeated."""
 LAW_ROUNDS = 6
 """Most rounds of steps on the law in the first iteration with it; later iterations take at most two."""
+LEARNT, WIDER = 4.0, 2.0
+"""Standard deviations of the law within which V is learnt once there is a law, and the factor on that of capital at
+given productivity. Farther out firms leave the points at which V is learnt, and V could be anything there."""
+KNOWN = 1.4
+"""Factor on that range, beyond which the policy is that of the nearest state within."""
 FRAME = "mean_z", "mean_y", "spread_z", "spread_y", "slope"
 """Names in a file of the numbers of the law's frame: log productivity z is its first coordinate, log capital y its
 second."""
@@ -117,7 +122,15 @@ class HJBFokkerPlanckPinn(IndustryLearner):
         return found
 
     def policy(self, k: Floats, z: Floats) -> Floats:
-        found: Floats = self._firms.policy(0.0, _states(k, z))[..., 0]
+        """Return the investment rate iota(k, z) [1/year]; beyond where V is learnt, that of the nearest state where it
+        is."""
+        x = _states(k, z)
+        if not self._fresh_law:
+            w = self._law.coordinates(torch.as_tensor(x).to(self._x))
+            most = KNOWN * w.new_tensor([LEARNT, WIDER * LEARNT])
+            near = self.firm.state.confine(self._law.states(torch.clamp(w, -most, most))).cpu().numpy()
+            x = np.where((w.abs() > most).any(-1).cpu().numpy()[..., None], near, x)
+        found: Floats = self._firms.policy(0.0, x)[..., 0]
         return found
 
     def density(self, k: Floats, z: Floats) -> Floats:
@@ -189,7 +202,7 @@ class HJBFokkerPlanckPinn(IndustryLearner):
             self._law.place(self._x)
         self._firms.box_share = 0.0  # no corners of a box, which the law's ellipse does not fill: only points around it
         loss = self._firms.go_on(self._env(), self._around_law(rng), rng)
-        equations, left = self._equations(self._law.points(rng, self.law_points)), math.inf
+        equations, left = self._equations(self._law.points(rng, self.law_points, LEARNT)), math.inf
         for _ in range(LAW_ROUNDS if fresh else 2):
             if left > LAW_LEFT:
                 left = self._law.fit(equations, self.law_steps)
@@ -217,7 +230,8 @@ class HJBFokkerPlanckPinn(IndustryLearner):
 
     def _around_law(self, rng: np.random.Generator) -> Visits:
         """Return states around the law, its tails included."""
-        x = self.firm.state.confine(self._law.states(self._law.points(rng, 4 * self.law_points)))
+        w = self._law.points(rng, 4 * self.law_points, LEARNT) * self._x.new_tensor([1.0, WIDER])
+        x = self.firm.state.confine(self._law.states(w))
         u = self.firm.state.to_unit(x)
         return Visits(u.new_zeros(len(u)), x, u, u)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
@@ -12,9 +13,15 @@ from hacontrol_agents.equilibrium.economy_learner import EconomyLearner
 from hacontrol_agents.equilibrium.industry_figure import industry_figure
 from hacontrol_envs import FirmIndustry, Solution
 from hacontrol_envs.arrays import Floats
+from hacontrol_envs.errors import EquilibriumError, NumericalError, ParameterError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+MOST_POLICY, MOST_PRICE, MOST_LAW = 3e-4, 3e-4, 3e-4
+"""Largest changes, of an industry that is certified: of the policy by a step of policy iteration, of the price by the
+market's clearing, and of output by the law's own equation; relative."""
 
 
 @dataclass(kw_only=True)
@@ -88,6 +95,33 @@ class IndustryLearner(EconomyLearner):
     def law_error(self, k: Floats, z: Floats) -> Floats | None:
         """Return |Fokker-Planck residual| relative to the equation's terms; None where the learner cannot tell."""
         return None
+
+    def _doubt(self) -> str:
+        """Return why the equilibrium is not certified: the law, what firms would do instead, or the market's clearing.
+
+        The law of the learnt policy at the learnt price is found by finite differences, and so is the value of it, for
+        which a step of policy iteration is made: what firms would deviate to. The price is the one that clears the
+        market of firms who have deviated. No equilibrium is computed, and nobody's optimum.
+        """
+        try:
+            followed = self.industry.follow(self.price, self.solution.policy)
+            better = followed.improved()
+            followed.refuse_binding()
+            better.refuse_binding()
+        except (EquilibriumError, NumericalError, ParameterError, RuntimeError) as error:  # of SuperLU, where singular
+            return f"no law is found of firms under its policy: {textwrap.shorten(str(error), 200)}"
+        learn = "learn on, or try another seed or larger networks"
+        law = abs(self.output / followed.output - 1)
+        if not law <= MOST_LAW:
+            return f"the law that it has learnt produces {law:.1g} more or less than that of its policy: {learn}"
+        size = followed.mean(followed.rates**2)
+        policy = np.sqrt(followed.mean((better.rates - followed.rates) ** 2) / size)
+        if not policy <= MOST_POLICY:
+            return f"firms gain by deviating from its investment rates, by {policy:.1g} of their size: {learn}"
+        price = abs(self.industry.excess(self.price, better.output) / self.industry.excess_slope)
+        if not price <= MOST_PRICE:
+            return f"the market does not clear: its price is about {price:.1g} off: {learn}"
+        return super()._doubt()
 
     def _answers(self) -> dict[str, Any]:
         x = self.industry.firm(self.price).initial_state(np.random.default_rng(0), 64)

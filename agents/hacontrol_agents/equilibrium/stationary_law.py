@@ -128,9 +128,15 @@ class StationaryLaw:
         x: Tensor = self.state.from_coordinates(self.frame.back(w)[..., self.order])
         return x
 
-    def points(self, rng: np.random.Generator, size: int) -> Tensor:
-        """Draw coordinates w (size, 2) at which to learn, between reflecting edges."""
-        w = torch.as_tensor(np.clip(rng.standard_normal((size, 2)) * SPREAD, -REACH, REACH)).to(self._like)
+    def points(self, rng: np.random.Generator, size: int, reach: float = REACH) -> Tensor:
+        """Draw coordinates w (size, 2) at which to learn, between reflecting edges.
+
+        Args:
+            rng: draws the points.
+            size: number of points.
+            reach: standard deviations from the law's mean beyond which there are none, at most REACH.
+        """
+        w = torch.as_tensor(np.clip(rng.standard_normal((size, 2)) * SPREAD, -reach, reach)).to(self._like)
         low, high = self._range(REACH)
         return torch.where(w < low, 2 * low - w, torch.where(w > high, 2 * high - w, w)).clamp(low, high)
 

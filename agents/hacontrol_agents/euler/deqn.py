@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -17,6 +18,7 @@ from hacontrol_agents.core.agent import Agent
 from hacontrol_agents.core.plain import refuse_unplain
 from hacontrol_agents.core.subjects import make_saved_economy
 from hacontrol_agents.core.verdicts import SEEN
+from hacontrol_agents.euler.correction import POINTS, corrected, doubt
 from hacontrol_agents.euler.euler_residual import Batch, Complementarity, EulerResidual
 from hacontrol_agents.euler.saving_rule import Frame, LawInput, SavingRule
 from hacontrol_agents.euler.training_economies import TrainingEconomies, TrainingPopulations, TrainingSavers
@@ -255,8 +257,8 @@ class DEQN(Agent):
             mass = torch.as_tensor(law.sum(axis=-2)).to(self.device)
             return rule.mean(mass, torch.tensor(conditions.assets).to(mass).expand(mass.shape))[0]
 
-    def _batch(self, rng: np.random.Generator) -> Batch:
-        return Batch(*(part.to(self.device) for part in self._training.batch(rng, self.points)))
+    def _batch(self, rng: np.random.Generator, points: int | None = None) -> Batch:
+        return Batch(*(part.to(self.device) for part in self._training.batch(rng, points or self.points)))
 
     def _learn(self, budget: int | None, report: Callable[..., bool]) -> None:
         while self._share_done(budget) < 1:
@@ -271,6 +273,15 @@ class DEQN(Agent):
     def _met(self) -> bool:
         """Tell whether the residual at fresh points, before they were learnt from, is below `settled`."""
         return self.history[-1]["residual"] < self.settled
+
+    def _doubt(self) -> str:
+        """Return why the rule is not certified: a Newton step at fresh points would change what it leads to."""
+        rng = np.random.default_rng([self.seed or 0, 2**33])
+        step = corrected(self._residual, self._batch(rng, POINTS))
+        other = copy.copy(self)
+        other._rule = step.rule
+        apart = self._training.apart(self.seed or 0, self._saved, other._saved)
+        return doubt(step, apart, self._training.strayed()) or super()._doubt()
 
     def _answers(self) -> dict[str, Any]:
         if self.law_input != "moments":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import copy
 from collections.abc import Callable
 from typing import final
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from hacontrol_agents.euler.euler_residual import Batch
 from hacontrol_envs.arrays import Floats
 from hacontrol_envs.core.conditions import EulerConditions, PopulationConditions
+from hacontrol_envs.core.discrete import Successors
 from hacontrol_envs.errors import EquilibriumError
 
 BINS = 20
@@ -30,6 +32,8 @@ TRIVIAL_TOP = 0.5
 
 FUTURE = 200
 """Periods for which economies follow the learnt rule to see where it leads."""
+COMPARED = 16
+"""Number of economies in which two rules are compared."""
 
 Saving = Callable[[Floats, "Floats | None"], Floats]
 """Function of points x (..., m, n) and their economies' laws (..., n_e, n_a), None without a population; returns a'
@@ -66,6 +70,20 @@ class TrainingEconomies(abc.ABC):
             self.restore(here)
 
     @abc.abstractmethod
+    def apart(self, seed: int, one: Saving, other: Saving) -> float:
+        """Return how far two rules are apart in what they lead to, relative. The economies themselves are unchanged.
+
+        Args:
+            seed: seed of points and shocks.
+            one: a rule.
+            other: another.
+        """
+
+    @abc.abstractmethod
+    def strayed(self) -> float:
+        """Return the share of savers who have come where nothing can be learnt."""
+
+    @abc.abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """Return the state as tensors by name."""
 
@@ -77,10 +95,10 @@ class TrainingEconomies(abc.ABC):
 @final
 class TrainingSavers(TrainingEconomies):
     """Single savers, who are economies of their own. Half of a batch are their states, half are drawn as starting
-    points."""
+    points. Savers whom a rule that is not learnt yet would ruin in the next period start anew."""
 
     def __init__(self, conditions: EulerConditions, rng: np.random.Generator, size: int) -> None:
-        self._conditions, self._size = conditions, size
+        self._conditions, self._size, self._strayed = conditions, size, 0.0
         self._x = conditions.start(rng, size)
 
     def batch(self, rng: np.random.Generator, points: int) -> Batch:
@@ -89,10 +107,28 @@ class TrainingSavers(TrainingEconomies):
         return Batch(x, x.new_zeros(1, 0), x[:, :0])
 
     def move(self, rng: np.random.Generator, saving: Saving) -> None:
-        after = self._conditions.following(self._x, saving(self._x, None), self._x[..., 0])
+        after = self._following(self._x, saving)
         reached = np.cumsum(np.broadcast_to(after.probability, after.x.shape[:-1]), axis=-1)
         drawn = np.sum(rng.random(len(self._x))[:, None] * reached[:, -1:] > reached, axis=-1)
-        self._x = after.x[np.arange(len(self._x)), np.minimum(drawn, reached.shape[-1] - 1)]
+        x = after.x[np.arange(len(self._x)), np.minimum(drawn, reached.shape[-1] - 1)]
+        with np.errstate(all="ignore"):
+            ahead = self._conditions.coordinates(self._following(x, saving).x)
+        strayed = np.logical_not(np.isfinite(ahead).all(axis=(-2, -1)))
+        self._strayed = float(strayed.mean())
+        self._x = np.where(strayed[:, None], self._conditions.start(rng, len(x)), x) if strayed.any() else x
+
+    def _following(self, x: Floats, saving: Saving) -> Successors:
+        return self._conditions.following(x, saving(x, None), x[..., 0])
+
+    def apart(self, seed: int, one: Saving, other: Saving) -> float:
+        """Return the relative L2 distance of what is saved beyond the limit, at a batch of points."""
+        x = self.batch(np.random.default_rng(seed), 2048).x[0].numpy()
+        saved = one(x, None)
+        return float(np.linalg.norm(other(x, None) - saved) / np.linalg.norm(saved - self._conditions.limit))
+
+    def strayed(self) -> float:
+        """Return the share of savers whom the rule would have ruined, and who started anew, in the last period."""
+        return self._strayed
 
     def tensors(self) -> dict[str, Tensor]:
         return {"cloud.x": torch.as_tensor(self._x)}
@@ -157,12 +193,31 @@ class TrainingPopulations(TrainingEconomies):
         choice = saving(x, self.laws).reshape(B, n_e, n_a)
         self.z, self.laws = self._conditions.moved(self.laws, choice, self.z, rng)
 
+    def apart(self, seed: int, one: Saving, other: Saving) -> float:
+        """Return the mean of |log K - log K'| over `FUTURE` periods of some economies that follow each of the rules,
+        from the same laws along the same aggregate states."""
+        paths = [self._capital_along(np.random.default_rng(seed), rule) for rule in (one, other)]
+        return float(np.abs(np.log(paths[0] / paths[1])).mean())
+
+    def _capital_along(self, rng: np.random.Generator, saving: Saving) -> Floats:
+        some = copy.copy(self)
+        some.z, some.laws = self.z[:COMPARED], self.laws[:COMPARED]
+        found = []
+        for _ in range(FUTURE):
+            some.move(rng, saving)
+            found.append(some.capital)
+        return np.array(found)
+
+    def strayed(self) -> float:
+        """Return the mass of savers at the top of the grid."""
+        return float(self.laws[..., -1].sum(axis=-1).mean())
+
     def diagnostics(self) -> dict[str, float]:
         return {"capital": float(self.capital.mean()), "spread": float(np.log(self.capital).std())}
 
     def refuse_trivial(self) -> None:
         sensible, capital = self._conditions.representative_capital, self.diagnostics()["capital"]
-        top = float(self.laws[..., -1].sum(axis=-1).mean())
+        top = self.strayed()
         if sensible / TRIVIAL <= capital <= sensible * TRIVIAL and top <= TRIVIAL_TOP:
             return
         raise EquilibriumError(

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
-from hacontrol_envs import LQR
+from hacontrol_agents.core.subjects import make_subject
+from hacontrol_envs import LQR, Economy, FirmIndustry
 from hacontrol_envs.errors import HacontrolError
 
 Draw = Callable[[np.random.Generator], dict[str, Any]]
@@ -77,16 +77,58 @@ def firm(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
+def brock_mirman(rng: np.random.Generator) -> dict[str, Any]:
+    """Draw discount factors from .8 to .998, capital shares from .1 to .8, persistence to .99, deviations to .3."""
+    return {
+        "discount_factor": 1 - _log_uniform(rng, 0.002, 0.2),
+        "capital_share": float(rng.uniform(0.1, 0.8)),
+        "productivity_persistence": float(rng.uniform(0.0, 0.99)),
+        "productivity_deviation": _log_uniform(rng, 0.005, 0.3),
+    }
+
+
+def industry(rng: np.random.Generator) -> dict[str, Any]:
+    """Draw elasticities of demand from .1 to 3, firms as `firm` does, and boxes that are up to e times too wide."""
+    drawn = {**firm(rng), "demand_elasticity": _log_uniform(rng, 0.1, 3.0)}
+    price, bounds = drawn.pop("price"), np.array(drawn.pop("capital_bounds"))
+    guess = FirmIndustry(**drawn).first_guess()
+    scale = (guess / price) ** (1 / (1 - drawn["returns_to_scale"]))  # of the capital at which firms rest
+    wider = np.exp(rng.uniform(0.0, 1.0, 2) * (-1, 1))
+    return {**drawn, "capital_bounds": (scale * bounds * wider).tolist()}
+
+
+def krusell_smith(rng: np.random.Generator) -> dict[str, Any]:
+    """Draw patience, risk aversion from .7 to 5, shocks to income and productivity, and borrowing limits, in "ssj"."""
+    return {
+        "calibration": "ssj",
+        "discount_factor": 1 - _log_uniform(rng, 0.006, 0.03),
+        "intertemporal_elasticity": _log_uniform(rng, 0.2, 1.5),
+        "capital_share": float(rng.uniform(0.28, 0.42)),
+        "depreciation": _log_uniform(rng, 0.012, 0.04),
+        "productivity_persistence": float(rng.uniform(0.75, 0.97)),
+        "productivity_deviation": _log_uniform(rng, 0.004, 0.03),
+        "productivity_states": 3,
+        "productivity_method": "rouwenhorst",
+        "income_persistence": float(rng.uniform(0.85, 0.98)),
+        "income_deviation": float(rng.uniform(0.2, 0.8)),
+        "borrowing_limit": 0.0 if rng.random() < 0.5 else -_log_uniform(rng, 0.1, 1.0),
+        "asset_nodes": 200,
+    }
+
+
 DRAWS: dict[str, tuple[str, Draw]] = {
     "lqr": ("LQR-v0", lqr),
     "merton": ("Merton-v0", merton),
     "firm": ("FirmInvestment-v0", firm),
+    "brock_mirman": ("BrockMirman-v0", brock_mirman),
+    "industry": ("FirmIndustry", industry),
+    "krusell_smith": ("KrusellSmith", krusell_smith),
 }
-"""By name: the id of the environment, and the function that draws its parameters."""
+"""By name: the id of the environment or name of the economy, and the function that draws its parameters."""
 
 
 def drawn(name: str, seed: int, index: int) -> tuple[str, dict[str, Any]]:
-    """Return the id of an environment and legal parameters.
+    """Return the id of an environment, or the name of an economy, and legal parameters.
 
     Args:
         name: one of `DRAWS`.
@@ -98,9 +140,10 @@ def drawn(name: str, seed: int, index: int) -> tuple[str, dict[str, Any]]:
     while True:
         parameters = draw(rng)
         try:
-            problem = gym.make(id, **parameters).unwrapped.problem  # type: ignore[attr-defined]
+            made = make_subject(id, parameters)
         except HacontrolError:
             continue
+        problem = None if isinstance(made, Economy) else made.unwrapped.problem
         if not (isinstance(problem, LQR) and _grows(problem)):
             return id, parameters
 

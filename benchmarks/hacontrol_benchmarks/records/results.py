@@ -59,6 +59,10 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """"ok", or "failed" where learning or the evaluation raised an exception or the process died."""
     message: str = ""
     """Why the task failed; empty if it did not."""
+    ending: Literal["", "certified", "not certified", "failed"] = ""
+    """How learning ended, as `Learner.ending` says; empty where the agent, or an older result, does not."""
+    reason: str = ""
+    """Why learning did not end certified, and what to try."""
     metrics: dict[str, Number | dict[str, Number]] = {}
     """Metrics by name, as the judge of the subject lists them; None where a metric does not apply."""
     evaluations: int | None = None
@@ -79,6 +83,12 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The machine that it ran on."""
     format: int = FORMAT
     """Version of the file format."""
+
+    @property
+    def doubt(self) -> str:
+        """Why learning did not end certified, of a learner that can certify what it has learnt; empty otherwise."""
+        asked = self.ending == "not certified" and self.metrics.get("converged") is not None
+        return self.reason if asked else ""
 
     def __post_init__(self) -> None:
         if self.evaluations is not None:

@@ -15,7 +15,7 @@ from hacontrol_benchmarks.records.suites import Suite, load_suite
 from hacontrol_benchmarks.records.text import markdown_text, printable, terminal
 from hacontrol_benchmarks.reporting.page import render_page
 from hacontrol_benchmarks.reporting.scores import boards
-from hacontrol_benchmarks.reporting.tables import Report, cells, column_meanings, header, markdown_table
+from hacontrol_benchmarks.reporting.tables import Report, cells, column_meanings, header, markdown_table, remarks
 from hacontrol_envs.errors import CheckpointError
 
 SUITE_FILE = "suite.toml"
@@ -87,8 +87,8 @@ def print_tables(report: Report, console: Console) -> None:
             table.add_row(*(terminal(text[place]) for place in shown), style=None if row.loss else "red")
         console.print(table)
         for row in board.rows:
-            for message in row.failures:
-                console.print(printable(f"failed: {row.agent}, {message}"), style="red", markup=False, highlight=False)
+            for remark in remarks(row):
+                console.print(printable(remark), style="red", markup=False, highlight=False)
 
 
 def markdown(report: Report) -> str:
@@ -98,7 +98,7 @@ def markdown(report: Report) -> str:
         setting = markdown_text(board.setting)
         lines += [f"## {markdown_text(board.title)}", "", f"{setting}. {board.meaning}", ""]
         lines += markdown_table(header(board), [cells(row, board) for row in board.rows])
-        lines += [f"* failed: {markdown_text(f'{row.agent}, {text}')}" for row in board.rows for text in row.failures]
+        lines += [f"* {markdown_text(remark)}" for row in board.rows for remark in remarks(row)]
         lines += [""]
     lines += ["## What the columns mean", ""] + [
         f"* **{title}**: {meaning}" for title, meaning in column_meanings(report)

@@ -91,6 +91,8 @@ class Row:
     converged: tuple[int, int] = (0, 0)
     """Number of runs that met their learner's own rule of convergence, and number of runs whose learner has such a
     rule."""
+    doubts: tuple[str, ...] = ()
+    """Reasons of the runs whose learner can certify what it has learnt, and did not."""
     certified: tuple[int, int] = (0, 0)
     """Number of runs whose policy is certified, and number of runs that were to be."""
 
@@ -158,6 +160,7 @@ def _row(agent: str, results: list[Result], headline: str, columns: tuple[Column
         spread(results, headline),
         tuple(middle(column.read(result) for result in good) for column in columns),
         _met(good, "converged"),
+        tuple(f"seed {result.task.seed}: {result.doubt}" for result in good if result.doubt),
         _met(good, "certified"),
     )
 

@@ -56,6 +56,12 @@ def cells(row: Row, board: Board) -> list[str]:
     ]
 
 
+def remarks(row: Row) -> list[str]:
+    """Return a line for each run of a row that failed, and for each that did not end certified."""
+    failed = [f"failed: {row.agent}, {text}" for text in row.failures]
+    return [*failed, *(f"not certified: {row.agent}, {text}" for text in row.doubts)]
+
+
 def interval(loss: tuple[float, float, float] | None) -> str:
     """Return an estimate with its interval, if there is one, as text."""
     if loss is None:

@@ -228,4 +228,5 @@ def _summary(result: Result) -> str:
     headline = judge.headline(known) or judge.headlines[0]
     loss = metric(result, headline)
     lost = "" if loss is None else f"{headline.replace('_', ' ')} {loss:.2e}, "
-    return f"[green]done[/]    {name}: {lost}learnt in {result.times.learning or 0:.0f} s"
+    doubt = f", not certified: {terminal(result.doubt)}" if result.doubt else ""
+    return f"[green]done[/]    {name}: {lost}learnt in {result.times.learning or 0:.0f} s{doubt}"

@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium as gym
 import msgspec
 
+from hacontrol_agents.core.learner import Learner
 from hacontrol_benchmarks.judging.evaluation import evaluate, watch
 from hacontrol_benchmarks.records import provenance
 from hacontrol_benchmarks.records.results import Result, Times, plain_history, plain_metrics, publish
@@ -37,6 +38,8 @@ def run_task(task: Task, folder: str | os.PathLike[str]) -> Result:
         clock = time.perf_counter()
         agent.learn(total_timesteps=task.total_timesteps, callback=watch(env) if "dt" in known else None)
         learning = time.perf_counter() - clock
+        if isinstance(agent, Learner):
+            known |= {"ending": agent.ending, "reason": agent.reason[:2000]}
         known |= {"evaluations": agent.evaluations, "history": plain_history(agent.history)}
         agent.save(agent_file(task, folder))
         clock = time.perf_counter()

@@ -28,6 +28,7 @@ from hacontrol_envs.economies.industry.market import (
 from hacontrol_envs.errors import EquilibriumError, ParameterError
 from hacontrol_envs.problems.firm_investment import FirmInvestment
 from hacontrol_envs.solvers.grid import Grid, clustered_nodes
+from hacontrol_envs.solvers.hjb import GridValue
 
 CLEARED = 1e-9
 """Largest log P + eta log Y at which the market is said to clear."""
@@ -129,21 +130,40 @@ class FirmIndustry(Economy):
             EquilibriumError: the law is too rough for the grid: more than 1e-4 of its mass would be negative.
             NumericalError: no stationary law exists.
         """
+        grid, _, masses, _ = self._followed(signal, policy)
+        return CrossSection(grid.x, masses)
+
+    def follow(self, signal: float | Floats, policy: Callable[[Any, Floats], Any]) -> Market:
+        """Find value and law of firms at the price `signal` who invest at the rates (..., 1) of a policy.
+
+        Raises:
+            EquilibriumError: the law is too rough for the grid.
+            NumericalError: no stationary law exists.
+        """
+        grid, rates, masses, negative = self._followed(signal, policy)
+        return Market(self.individual(signal), GridValue(grid, grid.evaluate(rates)), rates[:, 0], masses, negative)
+
+    def _followed(
+        self, signal: float | Floats, policy: Callable[[Any, Floats], Any]
+    ) -> tuple[Grid, Floats, Floats, float]:
+        """Return a grid around the law of firms who follow a policy, their rates (N, 1), masses (N,), and the mass that
+        was negative."""
         firm = self.individual(signal)
 
-        def law(nodes: tuple[Floats, ...], order: Literal[1, 4]) -> tuple[Grid, Floats, float]:
+        def law(nodes: tuple[Floats, ...], order: Literal[1, 4]) -> tuple[Grid, Floats, Floats, float]:
             grid = Grid(firm, nodes, order)
             t = np.zeros(len(grid.x))
-            return grid, *law_under(grid, firm.admissible(t, grid.x, np.asarray(policy(t, grid.x))))
+            rates = np.asarray(firm.admissible(t, grid.x, np.asarray(policy(t, grid.x))))
+            return grid, rates, *law_under(grid, rates)
 
-        rough, masses, _ = law(self._first_nodes(firm), 1)
-        grid, masses, negative = law(clustered_around(rough, masses, SHAPES[1]), 4)
-        if negative > NEGATIVE:
+        rough, _, masses, _ = law(self._first_nodes(firm), 1)
+        found = law(clustered_around(rough, masses, SHAPES[1]), 4)
+        if found[-1] > NEGATIVE:
             raise EquilibriumError(
-                f"the law of firms under this policy is too rough for a grid {SHAPES[1]}: {negative:.1g} of mass would "
-                "be negative"
+                f"the law of firms under this policy is too rough for a grid {SHAPES[1]}: {found[-1]:.1g} of mass "
+                "would be negative"
             )
-        return CrossSection(grid.x, masses)
+        return found
 
     def gap(self, signal: float | Floats, law: CrossSection) -> float:
         """Return log P + eta log Y at the price P = `signal`, with Y = E[e^z k^alpha] under the law; see `excess`."""

@@ -11,7 +11,7 @@ from hacontrol_envs.arrays import Floats
 from hacontrol_envs.errors import EquilibriumError
 from hacontrol_envs.problems.firm_investment import FirmInvestment
 from hacontrol_envs.solvers.grid import Grid, clustered_nodes
-from hacontrol_envs.solvers.hjb import GridValue, solve
+from hacontrol_envs.solvers.hjb import GridValue, improve, solve
 
 BINDING = 1e-7
 """Share of firms within two nodes of a capital bound above which the bound is said to shape the equilibrium."""
@@ -60,6 +60,12 @@ class Market:
         assert isinstance(firm, FirmInvestment)
         V, a = solve(grid, None if start is None else start.value(0.0, grid.x))
         return cls(firm, GridValue(grid, V), a[:, 0], *law_under(grid, a))
+
+    def improved(self) -> Market:
+        """Return the market of firms at the same price who do what is greedy for the value of these: one step of policy
+        iteration, by which their value, and so what each would gain by deviating, is found to second order."""
+        a = improve(self.grid, self.value.V)
+        return Market(self.firm, GridValue(self.grid, self.grid.evaluate(a)), a[:, 0], *law_under(self.grid, a))
 
     @property
     def grid(self) -> Grid:

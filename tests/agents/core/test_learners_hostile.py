@@ -1,11 +1,14 @@
 """Learners on problems that have no scale or no finite numbers: they learn what is right, or say what is wrong."""
 
+import io
 from dataclasses import dataclass, field
 
 import gymnasium as gym
+import msgspec
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from common.results import make_result
 from hacontrol_agents import Agent, make_agent
@@ -253,6 +256,9 @@ def test_a_value_that_is_the_optimum_has_converged_and_says_so_in_a_file(tmp_pat
     assert Agent.load(agent.save(tmp_path / "agent.safetensors")).converged is True
 
 
+DOUBT = "not certified", "it has no certificate of its own"
+
+
 def test_a_report_says_how_many_runs_met_the_rule(tmp_path):
     said = {"npi": (1.0, 1.0, 0.0), "done": (1.0, 1.0, 1.0), "ppo": (None, None, None)}
     for label, verdicts in said.items():
@@ -264,3 +270,19 @@ def test_a_report_says_how_many_runs_met_the_rule(tmp_path):
     for text in (markdown, page.read_text()):
         assert "npi (2 of 3 converged)" in text
         assert text.count(" converged)") == 1
+
+
+def test_a_report_gives_the_reasons_of_runs_that_do_not_end_certified(tmp_path):
+    """Where the learner can certify what it has learnt, as "converged" says; older results have no ending."""
+    told = [("npi", 1.0, "certified", ""), ("late", 0.0, "not certified", "learn on <b>"), ("ppo", None, *DOUBT)]
+    for label, met, ending, reason in told:
+        result = make_result(0, 0.1, label, converged=met)
+        publish(msgspec.structs.replace(result, ending=ending, reason=reason), tmp_path)
+    publish(make_result(0, 0.1, "old", converged=1.0), tmp_path)
+    console = Console(file=io.StringIO(), width=200)
+    page = write_report(tmp_path, console)
+    text = console.file.getvalue()
+    assert "not certified: late, seed 0: learn on <b>" in text
+    assert text.count("not certified") == 1
+    assert (tmp_path / "report.md").read_text().count("not certified") == 1
+    assert "late, seed 0: learn on &lt;b&gt;" in page.read_text()
