@@ -187,7 +187,13 @@ def judged(task: Task) -> dict[str, Any]:
 
 
 def certified(planted: Planted, problem: Any, seed: int) -> dict[str, Any]:
-    """Return what a certificate says and what is true, and how that ended."""
+    """Return what a certificate says and what is true, and how that ended.
+
+    Args:
+        planted: what is certified.
+        problem: the problem.
+        seed: seed of the certificate.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -215,7 +221,13 @@ def certified(planted: Planted, problem: Any, seed: int) -> dict[str, Any]:
 
 
 def tasks(subjects: list[str], draws: int, seed: int) -> list[Task]:
-    """Return all cases by number of the draw, slow ones last, and with fewer draws."""
+    """Return all cases by number of the draw, slow ones last, and with fewer draws.
+
+    Args:
+        subjects: names of problems.
+        draws: number of draws for each kind of solution that is not slow.
+        seed: seed of the draws.
+    """
     found = []
     for name in subjects:
         subject = SUBJECTS[name]
@@ -246,7 +258,13 @@ def measure(every: list[Task], workers: int, kept: Path | None) -> list[dict[str
 
 
 def row(subject: str, kind: str, cases: list[dict[str, Any]]) -> measured.Row:
-    """Return the row of a problem and a kind of solution, or of all: counts, the median gap, and what is wrong."""
+    """Return the row of a problem and a kind of solution, or of all: counts, the median gap and CPU seconds.
+
+    Args:
+        subject: name of the problem.
+        kind: what was planted.
+        cases: what `judged` returned.
+    """
     ways = collections.Counter(one["way"] for one in cases)
     answered = [one for one in cases if one["way"] != "refused"]
     too_good = sum(one["too_good"] for one in answered)

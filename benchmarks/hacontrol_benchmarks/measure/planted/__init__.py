@@ -82,10 +82,22 @@ def growing(c: float, rate: float) -> JetFunction:
 
 
 def wiggly(policy: Policy, size: float, often: float) -> Policy:
-    """Return a policy times 1 + size sin(often x_1), as smooth as it is."""
+    """Return a policy times 1 + size sin(often x_1), as smooth as it is.
+
+    Args:
+        policy: the policy.
+        size: relative size of the change.
+        often: radians per unit of x_1.
+    """
     return lambda t, x: policy(t, x) * (1 + size * np.sin(often * x[:, :1]))
 
 
 def rough(policy: Policy, size: float, often: float) -> Policy:
-    """Return a policy times 1 + size or 1 - size, which changes with the sign of sin(often x_1)."""
+    """Return a policy times 1 + size or 1 - size, which changes with the sign of sin(often x_1).
+
+    Args:
+        policy: the policy.
+        size: relative size of the change.
+        often: radians per unit of x_1.
+    """
     return lambda t, x: policy(t, x) * (1 + size * np.sign(np.sin(often * x[:, :1])))
