@@ -17,6 +17,8 @@ SEARCHES, KEPT = 5, 64
 """Rounds of local search for the largest violation, and points from which it starts."""
 ROUNDS = 8
 """Most linear programmes in a row."""
+PIVOTS = 3000
+"""Most iterations of a linear programme: the simplex method, which cycles on some, takes up to a few hundred."""
 EXACT = 1e-12
 """Largest residual relative to the equation's terms that is rounding."""
 LIFTS = 8
@@ -110,8 +112,7 @@ class Squeeze:
             left, right = (np.concatenate(parts) for parts in zip(*rows, strict=True))
             if not (np.isfinite(left).all() and np.isfinite(right).all()):
                 break
-            limits = -LARGEST, LARGEST
-            found = scipy.optimize.linprog(cost, A_ub=-left, b_ub=-right, bounds=limits, method="highs")
+            found = _least(cost, left, right)
             if found.status != 0:
                 break
             bound, worst = self._closed(value.plus(expansion, found.x * unit), side, policy, rng)
@@ -211,3 +212,14 @@ class Squeeze:
 
 def _violating(at: At, side: int) -> At:
     return at.select(side * at.residual > 0)
+
+
+def _least(cost: Floats, left: Floats, right: Floats) -> Any:
+    """Return SciPy's answer to: minimise cost'w where left w >= right; by interior points where simplices cycle."""
+    found: Any = None
+    for method in ("highs", "highs-ipm"):
+        limits, options = (-LARGEST, LARGEST), {"maxiter": PIVOTS}
+        found = scipy.optimize.linprog(cost, -left, -right, bounds=limits, method=method, options=options)
+        if found.status != 1:
+            break
+    return found

@@ -18,6 +18,10 @@ from hacontrol_envs.arrays import Floats
 BEYOND = 1.0
 """Size of V* - V and of J - V, relative to the larger of |V| and psi, that is assumed where paths leave the region, and
 where they are cut."""
+MOST_ESCAPED = 0.1
+"""Weight of paths that leave the region, from which on nothing is known: V may be anything there, and so may V*."""
+BELIEVED = 1e-2
+"""Such a weight under the greedy policy of a bound, up to which it counts."""
 MARGIN, WIDENINGS = 1.2, 30
 """Extent of the region relative to that of the paths, at first, and how often an edge of it is moved at most."""
 ASSUMED = (
@@ -60,19 +64,25 @@ class Bracket(NamedTuple):
 
     @property
     def upper(self) -> float:
-        """The upper bound, with what may happen beyond the region."""
-        return self.above.mean + BEYOND * self.psi * self.escaped[0]
+        """The upper bound, with what may happen beyond the region; infinite where many paths may leave it."""
+        return self.above.mean + _beyond(self.psi, self.escaped[0])
 
     @property
     def lower(self) -> float:
-        """The lower bound, with what may happen beyond the region."""
-        return self.below.mean - BEYOND * self.psi * self.escaped[1]
+        """The lower bound, with what may happen beyond the region; infinite where many paths may leave it."""
+        return self.below.mean - _beyond(self.psi, self.escaped[1])
 
     @property
     def gap(self) -> float:
         """Difference of the bounds relative to psi; infinite where one is missing."""
         gap = (self.upper - self.lower) / self.psi
         return gap if np.isfinite(gap) else np.inf
+
+    @property
+    def slack(self) -> float:
+        """What of the upper bound is a lift, or for paths that leave, relative to psi."""
+        slack = self.above.lift / self.psi + self.escaped[0]
+        return slack if np.isfinite(slack) else np.inf
 
     @property
     def looseness(self) -> float:
@@ -116,8 +126,12 @@ class Search(abc.ABC):
         """Degrees of the polynomials that are tried."""
 
     @abc.abstractmethod
-    def bases(self) -> Iterator[list[Candidate]]:
-        """Yield functions to begin with, of more than one origin, each with its weights in the order to try."""
+    def bases(self, found: list[Bracket]) -> Iterator[list[Candidate]]:
+        """Yield functions to begin with, of more than one origin, each with its weights in the order to try.
+
+        Args:
+            found: brackets found so far, a list that grows.
+        """
 
     @abc.abstractmethod
     def pilot(self, value: Candidate) -> Walk:
@@ -143,14 +157,14 @@ class Search(abc.ABC):
         """Return brackets by base, weight and region until one is sharp, and the last walk."""
         found: list[Bracket] = []
         seen: Walk
-        for weighted in self.bases():
+        for weighted in self.bases(found):
             for value in weighted:
                 seen = self.pilot(value)
                 here = [self._bracket(value, seen, *self._region(value, seen, target)) for target in self.targets]
                 found += here
                 if any(one.discounted and one.gap <= SHARP for one in here):
                     return found, seen
-                if any(one.discounted and max(one.escaped) < 0.1 for one in here):
+                if any(one.discounted and max(one.escaped) < MOST_ESCAPED for one in here):
                     break
         return found, seen
 
@@ -162,13 +176,11 @@ class Search(abc.ABC):
         low, high = np.minimum(seen.low, self.begin.min(axis=0)), np.maximum(seen.high, self.begin.max(axis=0))
         center, half = (low + high) / 2, MARGIN * np.maximum(high - low, 1e-3) / 2
         region = Region(self.frame, center - half, center + half)
-        psi = value.weight(*self.start)
         best = region, (1.0, 1.0)
         for _ in range(WIDENINGS):
             t, x = self.frame.back(region.points(self.rng, self.sizes[0] // 2))
             actions = value.greedy(t, x), value.played(self.policy, t, x)
-            size = np.array([self._size(value, region, edge) for edge in region.open])
-            edges = [size * region.escapes(value.rates(t, x, a), self.begin, psi / psi.sum()) for a in actions]
+            edges = [self._escapes(value, region, (t, x), a) for a in actions]
             escaped = min(float(edges[0].sum()), 1.0), min(float(edges[1].sum()), 1.0)
             if sum(escaped) <= sum(best[1]):
                 best = region, escaped
@@ -176,6 +188,18 @@ class Search(abc.ABC):
                 break
             region = region.widened(int(np.argmax(edges[0] + edges[1])), self.widening)
         return best
+
+    def _escapes(self, value: Candidate, region: Region, points: tuple[Floats, Floats], a: Floats) -> Floats:
+        """Bound the weight of paths that leave, times the size of V there over psi, for each open edge, (E,).
+
+        Args:
+            value: V.
+            region: the region.
+            points: times and states all over it.
+            a: actions there.
+        """
+        psi, size = value.weight(*self.start), [self._size(value, region, edge) for edge in region.open]
+        return np.array(size) * region.escapes(value.rates(*points, a), self.begin, psi / psi.sum())
 
     def _size(self, value: Candidate, region: Region, edge: tuple[int, int]) -> float:
         """Return the largest |V|/psi on an open edge, at least one: what may be lost there, in units of psi."""
@@ -193,9 +217,29 @@ class Search(abc.ABC):
         both = [value.rates(t, x, value.greedy(t, x)), value.rates(t, x, value.played(self.policy, t, x))]
         yields = all(bool((rates.yielded > 0).all()) for rates in both)
         discounted = yields or self.frame.timed or seen.left <= DISCOUNTED
-        above = min((squeeze.above(degree) for degree in self.degrees), key=_tightness)
-        below = min((squeeze.below(degree, self.policy) for degree in self.degrees), key=_tightness)
-        return Bracket(value, region, above, below, escaped, discounted, float(squeeze.psi.mean()))
+        psi = float(squeeze.psi.mean())
+        degrees = self.degrees if min(escaped) < MOST_ESCAPED else self.degrees[:1]
+        bounds = [squeeze.above(degree) for degree in degrees]
+        leaving = [max(escaped[0], self._leaving(bound.value, value, region)) for bound in bounds]
+        pairs = zip(bounds, leaving, strict=True)
+        above, leaves = min(pairs, key=lambda one: (one[0].mean + _beyond(psi, one[1]), one[1]))
+        below = min((squeeze.below(degree, self.policy) for degree in degrees), key=_tightness)
+        return Bracket(value, region, above, below, (leaves, escaped[1]), discounted, psi)
+
+    def _leaving(self, best: Candidate, value: Candidate, region: Region) -> float:
+        """Bound the weight of paths that leave under the policy that is greedy for a bound W, as in `_region`.
+
+        W is closer to V* than V where the policy is far from the optimum. Zero where barriers say nothing: between
+        points polynomials may have slopes that V* has not.
+        """
+        t, x = self.frame.back(region.points(self.rng, self.sizes[0] // 2))
+        bound = float(self._escapes(value, region, (t, x), best.greedy(t, x)).sum())
+        return bound if bound < BELIEVED else 0.0
+
+
+def _beyond(psi: float, escaped: float) -> float:
+    """Return what may happen beyond the region, in units of reward; infinite where many paths may leave it."""
+    return BEYOND * psi * escaped if escaped < MOST_ESCAPED else np.inf
 
 
 def _tightness(bound: Bound) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hacontrol_agents.certificates.brackets import BEYOND, Bracket, Search
+from hacontrol_agents.certificates.brackets import BEYOND, MOST_ESCAPED, Bracket, Search
 from hacontrol_agents.certificates.candidate import Policy
 from hacontrol_agents.certificates.certificate import Certificate
 from hacontrol_agents.certificates.continuous import ControlSearch, Subject
@@ -79,9 +79,10 @@ def certify(
     with np.errstate(all="ignore"):
         brackets, seen = search.brackets()
         sound = [bracket for bracket in brackets if bracket.discounted] or brackets
-        above, below = min(sound, key=lambda one: one.upper), max(sound, key=lambda one: one.lower)
+        above = min(sound, key=lambda one: (one.upper, one.escaped[0]))
+        below = max(sound, key=lambda one: (one.lower, -one.escaped[1]))
         simulated = None
-        if below.discounted and not below.looseness <= LOOSE * tolerance:
+        if below.discounted and below.escaped[1] < MOST_ESCAPED and not below.looseness <= LOOSE * tolerance:
             until = max(1e-2 * tolerance, 1e-6)
             simulated = search.simulate(below, evaluations, until=until, confidence=confidence)
         return _stated(search, above, below, simulated, seen, confidence=confidence, tolerance=tolerance)
@@ -167,7 +168,7 @@ def _checks(
             f"paths under the policy keep a weight of {seen.left:.2g}, so that their value does not come from rewards "
             "within reach; the policy may let states grow without end: learn longer, or from other starts"
         )
-    if max(above.escaped[0], below.escaped[1]) >= 1:
+    if max(above.escaped[0], below.escaped[1]) >= MOST_ESCAPED:
         failed.append("paths leave every region that was tried: the policy may let states grow without end")
     if not (np.isfinite(lower) and np.isfinite(above.upper)):
         failed.append(

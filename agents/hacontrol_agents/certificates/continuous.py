@@ -31,6 +31,8 @@ from hacontrol_envs.errors import LearningError
 
 DEGREES = {1: (0, 2, 4, 8, 12), 2: (0, 2, 4, 6), 3: (0, 2, 4)}
 """Degrees of the polynomials that are tried in one, two and three coordinates; `FEW` in more."""
+IMPROVEMENTS = 1
+"""Most better policies to which values are fitted."""
 FEW = (0, 2)
 """Degrees that are tried in four coordinates and more."""
 
@@ -61,12 +63,14 @@ class ControlSearch(Search):
         """Degrees of the polynomials that are tried."""
         return DEGREES.get(self.at.size, FEW)
 
-    def bases(self) -> Iterator[list[Candidate]]:
-        """Yield the value learnt, and one fitted to the policy, each under its weights."""
-        yield from (self._weighted(base) for base in self._bases())
+    def bases(self, found: list[Bracket]) -> Iterator[list[Candidate]]:
+        """Yield the value learnt, and one fitted to the policy, each under its weights.
 
-    def _bases(self) -> list[JetFunction]:
-        """Return the value learnt, and one fitted to the policy."""
+        Where these bound the optimum loosely, values fitted to better policies follow.
+
+        Args:
+            found: brackets found so far, a list that grows.
+        """
         problem, policy, jet, _ = self.subject
         points = self.at.back(self.rng.uniform(-1, 1, (POINTS, self.at.size)))
         a = np.asarray(policy(points[0], problem.observe(points[1])), dtype=np.float64)
@@ -76,8 +80,15 @@ class ControlSearch(Search):
                 f"the policy plays actions that are not finite at {wrong} of {len(a)} states of the box: "
                 "there is nothing to certify"
             )
-        a = np.asarray(problem.admissible(*points, a))
-        return [*([] if jet is None else [jet]), fit_base(self.at, points, a)]
+        if jet is not None:
+            yield self._weighted(jet)
+        own = self._weighted(fit_base(self.at, points, np.asarray(problem.admissible(*points, a))))
+        yield own
+        for _ in range(IMPROVEMENTS):
+            if min(one.slack for one in found) <= max(self.targets):
+                break
+            own = self._weighted(fit_base(self.at, points, own[-1].greedy(*points)))
+            yield own
 
     def _weighted(self, base: JetFunction) -> list[Candidate]:
         """Return a value weighted by its own size if it has one sign in the box, then with a constant weight."""
@@ -99,7 +110,8 @@ class ControlSearch(Search):
     def steps(self, at: Rates) -> tuple[float, int]:
         """Return a time step short beside what moves, and a number of steps."""
         speed = np.abs(at.weighted_drift[:, : self.at.states]) + (at.columns[:, : self.at.states] ** 2).sum(axis=2)
-        step = 0.4 / max(float(np.quantile(speed.max(axis=1), 0.9)), 1e-9)
+        known = speed[np.isfinite(speed).all(axis=1)].max(axis=1)
+        step = 0.4 / max(float(np.quantile(known, 0.9)) if len(known) else 1.0, 1e-9)
         horizon = self.subject.problem.horizon
         if horizon is not None:
             steps = int(np.clip(np.ceil(horizon / step), 20, PILOT_STEPS))

@@ -81,8 +81,12 @@ class DiscreteSearch(Search):
         """Degrees of the polynomials that are tried."""
         return DEGREES[self.free]
 
-    def bases(self) -> Iterator[list[Candidate]]:
-        """Yield the value learnt, one fitted to the policy, and one that policy iteration makes of it."""
+    def bases(self, found: list[Bracket]) -> Iterator[list[Candidate]]:
+        """Yield the value learnt, one fitted to the policy, and one that policy iteration makes of it.
+
+        Args:
+            found: brackets found so far, which make no difference.
+        """
         self._refuse_what_is_not_finite()
         value, problem = self.subject.value, self.subject.problem
         if value is not None:

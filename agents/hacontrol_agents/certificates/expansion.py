@@ -34,13 +34,26 @@ class Expansion:
     z are the coordinates of a box scaled to [-1, 1]^n.
     """
 
-    def __init__(self, low: Floats, high: Floats, degree: int) -> None:
-        self.center, self.half, self.degree = (low + high) / 2, (high - low) / 2, degree
-        powers = itertools.product(range(degree + 1), repeat=len(low))
-        self.powers = np.array(sorted((p for p in powers if sum(p) <= degree), key=sum))
-        unit = np.eye(degree + 1)
+    def __init__(self, low: Floats, high: Floats, degree: int, last: int | None = None) -> None:
+        """Choose polynomials.
+
+        Args:
+            low: least values of the box, (n,).
+            high: largest values, (n,).
+            degree: the total degree.
+            last: degree in the last coordinate, where the total degree is that of the others; None for no difference.
+        """
+        apart = [] if last is None else [last + 1]
+        self.center, self.half, self.degree = (low + high) / 2, (high - low) / 2, max(degree, last or 0)
+        together = len(low) - len(apart)
+        counts = itertools.product(*map(range, [*[degree + 1] * together, *apart]))
+        powers = (p for p in counts if sum(p[:together]) <= degree)
+        self.powers = np.array(sorted(powers, key=sum))
+        unit = np.eye(self.degree + 1)
         self._first, self._second = (
-            np.stack([np.pad(d := chebyshev.chebder(row, order), (0, degree + 1 - len(d))) for row in unit], axis=1)
+            np.stack(
+                [np.pad(d := chebyshev.chebder(row, order), (0, self.degree + 1 - len(d))) for row in unit], axis=1
+            )
             for order in (1, 2)
         )
 

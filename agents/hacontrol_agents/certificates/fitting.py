@@ -8,9 +8,11 @@ from hacontrol_agents.certificates.coordinates import Coordinates, lifetime
 from hacontrol_agents.certificates.expansion import Expansion
 from hacontrol_agents.certificates.region import Region
 from hacontrol_agents.certificates.value import Rates, Value
-from hacontrol_envs import ControlProblem, Jet
+from hacontrol_envs import Jet
 from hacontrol_envs.arrays import Floats
 
+IN_TIME = 12
+"""Degree in time of a fitted value."""
 NEWTON = 30
 """Most Newton steps of a fit of log |V|."""
 
@@ -48,66 +50,77 @@ def fit_base(at: Coordinates, points: tuple[Floats, Floats], a: Floats, degree: 
         at: coordinates of the problem.
         points: times (N,) and states (N, n).
         a: the policy's actions there, (N, m).
-        degree: total degree of the polynomial; twice that over a finite horizon.
+        degree: total degree of the polynomial in states.
     """
     problem, (t, x) = at.problem, points
     s, motion, reward = at.of(t, x), at.motion(t, x, a), np.asarray(problem.reward(t, x, a))
-    expansion = Expansion(s.min(axis=0), s.max(axis=0) + 1e-12, 2 * degree if at.timed else degree)
+    expansion = Expansion(s.min(axis=0), s.max(axis=0) + 1e-12, degree, IN_TIME if at.timed else None)
     life = lifetime(problem)
-    fitted = [_fit_linear(problem, at, expansion, expansion.moved(s, motion), reward, life)]
-    if bool(problem.state.log.any()) and bool((reward > 0).all() or (reward < 0).all()):
-        fitted.append(_fit_log(problem, at, expansion, expansion.moved(s, motion), reward, life))
+    end = _end(at, expansion, len(s))
+    owed = np.asarray(problem.terminal_reward(at.back(end)[1])) if at.timed else np.empty(0)
+    ends, rows = (expansion.values(end), owed), expansion.moved(s, motion)
+    fitted = [_fit_linear(at, expansion, rows, reward, ends)]
+    paid = np.concatenate([reward, owed])
+    if bool(problem.state.log.any()) and bool((paid > 0).all() or (paid < 0).all()):
+        fitted.append(_fit_log(at, expansion, rows, reward, ends))
 
     def left(base: FittedBase) -> float:
         value, slope, bend = at.inward(x, base(t, x))
         residual = reward + motion.generator(slope, bend) - problem.discount * value
         found = float(np.median(np.abs(residual) / (np.abs(reward) + np.abs(value) / life)))
+        if at.timed:
+            last = base(*at.back(end)).v
+            found += float(np.median(np.abs(last - owed) / (np.abs(last) + np.abs(owed) + 1e-300)))
         return found if np.isfinite(found) else np.inf
 
     return min(fitted, key=left)
 
 
+def _end(at: Coordinates, expansion: Expansion, size: int) -> Floats:
+    """Draw points at the horizon, (size, k); none over an infinite one."""
+    if not at.timed:
+        return np.empty((0, at.size))
+    end = expansion.center + expansion.half * np.random.default_rng(0).uniform(-1, 1, (size, at.size))
+    end[:, -1] = 1.0
+    return np.asarray(end)
+
+
 def _fit_linear(
-    problem: ControlProblem,
     at: Coordinates,
     expansion: Expansion,
     rows: tuple[Floats, Floats, Floats],
     reward: Floats,
-    life: float,
+    ends: tuple[Floats, Floats],
 ) -> FittedBase:
     """Fit V by linear least squares of h, and of V - g at the horizon."""
-    p, L, _ = rows
+    (p, L, _), (last, owed), rho = rows, ends, at.problem.discount
     size = np.abs(reward) + np.abs(reward).mean() + 1e-300
-    left, right = (problem.discount * p - L) / size[:, None], reward / size
-    if at.timed:
-        end = expansion.center + expansion.half * np.random.default_rng(0).uniform(-1, 1, (len(p), at.size))
-        end[:, -1] = 1.0
-        owed, last = np.asarray(problem.terminal_reward(at.back(end)[1])), expansion.values(end)
-        unit = np.abs(owed) + np.abs(owed).mean() + size.mean() * life
-        left, right = np.concatenate([left, last / unit[:, None]]), np.concatenate([right, owed / unit])
-    weights = least_squares(left, right)
+    unit = np.abs(owed) + (np.abs(owed).mean() if len(owed) else 0.0) + size.mean() * lifetime(at.problem)
+    left = np.concatenate([(rho * p - L) / size[:, None], last / unit[:, None]])
+    weights = least_squares(left, np.concatenate([reward / size, owed / unit]))
     return FittedBase(at, expansion, weights, 1.0, log=False)
 
 
 def _fit_log(
-    problem: ControlProblem,
     at: Coordinates,
     expansion: Expansion,
     rows: tuple[Floats, Floats, Floats],
     reward: Floats,
-    life: float,
+    ends: tuple[Floats, Floats],
 ) -> FittedBase:
-    """Fit log |V| by Newton steps on h/|V|, which is r/V + L p + |sigma' p'|^2/2 - rho."""
-    p, L, along = rows
+    """Fit log |V| by Newton steps on h/|V|, which is r/V + L p + |sigma' p'|^2/2 - rho, and log V/g at the horizon."""
+    (p, L, along), (last, owed), life = rows, ends, lifetime(at.problem)
     sign, scale = np.sign(reward[0]), float(np.exp(np.log(np.abs(reward)).mean())) * life
+    due = np.log(np.abs(owed) / scale)
     weights: Floats = least_squares(p, np.log(np.abs(reward) * life / scale))
     for _ in range(NEWTON):
         yielded = np.abs(reward) / (scale * np.exp(np.clip(p @ weights, -600, 600)))
         pull = np.einsum("nkd,k->nd", along, weights)
-        residual = yielded + L @ weights + (pull**2).sum(axis=1) / 2 - problem.discount
+        residual = yielded + L @ weights + (pull**2).sum(axis=1) / 2 - at.problem.discount
         jacobian = -yielded[:, None] * p + L + np.einsum("nkd,nd->nk", along, pull)
         unit = (yielded + 1 / life)[:, None]
-        step = least_squares(jacobian / unit, -residual / unit[:, 0])
+        left = np.concatenate([jacobian / unit, last])
+        step = least_squares(left, np.concatenate([-residual / unit[:, 0], due - last @ weights]))
         step *= min(1.0, 2.0 / max(float(np.abs(p @ step).max()), 1e-300))
         weights = np.asarray(weights + step, dtype=np.float64)
         if np.abs(p @ step).max() < 1e-12:

@@ -235,9 +235,10 @@ class Value:
         problem, (_, _, v_x, v_xx) = self.problem, self.jet(t, x)
         a = problem.maximiser(t, x, v_x, v_xx)
         if a is None:
-            start = np.broadcast_to(problem.action.center, (len(x), problem.action.dimension))
-            parts = [torch.as_tensor(np.ascontiguousarray(part)) for part in (t, x, v_x, v_xx, start)]
-            a = greedy(problem, parts[0], parts[1], parts[2], parts[3], parts[4]).numpy()
+            a = np.tile(problem.action.center, (len(x), 1))
+            known = np.isfinite(v_x).all(axis=1) & np.isfinite(v_xx).all(axis=(1, 2))
+            parts = [torch.as_tensor(np.ascontiguousarray(part[known])) for part in (t, x, v_x, v_xx, a)]
+            a[known] = greedy(problem, parts[0], parts[1], parts[2], parts[3], parts[4]).numpy()
         return np.asarray(problem.admissible(t, x, a))
 
     def loss(self, at: Rates) -> Floats:

@@ -8,8 +8,11 @@ import pytest
 import scipy
 
 from hacontrol_agents import Certificate, certify
+from hacontrol_agents.certificates import bounds
+from hacontrol_agents.certificates.continuous import ControlSearch, Subject
 from hacontrol_agents.certificates.coordinates import Coordinates
 from hacontrol_agents.certificates.expansion import Expansion
+from hacontrol_agents.certificates.fitting import fit_base
 from hacontrol_agents.certificates.paths import Plan, walk
 from hacontrol_agents.certificates.region import Region
 from hacontrol_agents.certificates.value import Value
@@ -133,6 +136,39 @@ def test_over_a_finite_horizon_the_optimum_is_certified():
     assert holds(found, best, best)
 
 
+def test_over_a_finite_horizon_a_value_is_fitted():
+    """As closely as polynomials in time can be: V is quadratic in x, log |V| linear in log wealth."""
+    rng = np.random.default_rng(0)
+    for problem in (LQR(horizon=1.0, terminal_cost=0.2), Merton(horizon=8.0, bequest=0.5)):
+        optimum, at = problem.solution(), Coordinates(problem)
+        t, x = at.back(rng.uniform(-1, 1, (1024, 2)))
+        fitted = fit_base(at, (t, x), optimum.policy(t, x))
+        t, x = at.back(rng.uniform(-1, 1, (200, 2)))
+        best = optimum.value(t, x)
+        assert np.abs(fitted(t, x).v - best).max() <= 2e-3 * np.abs(best).max()
+
+
+@pytest.mark.slow
+def test_a_merton_policy_over_a_finite_horizon_is_bounded_without_a_value():
+    problem = Merton(horizon=8.0, bequest=0.15)
+    optimum = problem.solution()
+    found = certify(optimum.policy, problem, starts=8, evaluations=50_000)
+    best = optimum.value(np.zeros(8), found.starts).mean()
+    assert holds(found, best, best)
+    assert found.relative_gap <= 0.2
+
+
+@pytest.mark.slow
+def test_a_portfolio_without_a_finite_value_has_no_lower_bound():
+    """Of three times the best risky fraction at risk aversion 10: discounted utility grows without end."""
+    problem = Merton(risk_aversion=10.0)
+    a = np.asarray(problem.solution().policy(0.0, np.ones((1, 1))))[0] * np.array([3.0, 1.0])
+    assert problem.constant_action_value(np.ones((1, 1)), a)[0] == -np.inf
+    found = certify(lambda t, x: np.tile(a, (len(x), 1)), problem, starts=4)
+    assert found.lower == -np.inf
+    assert "paths leave every region" in str(found)
+
+
 @pytest.mark.slow
 def test_a_policy_that_lets_states_explode_is_not_certified():
     problem = LQR(state_matrix=0.5, discount=0.1)
@@ -222,9 +258,11 @@ def test_paths_weighted_by_the_value_earn_what_the_policy_does():
     np.testing.assert_allclose(found.gain.mean(axis=1), exact, atol=4 * error.max() + 0.01 * np.abs(exact).max())
 
 
-def test_polynomials_are_differentiated():
+@pytest.mark.parametrize(("degree", "last", "size"), [(5, None, 21), (2, 6, 21)])
+def test_polynomials_are_differentiated(degree, last, size):
     rng = np.random.default_rng(0)
-    expansion = Expansion(np.array([-1.5, 0.2]), np.array([0.5, 2.0]), 5)
+    expansion = Expansion(np.array([-1.5, 0.2]), np.array([0.5, 2.0]), degree, last)
+    assert len(expansion) == size
     weights, s, step = rng.standard_normal(len(expansion)), rng.uniform(0.3, 0.4, (4, 2)), 1e-5
     _, slope, bend = expansion.jet(s, weights)
     for i in range(2):
@@ -282,6 +320,55 @@ def test_a_certificate_is_told_and_drawn():
     assert sum(found.parts.values()) == pytest.approx(found.gap, rel=1e-6, abs=1e-12)
     figure = found.plot()
     assert len(figure.axes) == 2
+
+
+def test_the_weight_that_leaves_is_that_of_the_best_policy_known():
+    """Of W's greedy policy, as W is closer to V* than V; E e^{-rho tau} of a Brownian motion from the middle."""
+    problem, half = Merton(risk_aversion=1.0), 3.0
+    optimum, start = problem.solution(), np.ones((1, 1))
+    search = ControlSearch(Subject(problem, optimum.policy, None, start), 0)
+    nothing = Value(search.at, lambda t, x: Jet(np.ones(len(x)), np.zeros(len(x)), 0 * x, 0 * x[:, :, None]), None, 1.0)
+    best = Value(search.at, optimum.jet, 0.0)
+    pi, k = np.asarray(optimum.policy(0.0, start))[0]
+    s = 0.2 * pi
+    m = problem.risk_free_rate + 0.05 * pi - k - s**2 / 2
+    width = half * problem.state.half_width[0]
+    exact = np.cosh(m * width / s**2) / np.cosh(np.sqrt(m**2 + 2 * problem.discount * s**2) * width / s**2)
+    region = Region(search.at, np.array([-half]), np.array([half]))
+    bound = search._leaving(best, nothing, region)
+    assert exact <= bound <= 4 * exact
+
+
+def test_a_programme_on_which_the_simplex_method_cycles_is_solved_by_interior_points(monkeypatch):
+    solve, tried = scipy.optimize.linprog, []
+
+    def cycling(*arguments, method, **settings):
+        tried.append(method)
+        settings["options"]["maxiter"] = 0 if method == "highs" else 100
+        return solve(*arguments, method=method, **settings)
+
+    monkeypatch.setattr(scipy.optimize, "linprog", cycling)
+    rng = np.random.default_rng(0)
+    left, right = np.concatenate([np.eye(3), rng.random((40, 3))]), -np.ones(43)
+    found = bounds._least(np.ones(3), left, right)
+    assert tried == ["highs", "highs-ipm"]
+    assert found.status == 0
+    assert (left @ found.x >= right - 1e-7).all()
+    dual = solve(-right, A_eq=left.T, b_eq=np.ones(3), method="highs-ds")  # max right'y, left'y = cost, y >= 0
+    assert found.fun == pytest.approx(-dual.fun, rel=1e-6)
+
+
+def test_where_a_value_is_not_finite_the_greedy_action_is_the_middle_of_the_box():
+    problem = Merton(expected_return=[0.06, 0.08], volatility=[0.2, 0.25])
+    optimum, x = problem.solution(), np.array([[0.5], [1.0], [2.0]])
+
+    def jet(t, x):
+        found = optimum.jet(t, x)
+        return found._replace(v_xx=np.where(x[:, :, None] == 1.0, np.nan, found.v_xx))
+
+    a = Value(Coordinates(problem), jet, 0.0).greedy(np.zeros(3), x)
+    np.testing.assert_allclose(a[[0, 2]], optimum.policy(0.0, x[[0, 2]]), rtol=1e-6)
+    np.testing.assert_array_equal(a[1], problem.action.center)
 
 
 @pytest.mark.parametrize(
