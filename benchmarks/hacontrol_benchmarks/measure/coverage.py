@@ -237,7 +237,7 @@ def tasks(subjects: list[str], draws: int, seed: int) -> list[Task]:
     return sorted(found, key=lambda task: (SUBJECTS[task.subject].slow, task.draw))
 
 
-def measure(every: list[Task], workers: int, kept: Path | None) -> list[dict[str, Any]]:
+def measure(every: list[Task], workers: int, kept: Path | None, more: bool = True) -> list[dict[str, Any]]:
     """Return what `judged` does of all cases, in their order.
 
     Args:
@@ -245,16 +245,18 @@ def measure(every: list[Task], workers: int, kept: Path | None) -> list[dict[str
         workers: number of processes.
         kept: a file of JSON lines to which cases are written as they end; those that it has are not repeated. None for
             no file.
+        more: whether to judge cases that the file lacks; otherwise they are left out.
     """
     lines = kept.read_bytes().splitlines() if kept is not None and kept.exists() else []
     found = {Task(*(one[name] for name in Task._fields)): one for one in map(loads, lines)}
-    left = [task for task in every if task not in found]
+    left = [task for task in every if task not in found] if more else []
     with ProcessPoolExecutor(workers) as pool, (kept or Path(os.devnull)).open("ab") as file:
         for task, case in zip(left, track(pool.map(judged, left), "certificates", len(left)), strict=True):
-            found[task] = case
-            file.write(dumps(case, default=float).encode() + b"\n")
+            line = dumps(case, default=float)
+            found[task] = loads(line)
+            file.write(f"{line}\n".encode())
             file.flush()
-    return [found[task] for task in every]
+    return [found[task] for task in every if task in found]
 
 
 def row(subject: str, kind: str, cases: list[dict[str, Any]]) -> measured.Row:
@@ -313,6 +315,7 @@ def main(
     seed: int = 0,
     workers: int = 2,
     cases: Path | None = None,
+    more: bool = True,
     json: Path | None = None,
 ) -> int:
     """Certify right and wrong solutions; return 1 where fewer than 95 % hold the truth, or one is too good.
@@ -323,11 +326,14 @@ def main(
         seed: seed of the draws.
         workers: number of processes.
         cases: a file to which cases are written as they end, and from which a run goes on.
+        more: whether to judge cases that the file `cases` lacks; otherwise what it has is reported.
         json: a file to write the figures to.
     """
     chosen = problem or list(SUBJECTS)
-    found = measure(tasks(chosen, draws, seed), workers, cases)
-    settings = {"problems": chosen, "draws": draws, "seed": seed, "workers": workers, "evaluations": EVALUATIONS}
+    every = tasks(chosen, draws, seed)
+    found = measure(every, workers, cases, more)
+    settings = {"problems": chosen, "draws": draws, "seed": seed, "evaluations": EVALUATIONS}
+    settings |= {"cases": len(found), "of": len(every)}
     return measured.report("measure.coverage", rows(found), COLUMNS, settings, json, "95 % held, none too good")
 
 

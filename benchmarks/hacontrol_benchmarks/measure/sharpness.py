@@ -61,7 +61,7 @@ def row(run: Run) -> measured.Row:
     found = certify(agent, problem)
     done = time.process_time()
     size = float(np.abs(problem.solution().value(0.0, found.starts)).mean())
-    gap = found.gap / size if not found.failed else np.inf
+    gap = float(found.gap) / size if not found.failed else np.inf
     loss, error = true_gap(problem, agent.policy, found.starts, size)
     return {
         **{"problem": run.env, "agent": run.agent, "seed": run.seed, "ending": agent.ending},

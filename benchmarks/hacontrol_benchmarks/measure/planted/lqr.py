@@ -26,6 +26,8 @@ from hacontrol_benchmarks.measure.planted import (
 from hacontrol_envs import LQR, Jet
 from hacontrol_envs.arrays import Floats
 
+LARGEST = 600.0
+"""Argument of Kummer's function from which on it counts as infinite."""
 TIGHT = {"method": "DOP853", "rtol": 1e-12, "atol": 1e-13}
 """How differential equations are integrated."""
 
@@ -167,7 +169,9 @@ def _kummer(problem: LQR, size: float) -> JetFunction:
 
     def f(y: Floats) -> list[Floats]:
         z, (a, b) = bend * y**2, (order, 0.5)
-        M = [scipy.special.hyp1f1(a + i, b + i, z) for i in range(3)]
+        M = [
+            np.where(z < LARGEST, scipy.special.hyp1f1(a + i, b + i, np.minimum(z, LARGEST)), np.inf) for i in range(3)
+        ]
         slope = 2 * bend * y
         first, second = a / b * M[1], a * (a + 1) / b / (b + 1) * M[2]
         return [M[0], slope * first, 2 * bend * first + slope**2 * second]

@@ -11,8 +11,9 @@ from hacontrol_benchmarks.measure.planted import Policy, Worth
 from hacontrol_envs import ControlProblem, Solution
 from hacontrol_envs.arrays import Floats
 
-GRIDS = ((360, 3.0), (480, 4.0))
-"""Nodes, and half-widths in unit coordinates; the second is taken, the first tells its error."""
+GRIDS = {True: ((360, 3.0), (480, 4.0)), False: ((240, 1.2), (320, 1.4))}
+"""Nodes, and half-widths in unit coordinates, by whether the state is on a logarithmic scale; the second pair is taken,
+the first tells its error. On a linear scale learnt policies have kinks farther out, at the bounds of actions."""
 
 
 def worth(problem: ControlProblem, policy: Policy, tilt: float) -> Callable[[Floats], Worth] | None:
@@ -48,7 +49,7 @@ def loss(problem: ControlProblem, policy: Policy, tilt: float) -> Callable[[Floa
     """
     optimum = problem.solution()
     assert optimum is not None
-    coarse, fine = (_excess(problem, optimum, policy, tilt, *grid) for grid in GRIDS)
+    coarse, fine = (_excess(problem, optimum, policy, tilt, *grid) for grid in GRIDS[bool(problem.state.log[0])])
     if coarse is None or fine is None:
         return None
 
