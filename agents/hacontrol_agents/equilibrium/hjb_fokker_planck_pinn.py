@@ -283,7 +283,11 @@ class HJBFokkerPlanckPinn(IndustryLearner):
         self._law.optimizer.restore(record["law_optimizer"])
         self._firms.env = self._env()
         visits = self._visits(wide=not self._in_law)._asdict()
-        value = {"parameters": tensors["value"], **{f"visits.{name}": part for name, part in visits.items()}}
+        value = {
+            "parameters": tensors["value"],
+            "wider": tensors["value"][:0],
+            **{f"visits.{name}": part for name, part in visits.items()},
+        }
         self._firms._restore(value, record["value"])
         self._firms._v.problem = self.firm
         self._law.quadrature()

@@ -104,8 +104,9 @@ class IndustryLearner(EconomyLearner):
         market of firms who have deviated. No equilibrium is computed, and nobody's optimum.
         """
         try:
-            followed = self.industry.follow(self.price, self.solution.policy)
-            better = followed.improved()
+            with np.errstate(all="ignore"):  # what is not finite is refused
+                followed = self.industry.follow(self.price, self.solution.policy)
+                better = followed.improved()
             followed.refuse_binding()
             better.refuse_binding()
         except (EquilibriumError, NumericalError, ParameterError, RuntimeError) as error:  # of SuperLU, where singular

@@ -235,6 +235,8 @@ class StationaryLaw:
         log = self._log(w)
         top = log.max()
         mass = torch.exp(log - top) * cell
+        if not math.prod(self.frame.spread) > 0:
+            raise FloatingPointError("the spread of firms, who are all in one place")
         self.log_mass = float(mass.sum().log() + top) + math.log(math.prod(self.frame.spread))
         return self.states(w), mass / mass.sum()
 
