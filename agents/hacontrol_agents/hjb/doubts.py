@@ -21,6 +21,9 @@ from hacontrol_envs import ControlProblem
 SMALL_GAP, MOST_LEFT, MOST_EXITED = 1e-4, 0.05, 0.002
 """Most that the equation may leave open, relative to V; largest shares of paths that may not end, or leave the region
 in which V was learnt."""
+THOROUGH, MOST_STRAYED = 4, 5e-4
+"""Factor on the number of paths in the last look, in which all run to their end, and the largest share of these that
+may leave the region: where V may be off, far from where most paths go, it is off by that share at the start."""
 SMALL_ERROR = 5e-4
 """Most that actions may be off, by estimate, relative to their root mean square."""
 STATES, PATHS, STEPS = 32, 4, 2000
@@ -29,20 +32,21 @@ APART, CLOSE = 0.01, 0.02
 """Half the distance of differences, in unit coordinates, and the share of it below which paths count as one."""
 
 
-def doubt_of_value(seen: Look, keep: bool) -> str:
+def doubt_of_value(seen: Look, keep: bool, thorough: bool) -> str:
     """Return why V is not believed to be the policy's value, and what to try; empty where it is.
 
     Args:
         seen: what long paths of the policy show.
         keep: whether the paths' weights do not decay.
+        thorough: whether all paths were run to their end.
     """
-    if keep or seen.left > MOST_LEFT:
+    if keep or seen.left > (MOST_STRAYED if thorough else MOST_LEFT):
         return (
             "paths under its policy keep their weight, so that rewards within reach do not decide its value: learn "
             "on, from other starts or with a larger discount"
         )
-    if seen.exited > MOST_EXITED:
-        return f"{seen.exited:.1%} of the paths leave the region in which V was learnt: learn on, or raise margin"
+    if seen.exited > (MOST_STRAYED if thorough else MOST_EXITED):
+        return f"{seen.exited:.2%} of the paths leave the region in which V was learnt: learn on, or raise margin"
     if not seen.gap <= SMALL_GAP:
         return (
             f"its equation leaves {seen.gap:.1g} of the value open, more than {SMALL_GAP:g}: learn on, or try "

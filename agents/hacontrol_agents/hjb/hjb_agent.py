@@ -16,10 +16,10 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hacontrol_agents.core.agent import Agent
 from hacontrol_agents.core.greedy import greedy
-from hacontrol_agents.hjb.doubts import apart, doubt_of_policy, doubt_of_value, policy_error
+from hacontrol_agents.hjb.doubts import THOROUGH, apart, doubt_of_policy, doubt_of_value, policy_error
 from hacontrol_agents.hjb.equations import Rows, edge_rows
 from hacontrol_agents.hjb.first_value import FIRST_REACH, constant, first_value, fit, network, wider
-from hacontrol_agents.hjb.sampling import Look, Region, Visits, around, uniform, visit, widened
+from hacontrol_agents.hjb.sampling import FEW, Look, Region, Visits, around, uniform, visit, widened
 from hacontrol_agents.learning.networks import MLP
 from hacontrol_agents.learning.optimizers import LevenbergMarquardt
 from hacontrol_envs import ControlProblem, Jet
@@ -65,21 +65,22 @@ class HJBAgent(Agent):
     """
 
     hidden: tuple[int, ...] | None = None
-    """Widths of the value network's hidden layers; None for one of 24 + 4 n units, n the dimension of the state, or
-    over a finite horizon two of 16."""
+    """Widths of the value network's hidden layers; None for one of 24 + 4 n units, n the state's dimension, which two of
+    12 + 2 n, at least 16, take over where it learns no more, and over a finite horizon for two from the start."""
     activation: str = "tanh"
     """Activation of the hidden layers."""
     value_scale: Literal["auto", "linear", "log"] = "auto"
     """Scale of the layers' output: "linear" for V, "log" for log |V|; "auto" is log where a state is on a log scale and
-    rewards have one sign even far from the box."""
+    V has a sign: a constant action's rewards are positive even far from the box, or those of all that are tried are
+    negative."""
     points: int | None = None
     """Number of points at which equations hold, in an iteration; None for four times the number of network
     parameters."""
     box_share: float = 0.5
     """Share of the points that are uniform in the region; the others are states that the policy visits."""
     visits: int = 512
-    """Number of paths that show where the policy leads, run in the first five iterations, which settle the region and
-    the law."""
+    """Number of paths that show where the policy leads, in the first five iterations and after it has moved; four times
+    as many are run before V is certified."""
     margin: float = 2.0
     """Extent of the region, relative to the farthest reach of the paths."""
     rollout_step: float | None = None
@@ -98,8 +99,7 @@ class HJBAgent(Agent):
     @property
     def problem(self) -> ControlProblem:
         """The problem behind the environment."""
-        problem: ControlProblem = self.env.unwrapped.problem
-        return problem
+        return self.env.unwrapped.problem  # type: ignore[no-any-return]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,13 +107,12 @@ class HJBAgent(Agent):
         count("visits", self.visits)
         if self.iterations is not None:
             count("iterations", self.iterations)
-        self._iteration, self._settled = 0, 0
-        self._learnt = False
-        self._haste = 0.0
+        self._iteration, self._settled, self._learnt, self._haste = 0, 0, False, 0.0
         how = {name: getattr(self, name) for name in ("hidden", "activation", "value_scale", "device")}
         self._v, self._first_action, self._shaped, self._floor = first_value(self.problem, **how, seed=self.seed or 0)
         self._outgrown: Tensor | None = None
-        self._doubted: tuple[int, str] | None = None
+        self._doubted = -1, ""
+        self._strayed: Visits | None = None
         self._set_network(self._v.network)
         n = self.problem.state.dimension
         self._visits = Visits(*(self._like.new_zeros(shape) for shape in ((0,), (0, n), (0, n), (0, n))))
@@ -130,6 +129,15 @@ class HJBAgent(Agent):
         """Return a network with two hidden layers, of random weights."""
         widths = wider(self.problem)
         return network(self.problem, widths, self.activation, self._v.log, self.seed or 0).to(self._like.device)
+
+    def _extend(self, rng: np.random.Generator) -> None:
+        """Learn as far as rare paths go, or where one hidden layer learns no more, go on with two, fitted to V."""
+        rows = [row["residual"] for row in self.history]
+        stalled = len(rows) >= 20 and np.median(rows[-10:]) > 0.7 * np.median(rows[-20:-10])
+        if self._strayed is not None:
+            self._visits = self._strayed
+        elif self.hidden is None and self._outgrown is None and self.problem.horizon is None and stalled:
+            self._grow(rng)
 
     def _grow(self, rng: np.random.Generator) -> None:
         """Fit a network with two hidden layers to V, and go on with it."""
@@ -194,8 +202,8 @@ class HJBAgent(Agent):
         problem = self.problem
         while self._share_done(budget) < 1:
             rng = np.random.default_rng([self.seed or 0, self._iteration])
-            if self._iteration in range(ITERATIONS, 2 * ITERATIONS, EVERY) and self._wants_more():
-                self._grow(rng)
+            if self._iteration in range(ITERATIONS, 2 * ITERATIONS, EVERY) and self._doubt():
+                self._extend(rng)
             if self._settled < LOOKS or self.history[-1]["policy_change"] > STIRRED:
                 self._look(rng)
             self._before.network.load_state_dict(self._v.network.state_dict())
@@ -226,21 +234,15 @@ class HJBAgent(Agent):
         if self._haste and not self._learnt:
             self._v.network.load_state_dict(self._shaped.network.state_dict())
 
-    def _seen_from(self, rng: np.random.Generator, known: Region, patience: float = 1.0) -> Look:
-        """Run paths of the policy from initial states until they leave the region in which V is known."""
-        problem, step = self.problem, self._long_step
-        x = torch.as_tensor(problem.initial_state(rng, self.visits)).to(self._like)
+    def _seen_from(
+        self, rng: np.random.Generator, known: Region, paths: int = 1, patience: float = 1.0, few: float = FEW
+    ) -> Look:
+        """Run paths of the policy from initial states until they leave the region in which V is known; see `visit`."""
+        v, step = self._v if self._learnt else self._shaped, self._long_step
+        x = torch.as_tensor(self.problem.initial_state(rng, paths * self.visits)).to(self._like)
         self.evaluations += int(len(x) * self._v.lifetime / step)
-        return visit(
-            self._v if self._learnt else self._shaped,
-            self._track,
-            x,
-            rng,
-            step=step,
-            haste=self._haste,
-            region=known,
-            patience=patience,
-        )
+        how = {"haste": self._haste, "patience": patience, "few": few}
+        return visit(v, self._track, x, rng, step=step, region=known, **how)
 
     def _slowed(self, haste: float) -> float:
         """Return less haste where the last evaluation succeeded, in the end none."""
@@ -253,14 +255,6 @@ class HJBAgent(Agent):
         """Return the actions (S, m) at some of the states visited."""
         return self._act(self._visits.t[:WATCHED], self._visits.x[:WATCHED])
 
-    def _wants_more(self) -> bool:
-        """Tell whether a network of one layer has learnt what it can, and that is not enough."""
-        rows = [row["residual"] for row in self.history]
-        if self.hidden is not None or self._outgrown is not None or self.problem.horizon is not None or len(rows) < 20:
-            return False
-        stalled = np.median(rows[-10:]) > 0.7 * np.median(rows[-20:-10])
-        return bool(stalled) and bool(self._doubt())
-
     def _met(self) -> bool:
         last = self.history[-LAST:]
         still = all(
@@ -270,21 +264,29 @@ class HJBAgent(Agent):
 
     def _doubt(self) -> str:
         """Return why V and its policy are not certified; see `doubts`. Each iteration is asked once."""
-        if self._doubted is None or self._doubted[0] != self._iteration:
+        if self._doubted[0] != self._iteration:
             self._doubted = self._iteration, self._doubt_now()
         return self._doubted[1]
 
     def _doubt_now(self) -> str:
-        seen = self._seen_from(np.random.default_rng([self.seed or 0, 2**31 + 1]), self._region, patience=10.0)
-        keep = self._haste > 0 or (self.problem.horizon is None and seen.decay <= 0)
-        doubt = doubt_of_value(seen, keep)
+        doubt = self._doubt_of_value(thorough=False)
         if doubt:
             return doubt
         rng = np.random.default_rng([self.seed or 0, 2**31 + 2])
         where = self._visits, rng, self._region, self._long_step
         error, counted = policy_error(self._v, self._track, self._best, *where)
         self.evaluations += counted
-        return doubt_of_policy(error)
+        return doubt_of_policy(error) or self._doubt_of_value(thorough=True)
+
+    def _doubt_of_value(self, thorough: bool) -> str:
+        """Return why V is not believed to be the policy's value; keep where paths go if rare ones are the reason."""
+        rng = np.random.default_rng([self.seed or 0, 2**31 + 1])
+        paths, few = (THOROUGH, 0.0) if thorough else (1, FEW)
+        seen = self._seen_from(rng, self._region, paths, 10.0, few)
+        keep = self._haste > 0 or (self.problem.horizon is None and seen.decay <= 0)
+        doubt = doubt_of_value(seen, keep, thorough)
+        self._strayed = seen.visits if thorough and doubt else None
+        return doubt
 
     @abc.abstractmethod
     def _iterate(self, rng: np.random.Generator) -> float:

@@ -21,7 +21,7 @@ Policy: TypeAlias = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 ROUND = 30.0
 """Largest ratio of variances of paths in two directions for which a box is taken as the region."""
 MOST_STEPS, LIVES, FEW = 400, 12.0, 0.02
-"""Rollouts end after so many steps, so many times the inverse of the discount, or when a smaller share is alive."""
+"""Paths end after so many steps, so many times the inverse of the discount, or when so small a share is alive."""
 
 
 class Visits(NamedTuple):
@@ -162,6 +162,7 @@ def visit(
     haste: float,
     region: Region,
     patience: float = 1.0,
+    few: float = FEW,
 ) -> Look:
     """Run one path of the policy from each start by Euler's scheme until it dies, half of them weighted by psi.
 
@@ -180,6 +181,7 @@ def visit(
         haste: rate added to the discount.
         region: region in which V has been learnt.
         patience: factor on the time, and the number of steps, after which paths are given up.
+        few: share of paths below which those alive are given up.
     """
     problem, n = v.problem, x.shape[1]
     rate = problem.discount + haste
@@ -211,7 +213,7 @@ def visit(
         exited += len(alive) - int(inside.sum())
         low[alive], high[alive] = torch.minimum(low[alive], u), torch.maximum(high[alive], u)
         alive, a = alive[inside], a[inside]
-        if len(alive) < FEW * len(low) or (k + 1) * step * rate > patience * LIVES:
+        if len(alive) <= few * len(low) or (k + 1) * step * rate > patience * LIVES:
             break
     left_over = len(alive) / len(low) if problem.horizon is None else 0.0
     if problem.horizon is not None and len(alive):

@@ -219,13 +219,14 @@ def test_a_rule_that_was_not_met_is_a_warning_unless_the_user_stopped():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("risk_aversion", [0.8, 20.0])
-def test_a_policy_is_right_where_values_have_many_sizes(risk_aversion):
-    """At risk aversion 20 values span 38 orders of magnitude over the box."""
+@pytest.mark.parametrize(("risk_aversion", "iterations", "bound"), [(0.5, None, 5e-4), (20.0, 30, 1e-4)])
+def test_a_policy_is_right_where_values_have_many_sizes(risk_aversion, iterations, bound):
+    """At risk aversion 20 values span 38 orders of magnitude over the box; at .5 a hundredth of the value comes from
+    wealth beyond e^98, where V is not learnt before rare paths have been seen to go there."""
     env = gym.make("Merton-v0", risk_aversion=risk_aversion)
-    agent = make_agent("npi", env=env, seed=0, iterations=30, visits=128).learn()
+    agent = make_agent("npi", env=env, seed=0, iterations=iterations, visits=128 if iterations else 512).learn()
     assert agent.ending == "certified"
-    assert evaluate(agent, env, Evaluation(paths=8, points=128, max_steps=50))["policy_error_visited"] < 1e-4
+    assert evaluate(agent, env, Evaluation(paths=8, points=128, max_steps=50))["policy_error_visited"] < bound
 
 
 def test_a_network_that_cannot_hold_the_value_says_so(tmp_path):
