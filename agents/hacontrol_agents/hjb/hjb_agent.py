@@ -65,8 +65,8 @@ class HJBAgent(Agent):
     """
 
     hidden: tuple[int, ...] | None = None
-    """Widths of the value network's hidden layers; None for one of 24 + 4 n units, n the state's dimension, which two of
-    12 + 2 n, at least 16, take over where it learns no more, and over a finite horizon for two from the start."""
+    """Widths of the value network's hidden layers; None for one of 24 + 4 n units, n the dimension of the state, which
+    two of 12 + 2 n, at least 16, take over where it learns no more, and over a finite horizon for two at once."""
     activation: str = "tanh"
     """Activation of the hidden layers."""
     value_scale: Literal["auto", "linear", "log"] = "auto"
